@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once and renewed when pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types bench bench-quick clean
+
+help:  ## this list
+	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.run  ## harvest a simulated account into ./demo-lake (needs nothing but Python)
+	@$(BIN)/harvester demo --lake demo-lake
+
+test: $(VENV)/.test  ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types test  ## everything that CI checks: format, lint, types, layers, tests
+
+format: $(VENV)/.check  ## rewrite the code in its standard format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.check  ## format and lint, without changing anything
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.check  ## mypy (strict) and pyright
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named references
+	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+bench-quick: $(VENV)/.bench  ## the same in about a minute
+	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b --quick || exit 1; done
+
+clean:  ## remove the virtual environment, caches and the demo's lake
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "harvester needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@echo "Setting up (once) …"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	@$(PIP) install --group check
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@$(PIP) install --group bench
+	@touch $@

@@ -1,0 +1,118 @@
+"""Settings of a run, and how durations and sizes are written ("10m", "1GiB")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harvester.datasets import CATALOGUE, PAGE_CAP
+from harvester.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harvester.model import Secret
+
+DEFAULT_ENDPOINT = "https://api.mailkit.eu"
+LEAST_LIMIT = 3
+"""The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``90``, ``1.5s``, ``10m``, ``6h``, ``14d``. Raises UsageError."""
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise UsageError(f"{text!r} is not a duration; write it like 30s, 10m, 6h or 14d")
+    return float(found[1]) * _SECONDS[(found[2] or "s").lower()]
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``1048576``, ``512MiB``, ``1GiB``, ``2GB`` (powers of 1000 without the i). Raises UsageError."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise UsageError(f"{text!r} is not a size; write it like 512MiB or 2GB")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** _POWERS[found[2].lower()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What a user has no reason to set, and tests and benchmarks do.
+
+    Attributes:
+        connect_s: the longest that making a connection may take, in seconds.
+        silence_s: the longest silence in the middle of a body, in seconds.
+        body_cap_bytes: the largest decoded body that is accepted. (The vendor names 128 MB for a request.)
+        backoff_s: the wait after a first failure, in seconds; it doubles with each further one.
+        backoff_cap_s: the longest such wait.
+        never_reached_s: a server that was not reached once in this time ends the run.
+        apart_s: how far apart two askings must be to count as apart in time.
+        target_bytes: the size that sealed files aim at.
+        row_group_bytes: the encoded size that row groups aim at.
+        window: the most slices under way that are not waiting after a failure.
+        seed: of the jitter; None for one from the system.
+    """
+
+    connect_s: float = 15.0
+    silence_s: float = 60.0
+    body_cap_bytes: int = 256 * 2**20
+    backoff_s: float = 1.0
+    backoff_cap_s: float = 60.0
+    never_reached_s: float = 45.0
+    apart_s: float = 3.0
+    target_bytes: int = 128 * 2**20
+    row_group_bytes: int = 32 * 2**20
+    window: int = 256
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run is told. Times are in seconds, sizes in bytes. Raises UsageError if a value can't be meant."""
+
+    lake: Path
+    client_id: str
+    client_md5: Secret
+    endpoint: str = DEFAULT_ENDPOINT
+    datasets: tuple[str, ...] = ("messages", "bounces")
+    limit: int = PAGE_CAP
+    rate: float = 1.0
+    burst: int = 1
+    concurrency: int = 8
+    memory: int = 2**30
+    timeout_s: float = 600.0
+    patience_s: float = 3600.0
+    for_s: float | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.datasets if name not in CATALOGUE]
+        checks = [
+            (not unknown, f"there is no dataset {', '.join(unknown)}; there are {', '.join(CATALOGUE)}"),
+            (bool(self.datasets), "name at least one dataset"),
+            (LEAST_LIMIT <= self.limit <= PAGE_CAP, f"--limit goes from {LEAST_LIMIT} to {PAGE_CAP}, not {self.limit}"),
+            (0 < self.rate <= 1000, f"--rate is queries per second, above 0 and up to 1000, not {self.rate:g}"),  # noqa: PLR2004
+            (self.burst >= 1, f"--burst is at least 1, not {self.burst}"),
+            (1 <= self.concurrency <= 1000, f"--concurrency goes from 1 to 1000, not {self.concurrency}"),  # noqa: PLR2004
+            (self.memory >= 64 * 2**20, "--memory is at least 64MiB"),
+            (self.timeout_s > 0, "--timeout is more than 0"),
+            (self.patience_s >= 0, "--patience is not negative"),
+            (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
+            (bool(self.client_md5), "the client's MD5 code is empty"),
+            (
+                self.endpoint.startswith(("https://", "http://")),
+                f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}",
+            ),
+        ]
+        for holds, message in checks:
+            if not holds:
+                raise UsageError(message)
+
+
+__all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Settings", "Tuning", "parse_duration", "parse_size"]

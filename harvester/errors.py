@@ -1,0 +1,157 @@
+"""The error tree. Where an error is raised decides what it means; nothing downstream reads its text.
+
+::
+
+    HarvesterError
+    ├── UsageError              exit 2: an option or a file says something that can't be meant
+    ├── AccessRefused           exit 3: the account or its address is refused; stops the run
+    │   ├── Unauthorized
+    │   └── AddressRefused
+    ├── LakeError               exit 4: the lake can't be used
+    │   ├── LakeInUse
+    │   ├── LakeBroken
+    │   └── LakeFull
+    ├── ServerNotReached        exit 1: the server never answered
+    ├── SliceRefused            this slice can't be had, and asking again would not help
+    └── AttemptFailed           one attempt failed; the query may be asked again
+        ├── NotConnected            no connection, so nothing was asked
+        ├── Throttled               the server asks for a pause, of every task
+        ├── NotData                 an answer that is no answer to the query (HTML, a 4xx, not JSON, wrong shape)
+        ├── TooBigToServe           failures that the query's size can explain: ask for less after three
+        │   ├── Cut                     the connection or the body ended early
+        │   ├── TimedOut
+        │   ├── ServerFailed            5xx, or the API's own "Error"
+        │   └── OverCap                 the body is larger than the cap
+        └── PageRefused             well-formed, but it breaks a rule of continuity or order
+            ├── CursorAbsent            a query from a known record did not bring that record back
+            └── OutOfOrder              keys that do not ascend, are missing, or belong to another send
+"""
+
+from __future__ import annotations
+
+
+class HarvesterError(Exception):
+    """Anything that this package raises on purpose. Its text is one sentence for the person who runs it."""
+
+
+class UsageError(HarvesterError):
+    """An option, a setting or an input file says something that can't be meant."""
+
+
+class AccessRefused(HarvesterError):
+    """The API refuses the account or the address it is asked from; every further query would be refused too."""
+
+
+class Unauthorized(AccessRefused):
+    """The client id or its MD5 code is wrong."""
+
+
+class AddressRefused(AccessRefused):
+    """The account does not permit this machine's IP address."""
+
+
+class LakeError(HarvesterError):
+    """The lake can't be used as it is."""
+
+
+class LakeInUse(LakeError):
+    """Another run holds the lake."""
+
+
+class LakeBroken(LakeError):
+    """The lake or its ledger is not what it should be."""
+
+
+class LakeFull(LakeError):
+    """There is no space left where the lake is."""
+
+
+class ServerNotReached(HarvesterError):
+    """No connection to the server could be made at all during this run."""
+
+
+class SliceRefused(HarvesterError):
+    """The API says that this slice can't be had (an invalid id), or has no proof to give; asking again won't help."""
+
+
+class AttemptFailed(HarvesterError):
+    """One attempt at a query failed in a way that another attempt may not."""
+
+
+class NotConnected(AttemptFailed):
+    """No connection was made, so the query was not asked."""
+
+
+class Throttled(AttemptFailed):
+    """The server asks for a pause.
+
+    Attributes:
+        retry_after_s: how long, in seconds, if the server said so.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotData(AttemptFailed):
+    """What came back is not an answer of the API: HTML, an unexpected status, a body that is not what it should be."""
+
+
+class TooBigToServe(AttemptFailed):
+    """A failure that the size of the query can explain."""
+
+
+class Cut(TooBigToServe):
+    """The connection or the body ended before it was whole."""
+
+
+class TimedOut(TooBigToServe):
+    """The answer did not come in time."""
+
+
+class ServerFailed(TooBigToServe):
+    """The server answered with a 5xx status, or with the API's own ``Error``."""
+
+
+class OverCap(TooBigToServe):
+    """The answer is larger than the cap on one answer's size."""
+
+
+class PageRefused(AttemptFailed):
+    """A well-formed answer that breaks a rule of continuity or order, and is therefore not taken."""
+
+
+class CursorAbsent(PageRefused):
+    """A query from a known record did not bring that record back."""
+
+
+class OutOfOrder(PageRefused):
+    """Keys that do not ascend, are missing, or belong to another send."""
+
+
+__all__ = [
+    "AccessRefused",
+    "AddressRefused",
+    "AttemptFailed",
+    "CursorAbsent",
+    "Cut",
+    "HarvesterError",
+    "LakeBroken",
+    "LakeError",
+    "LakeFull",
+    "LakeInUse",
+    "NotConnected",
+    "NotData",
+    "OutOfOrder",
+    "OverCap",
+    "PageRefused",
+    "ServerFailed",
+    "ServerNotReached",
+    "SliceRefused",
+    "Throttled",
+    "TimedOut",
+    "TooBigToServe",
+    "Unauthorized",
+    "UsageError",
+]

@@ -1,0 +1,123 @@
+"""What a harvest tells of itself: a snapshot while it runs, a result when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a running harvest at one instant. Immutable; take another for a later instant.
+
+    Attributes:
+        seconds: since the run began.
+        rows: rows taken by this run, by dataset.
+        rows_before: rows that the lake held of this run's selection when the run began, by dataset.
+        rows_expected: rows that the selection should have in all, by dataset, as far as sends say how many they have;
+            a dataset is missing where any of its sends does not say.
+        queries: queries asked by this run.
+        attempts: attempts at them, retries included.
+        in_flight: attempts in flight now.
+        concurrency: the most attempts that may be in flight.
+        rate: permits per second that the run may use.
+        rate_used: permits per second that it did use, over the last half minute.
+        slices: slices of this run's selection.
+        slices_complete: those that are complete.
+        slices_failed: those that this run has given up on.
+        under_way: slices that have been begun by this run and not ended, by name, at most a screenful, largest first.
+        waiting: slices that wait after a failure.
+        trouble: the latest failure, in one line; None if nothing failed lately.
+        paused_s: seconds for which the server's pause goes on; 0 if there is none.
+        draining: whether the run finishes what is in flight and begins nothing.
+    """
+
+    seconds: float
+    rows: Mapping[str, int]
+    rows_before: Mapping[str, int]
+    rows_expected: Mapping[str, int]
+    queries: int
+    attempts: int
+    in_flight: int
+    concurrency: int
+    rate: float
+    rate_used: float
+    slices: int
+    slices_complete: int
+    slices_failed: int
+    under_way: tuple[SliceProgress, ...]
+    waiting: int
+    trouble: str | None
+    paused_s: float
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SliceProgress:
+    """One slice under way: ``rows`` held, of ``expected`` where known; ``waiting`` after a failure or not."""
+
+    dataset: str
+    id_send: int
+    rows: int
+    expected: int | None
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SliceOutcome:
+    """What the lake knows of one slice. The JSON summary prints exactly these fields.
+
+    Attributes:
+        dataset: the dataset's name.
+        id_send: the send.
+        state: ``complete`` or ``incomplete``.
+        proof: why it is complete; None if it is not.
+        rows: rows that the lake holds.
+        expected: rows that the send should have (``SEND_COUNT``), where known.
+        unsettled: rows whose status may still change.
+        changed: rows that this run's refresh changed.
+        gone: rows that the lake holds and the source no longer does.
+        queries: queries that this run asked.
+        error: why it is incomplete, in one line; None if nothing failed.
+    """
+
+    dataset: str
+    id_send: int
+    state: str
+    proof: str | None
+    rows: int
+    expected: int | None
+    unsettled: int
+    changed: int
+    gone: int
+    queries: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        complete: whether every slice of the run's selection is complete.
+        interrupted: whether it was told to stop before it was done (a signal, or ``--for``).
+        rows: rows that the lake holds of the selection, by dataset.
+        queries: queries asked by this run.
+        attempts: attempts at them, retries included.
+        seconds: how long it took.
+        slices: reads every slice of the selection from the ledger, in order of send and dataset, a few at a time.
+    """
+
+    complete: bool
+    interrupted: bool
+    rows: Mapping[str, int]
+    queries: int
+    attempts: int
+    seconds: float
+    slices: Callable[[], Iterator[SliceOutcome]]
+
+
+__all__ = ["Result", "SliceOutcome", "SliceProgress", "Snapshot"]

@@ -1,0 +1,134 @@
+"""The nouns that flow between the wings. Frozen data, no behaviour beyond what follows from the data itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from harvester.datasets import Dataset
+
+KEY_END = 2**63 - 1
+"""The stop of a key range that has no end: no key reaches it, since keys are positive 64-bit numbers below it."""
+
+
+class Proof(StrEnum):
+    """Why a slice is known to be complete."""
+
+    COUNT = "count"
+    """The rows equal ``SEND_COUNT``, and the page that reached it was shorter than asked."""
+    TAIL = "tail"
+    """Two answers in a row, each shorter than asked, held the cursor's record and ended there."""
+    COVERS = "covers"
+    """The keys cover every failed message that the lake holds of the send."""
+    AGREED = "agreed"
+    """Two askings of an unpaged dataset, apart in time, agreed."""
+    EMPTY = "empty"
+    """Two askings, apart in time, brought nothing, while a witness query between them brought rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One campaign delivery.
+
+    Attributes:
+        id_send: the API's ``ID_send``.
+        id_message: its campaign, where known.
+        sent_at: when it was sent, without a zone, where known.
+        expected: its number of messages (``SEND_COUNT``), where known.
+    """
+
+    id_send: int
+    id_message: int | None = None
+    sent_at: datetime | None = None
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SliceKey:
+    """Names a slice: the unit of resuming, of completeness and of failing alone."""
+
+    dataset: str
+    id_send: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset} of send {self.id_send}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """A half-open part [start, stop) of a walk's keys, with a cursor of its own.
+
+    Attributes:
+        start: the first key that may belong to the range.
+        stop: the first key that may not.
+        cursor: the key that the next answer must hold; None before the first row.
+        held: the last key whose row is taken; rows up to it are dropped when they come again. It equals the cursor
+            except while the walk goes over old ground because the cursor's record was erased at the source.
+        anchors: some earlier keys, newest first, kept in case the cursor's record is erased.
+        limit: the number of records to ask for.
+        short_answers: answers in a row that were shorter than asked, held the cursor's record and ended there.
+        missing: keys whose rows are held and that the source no longer served when it should have.
+    """
+
+    start: int = 0
+    stop: int = KEY_END
+    cursor: int | None = None
+    held: int | None = None
+    anchors: tuple[int, ...] = ()
+    limit: int = 25_000
+    short_answers: int = 0
+    missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to the API: ``dataset`` of ``id_send`` (of the whole account if None), from record ``start``.
+
+    ``start`` and ``limit`` are None for an unpaged dataset; ``start`` is None, too, to begin at the first record.
+    """
+
+    dataset: Dataset
+    id_send: int | None
+    start: int | None = None
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        scope = "the account" if self.id_send is None else f"send {self.id_send}"
+        start = "" if self.start is None else f" from {self.start}"
+        limit = "" if self.limit is None else f" limit {self.limit}"
+        return f"{self.dataset.name} of {scope}{start}{limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The answer to one query, decoded.
+
+    Attributes:
+        query: what was asked.
+        batch: the records, in the order served, in the dataset's schema. No rows for an empty answer.
+        body_bytes: the size of the decoded body, in bytes.
+        met: names of fields that the catalogue does not know, as sent.
+    """
+
+    query: Query
+    batch: pa.RecordBatch
+    body_bytes: int
+    met: frozenset[str] = frozenset()
+
+
+class Secret(str):
+    """A string that does not show itself: its ``repr`` is stars. (``str()`` of it is the secret: format with care.)"""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+__all__ = ["KEY_END", "KeyRange", "Page", "Proof", "Query", "Secret", "Send", "SliceKey"]
