@@ -1,0 +1,107 @@
+"""Where things lie in a lake, and what a data file says of itself. DESIGN: others build on both.
+
+::
+
+    LAKE/messages/send=601181/part-723043606-723143605.parquet     first and last key in the name
+    LAKE/_harvest/ledger.sqlite, lock, segments/, writing/         nothing in here ends in .parquet
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harvester.model import KEY_END
+
+if TYPE_CHECKING:
+    from harvester.model import SliceKey
+
+HOME = "_harvest"
+LEDGER = f"{HOME}/ledger.sqlite"
+LOCK = f"{HOME}/lock"
+SEGMENTS = f"{HOME}/segments"
+WRITING = f"{HOME}/writing"
+
+_PREFIX = "harvester."
+
+
+def segment(slice_id: int, number: int) -> str:
+    """The name of a segment: an Arrow IPC file."""
+    return f"{SEGMENTS}/{slice_id}-{number}.arrow"
+
+
+def data_file(key: SliceKey, first_key: int, last_key: int) -> str:
+    """The name of a data file of a slice, by the first and the last key that it was made with."""
+    return f"{key.dataset}/send={key.id_send}/part-{first_key}-{last_key}.parquet"
+
+
+def being_written(data_file_name: str) -> str:
+    """The name of a data file until it is whole; never one that a reader's pattern finds."""
+    return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a data file says of itself, in its key-value metadata; enough to rebuild a lost ledger.
+
+    Attributes:
+        dataset: the dataset's name.
+        id_send: the send.
+        start: the first key that the file covers.
+        stop: the first key after those that it covers; ``KEY_END`` in a slice's last file.
+        generation: 0 when first harvested; one more with every refresh.
+        harvested_at: when, in UTC, ISO 8601.
+        version: of the harvester that wrote it.
+        proof: in a slice's last file, why the slice is complete; None elsewhere.
+        expected: in a slice's last file, the send's ``SEND_COUNT`` if known.
+    """
+
+    dataset: str
+    id_send: int
+    start: int
+    stop: int
+    generation: int
+    harvested_at: str
+    version: str
+    proof: str | None = None
+    expected: int | None = None
+
+    def encode(self) -> dict[str, str]:
+        """As Parquet key-value metadata. An open end is written as an empty string."""
+        pairs = {
+            "dataset": self.dataset,
+            "id_send": str(self.id_send),
+            "start": str(self.start),
+            "stop": "" if self.stop == KEY_END else str(self.stop),
+            "generation": str(self.generation),
+            "harvested_at": self.harvested_at,
+            "version": self.version,
+        }
+        if self.proof is not None:
+            pairs["proof"] = self.proof
+        if self.expected is not None:
+            pairs["send_count"] = str(self.expected)
+        return {_PREFIX + name: value for name, value in pairs.items()}
+
+    @classmethod
+    def decode(cls, metadata: dict[bytes, bytes]) -> Footer:
+        """From Parquet key-value metadata. Raises KeyError or ValueError if it isn't a footer of ours."""
+        pairs = {
+            name.decode().removeprefix(_PREFIX): value.decode()
+            for name, value in metadata.items()
+            if name.startswith(_PREFIX.encode())
+        }
+        return cls(
+            dataset=pairs["dataset"],
+            id_send=int(pairs["id_send"]),
+            start=int(pairs["start"]),
+            stop=int(pairs["stop"]) if pairs["stop"] else KEY_END,
+            generation=int(pairs["generation"]),
+            harvested_at=pairs["harvested_at"],
+            version=pairs["version"],
+            proof=pairs.get("proof"),
+            expected=int(pairs["send_count"]) if "send_count" in pairs else None,
+        )
+
+
+__all__ = ["HOME", "LEDGER", "LOCK", "SEGMENTS", "WRITING", "Footer", "being_written", "data_file", "segment"]

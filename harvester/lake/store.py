@@ -1,0 +1,173 @@
+"""The one place that touches the lake's files: whole files, written, synced and renamed, for the owner's eyes only.
+
+Invariant: a name outside ``_harvest/`` never denotes half a file. What is written is synced before it gets its name, and
+the folder is synced before anybody relies on the name.
+
+Names are relative to the lake's root, with ``/`` between parts, so that an object store can take this module's place.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from harvester.errors import LakeError, LakeFull, LakeInUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turns the operating system's errors into LakeFull or LakeError; ``doing`` completes "could not …"."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _NO_SPACE:
+            message = f"could not {doing}: {reason}. Free some space and run the same command again; nothing is lost"
+            raise LakeFull(message) from error
+        raise LakeError(f"could not {doing}: {reason}") from error
+
+
+class Store:
+    """A lake's files on a local file system. Every method is blocking: call it from a worker thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def make_folder(self, name: str) -> None:
+        """Makes the folder and those above it, each synced into its parent. ``""`` is the lake itself."""
+        folder = self.root / name if name else self.root
+        with translated(f"make the folder {folder}"):
+            missing = []
+            while not folder.is_dir():
+                missing.append(folder)
+                folder = folder.parent
+            for new in reversed(missing):
+                new.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+                _sync(new.parent)
+
+    def path(self, name: str) -> str:
+        """The path under which a reader finds the file."""
+        return str(self.root / name)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[pa.NativeFile]:
+        """A new file to write to; synced when the block ends, removed when it raises. Its folder is not synced."""
+        path = self.path(name)
+        with translated(f"write {path}"):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE))
+            try:
+                with pa.OSFile(path, "wb") as sink:
+                    yield sink
+                _sync(path)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                raise
+
+    def sync_folder(self, name: str) -> None:
+        """Makes the names in a folder durable."""
+        with translated(f"sync {self.path(name)}"):
+            _sync(self.path(name))
+
+    def publish(self, written: str, final: str) -> None:
+        """Gives a written and synced file its final name, in place of any file that has it, and syncs the folder."""
+        folder = final.rpartition("/")[0]
+        self.make_folder(folder)
+        with translated(f"publish {self.path(final)}"):
+            os.replace(self.path(written), self.path(final))
+            _sync(self.path(folder))
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        with translated(f"remove {self.path(name)}"), suppress(FileNotFoundError):
+            os.unlink(self.path(name))
+
+    def size(self, name: str) -> int | None:
+        """The file's size in bytes; None if there is no such file."""
+        with translated(f"look at {self.path(name)}"):
+            try:
+                return os.stat(self.path(name)).st_size
+            except FileNotFoundError:
+                return None
+
+    def checksum(self, name: str) -> str:
+        """The SHA-256 of a file's bytes, in hexadecimal."""
+        with translated(f"read {self.path(name)}"), open(self.path(name), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names of the files right in a folder, as this store names them; none if there is no such folder."""
+        with translated(f"list {self.path(folder)}"):
+            try:
+                entries = os.scandir(self.path(folder))
+            except FileNotFoundError:
+                return
+            with entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        yield f"{folder}/{entry.name}"
+
+    def free_bytes(self) -> int:
+        """The space left where the lake is, in bytes."""
+        with translated(f"look at {self.root}"):
+            return shutil.disk_usage(self.root).free
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Holds an advisory lock on a file, which ends with the process however it ends. Raises LakeInUse."""
+        path = self.path(name)
+        with translated(f"open {path}"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
+                message = f"another run is using the lake {self.root} (process {holder}); wait for it, or stop it"
+                raise LakeInUse(message) from error
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether some process holds the lock."""
+        try:
+            descriptor = os.open(self.path(name), os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def _sync(path: str | Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["Store", "translated"]
