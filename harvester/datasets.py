@@ -60,6 +60,7 @@ class Dataset:
         parameters: the function's parameters in the order that its page shows (XML-RPC's positional order).
         fields: the columns that the API sends.
         implied: columns that the query, not the answer, knows (a bounce does not say which send it belongs to).
+        status: the column that says whether a record is settled; None where records do not change.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Dataset:
     parameters: tuple[str, ...]
     fields: tuple[Column, ...]
     implied: tuple[Column, ...] = ()
+    status: str | None = None
     columns: tuple[Column, ...] = field(init=False)
     schema: pa.Schema = field(init=False)
 
@@ -95,9 +97,7 @@ MESSAGES = Dataset(
     cursor="ID_send_message",
     parameters=("ID_message", "ID_send", "ID_send_message", "limit"),
     fields=(
-        *_columns(
-            Kind.ID, "ID_message", "ID_send", "ID_send_message", "ID_user_list", "ID_email", "ID_template"
-        ),
+        *_columns(Kind.ID, "ID_message", "ID_send", "ID_send_message", "ID_user_list", "ID_email", "ID_template"),
         *_columns(Kind.TEXT, "type_message", "email"),
         *_columns(Kind.DATE, "email_date", "message_date", "date_sent"),
         *_columns(Kind.TEXT, "ab_version", "message_status", "tld", "domain"),
@@ -108,6 +108,7 @@ MESSAGES = Dataset(
         *_columns(Kind.TEXT, "s_continent", "s_country", "s_region", "s_city", "s_org", "s_browser", "s_os"),
         *_columns(Kind.TEXT, "preview_url"),
     ),
+    status="message_status",
 )
 """Every message of a send. Source: the vendor's page of ``mailkit.report.raw.messages``."""
 

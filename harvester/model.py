@@ -123,7 +123,7 @@ class Page:
 
 
 class Secret(str):
-    """A string that does not show itself: its ``repr`` is stars. (``str()`` of it is the secret: format with care.)"""
+    """A string whose ``repr`` is stars; ``str()`` of it is the secret, so format with care."""
 
     __slots__ = ()
 

@@ -25,9 +25,9 @@ WRITING = f"{HOME}/writing"
 _PREFIX = "harvester."
 
 
-def segment(slice_id: int, number: int) -> str:
-    """The name of a segment: an Arrow IPC file."""
-    return f"{SEGMENTS}/{slice_id}-{number}.arrow"
+def segment(slice_id: int, first_key: int) -> str:
+    """The name of a segment: an Arrow IPC file. Segments of a slice never share a first key."""
+    return f"{SEGMENTS}/{slice_id}-{first_key}.arrow"
 
 
 def data_file(key: SliceKey, first_key: int, last_key: int) -> str:

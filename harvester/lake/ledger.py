@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
@@ -136,7 +137,7 @@ class Ledger:
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": 60}
         )
-        sa.event.listen(engine, "connect", _synchronous)
+        event.listen(engine, "connect", _synchronous)
         ledger = cls(engine)
         try:
             with ledger._writing() as connection:
@@ -161,7 +162,7 @@ class Ledger:
     # --- a run and its selection
 
     def begin_run(self, account: str) -> int:
-        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another account's lake."""
+        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake."""
         with self._writing() as connection:
             known = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
             if known not in (None, account):

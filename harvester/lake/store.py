@@ -1,7 +1,7 @@
 """The one place that touches the lake's files: whole files, written, synced and renamed, for the owner's eyes only.
 
-Invariant: a name outside ``_harvest/`` never denotes half a file. What is written is synced before it gets its name, and
-the folder is synced before anybody relies on the name.
+Invariant: a name outside ``_harvest/`` never denotes half a file. What is written is synced before it gets its name,
+and the folder is synced before anybody relies on the name.
 
 Names are relative to the lake's root, with ``/`` between parts, so that an object store can take this module's place.
 """

@@ -1,0 +1,93 @@
+"""The lake as the harvest sees it: opened under a lock and put right, then staged into and sealed."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harvester.errors import LakeBroken
+from harvester.lake import layout
+from harvester.lake.ledger import Ledger
+from harvester.lake.reading import failed_keys
+from harvester.lake.recovery import Repairs, put_right
+from harvester.lake.sealing import Sealer
+from harvester.lake.staging import Taken, stage
+from harvester.lake.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from harvester.config import Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A lake that this process alone writes to. Every method is blocking: call it from a worker thread.
+
+    Attributes:
+        ledger: what the lake knows.
+        repairs: what was put right when it was opened.
+    """
+
+    store: Store
+    ledger: Ledger
+    sealer: Sealer
+    repairs: Repairs
+    _files_turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def stage(self, pages: Sequence[Taken]) -> list[int]:
+        """Makes pages durable and commits them, in the order given, all or none. Returns each segment's bytes."""
+        return stage(self.store, self.ledger, pages)
+
+    @property
+    def full_bytes(self) -> float:
+        """How many bytes of segments make a data file of the target size, by what was learned so far."""
+        return self.sealer.target_bytes / self.sealer.ratio
+
+    def seal(self, slice_id: int, *, everything: bool = False) -> None:
+        """Seals what is due of a slice: see Sealer."""
+        with self._files_turn:
+            self.sealer.seal(slice_id, everything=everything)
+
+    def failed_keys(self, id_send: int) -> pa.Array[Any] | None:
+        """The keys of the send's failed messages; None if the lake does not hold all messages of the send."""
+        with self._files_turn:  # rows on their way from a segment into a data file are in neither
+            return failed_keys(self.store, self.ledger, id_send)
+
+
+@contextmanager
+def open_lake(root: Path, tuning: Tuning) -> Iterator[Lake]:
+    """Opens a lake, or makes one, for this process alone, and puts it right.
+
+    Raises LakeInUse, LakeBroken, LakeFull or LakeError. Blocking.
+    """
+    store = Store(root)
+    for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
+        store.make_folder(folder)
+    with ExitStack() as held:
+        held.enter_context(store.locked(layout.LOCK))
+        ledger = Ledger.open(root / layout.LEDGER, create=True)
+        held.callback(ledger.close)
+        repairs = put_right(store, ledger)
+        yield Lake(store, ledger, Sealer(store, ledger, tuning.target_bytes, tuning.row_group_bytes), repairs)
+
+
+@contextmanager
+def look_into(root: Path) -> Iterator[tuple[Store, Ledger]]:
+    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
+    store = Store(root)
+    if store.size(layout.LEDGER) is None:
+        raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
+    ledger = Ledger.open(root / layout.LEDGER, create=False)
+    try:
+        yield store, ledger
+    finally:
+        ledger.close()
+
+
+__all__ = ["Lake", "look_into", "open_lake"]

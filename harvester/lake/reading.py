@@ -1,0 +1,43 @@
+"""Reading back what the lake holds of a slice, staged and sealed alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from harvester.datasets import FAILED, MESSAGES
+from harvester.lake.sealing import broken_if_unreadable
+from harvester.model import SliceKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harvester.lake.ledger import Ledger
+    from harvester.lake.store import Store
+
+
+def failed_keys(store: Store, ledger: Ledger, id_send: int) -> pa.Array[Any] | None:
+    """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking."""
+    record = ledger.find(SliceKey(MESSAGES.name, id_send))
+    if record is None or record.proof is None or MESSAGES.status is None:
+        return None
+    parts = [
+        part.column(MESSAGES.key).filter(pc.equal(part.column(MESSAGES.status), pa.scalar(FAILED)))
+        for part in _columns(store, ledger, record.id, [MESSAGES.key, MESSAGES.status])
+    ]
+    return pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
+
+
+def _columns(store: Store, ledger: Ledger, slice_id: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    for data_file in ledger.files(slice_id):
+        with broken_if_unreadable(data_file.name), pq.ParquetFile(store.path(data_file.name)) as file:
+            yield from file.iter_batches(columns=names)
+    for segment in ledger.staged(slice_id):
+        with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
+            yield pa.ipc.open_file(source).get_batch(0).select(names)
+
+
+__all__ = ["failed_keys"]

@@ -1,0 +1,91 @@
+"""Putting a lake right when a run starts: what a crash left is finished or undone, before anything is asked.
+
+Invariant: afterwards every file in the lake is known to the ledger, and every row that the ledger counts is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from harvester.lake import layout
+from harvester.model import KeyRange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harvester.lake.ledger import DataFileRecord, Ledger, SegmentRecord
+    from harvester.lake.store import Store
+
+_ANCHORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What was put right: counts of data files finished or undone, strays removed, segments that were lost."""
+
+    finished: int = 0
+    undone: int = 0
+    strays: int = 0
+    lost: int = 0
+
+
+def put_right(store: Store, ledger: Ledger) -> Repairs:
+    """Puts a lake right that nobody else is using. Blocking."""
+    finished = undone = 0
+    for file in ledger.intended():
+        if store.size(file.name) == file.bytes and store.checksum(file.name) == file.checksum:
+            ledger.fulfil(file.id)
+            finished += 1
+        else:
+            ledger.forgo(file.id)
+            undone += 1
+    lost = sum(_lose(ledger, slice_id, gone) for slice_id, gone in _missing_segments(store, ledger))
+    return Repairs(finished, undone, _remove_strays(store, ledger), lost)
+
+
+def _missing_segments(store: Store, ledger: Ledger) -> list[tuple[int, list[SegmentRecord]]]:
+    missing = [
+        (slice_id, segment) for slice_id, segment in ledger.all_segments() if store.size(segment.name) != segment.bytes
+    ]
+    missing.sort(key=lambda pair: pair[0])
+    return [(number, [segment for _, segment in pairs]) for number, pairs in groupby(missing, key=lambda pair: pair[0])]
+
+
+def _lose(ledger: Ledger, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
+    """Moves the slice's cursor back to before the first missing segment; the later ones will be asked for again."""
+    first_missing = min(segment.first_key for segment in missing)
+    staged = ledger.staged(slice_id)
+    lost = [segment for segment in staged if segment.first_key >= first_missing]
+    kept = [segment for segment in staged if segment.first_key < first_missing]
+    record = ledger.record(slice_id)
+    key_range = record.key_range and _range_before(record.key_range, [*ledger.files(slice_id), *kept])
+    ledger.lose(slice_id, lost, key_range)
+    return len(lost)
+
+
+def _range_before(key_range: KeyRange, kept: Sequence[SegmentRecord | DataFileRecord]) -> KeyRange:
+    """The range as it was after its rows in ``kept``; their ends are the anchors."""
+    known = sorted({key for part in kept for key in (part.first_key, part.last_key)}, reverse=True)
+    cursor = known[0] if known else None
+    return KeyRange(
+        start=key_range.start,
+        stop=key_range.stop,
+        cursor=cursor,
+        held=cursor,
+        anchors=tuple(known[1 : 1 + _ANCHORS]),
+        limit=key_range.limit,
+    )
+
+
+def _remove_strays(store: Store, ledger: Ledger) -> int:
+    known = {segment.name for _, segment in ledger.all_segments()}
+    strays = [name for name in store.names(layout.SEGMENTS) if name not in known]
+    strays += store.names(layout.WRITING)
+    for name in strays:
+        store.remove(name)
+    return len(strays)
+
+
+__all__ = ["Repairs", "put_right"]

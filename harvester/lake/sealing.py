@@ -1,0 +1,230 @@
+"""Sealing: segments become data files of the target size, whole and under their final name, or not at all.
+
+A data file is written under ``_harvest/`` and synced; the ledger notes the intent; the file is renamed into place; the
+ledger notes that it is done and forgets the segments; the segments go. After a crash anywhere, the intent and the
+file's checksum say which side of the rename it was.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from harvester import __version__
+from harvester.datasets import CATALOGUE, Dataset, Kind
+from harvester.errors import LakeBroken
+from harvester.lake import layout
+from harvester.lake.ledger import DataFileRecord, SegmentRecord, SliceRecord
+from harvester.model import KEY_END
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harvester.lake.ledger import Ledger
+    from harvester.lake.store import Store
+
+_SMALL_BYTES = 256 * 1024
+"""Up to this many bytes in memory, compressing a file costs more time than it saves space."""
+
+_SAMPLE_ROWS = 4096
+_DICTIONARY_SHARE = 0.5
+"""A dictionary pays where at most this share of a column's values are distinct."""
+
+
+@dataclass(slots=True)
+class Sealer:
+    """Makes data files out of staged segments. Blocking; one thread at a time.
+
+    Attributes:
+        store: the lake's files.
+        ledger: the lake's ledger.
+        target_bytes: the size that data files aim at.
+        row_group_bytes: the size in memory that row groups aim at.
+        ratio: a data file's size to that of its segments, learned from those made so far.
+    """
+
+    store: Store
+    ledger: Ledger
+    target_bytes: int
+    row_group_bytes: int
+    ratio: float = 0.5
+
+    def seal(self, slice_id: int, *, everything: bool = False) -> None:
+        """Seals what is due of a slice.
+
+        A complete slice is sealed to its end, and its last file says the proof; of an incomplete one, full files are
+        sealed, or, with ``everything``, all that is staged.
+        """
+        record = self.ledger.record(slice_id)
+        complete = record.proof is not None
+        staged = self.ledger.staged(slice_id)
+        groups = plan_files(staged, self.target_bytes / self.ratio, complete=complete, everything=everything)
+        for number, group in enumerate(groups):
+            self._seal_group(record, group, last=complete and number == len(groups) - 1)
+        if complete and not staged:
+            self._mark_last(record)
+
+    def _seal_group(self, record: SliceRecord, group: Sequence[SegmentRecord], *, last: bool) -> None:
+        files = self.ledger.files(record.id)
+        first_key = min(segment.first_key for segment in group)
+        last_key = max(segment.last_key for segment in group)
+        file = DataFileRecord(
+            name=layout.data_file(record.key, first_key, last_key),
+            rows=sum(segment.rows for segment in group),
+            bytes=0,
+            unsettled=sum(segment.unsettled for segment in group),
+            first_key=first_key,
+            last_key=last_key,
+            start=max((file.stop for file in files), default=0),
+            stop=KEY_END if last else last_key + 1,
+            generation=0,
+            checksum="",
+        )
+        written = self._write(record, file, (self._read_segment(segment) for segment in group))
+        if (size := sum(segment.bytes for segment in group)) >= self.target_bytes // 16:
+            self.ratio = written.bytes / size
+        self._publish(record, written, group, replaces=None)
+
+    def _mark_last(self, record: SliceRecord) -> None:
+        """Writes the last data file again, so that it covers the rest of the keys and says the proof."""
+        files = self.ledger.files(record.id)
+        if not files or files[-1].stop == KEY_END:
+            return
+        last = files[-1]
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with pq.ParquetFile(self.store.path(last.name)) as file:
+                yield from file.iter_batches()
+
+        written = self._write(record, replace(last, stop=KEY_END), batches())
+        self._publish(record, written, (), replaces=last.id)
+
+    def _publish(
+        self, record: SliceRecord, file: DataFileRecord, group: Sequence[SegmentRecord], replaces: int | None
+    ) -> None:
+        number = self.ledger.intend(record.id, file, group, replaces)
+        self.store.publish(layout.being_written(file.name), file.name)
+        for segment in self.ledger.fulfil(number):
+            self.store.remove(segment)
+
+    def _read_segment(self, segment: SegmentRecord) -> pa.RecordBatch:
+        with broken_if_unreadable(segment.name), pa.memory_map(self.store.path(segment.name)) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+            if batch.num_rows != segment.rows:
+                raise LakeBroken(f"the segment {segment.name} holds {batch.num_rows} rows instead of {segment.rows}")
+            return batch
+
+    def _write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:
+        dataset = CATALOGUE[record.key.dataset]
+        footer = layout.Footer(
+            dataset=record.key.dataset,
+            id_send=record.key.id_send,
+            start=file.start,
+            stop=file.stop,
+            generation=file.generation,
+            harvested_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__,
+            proof=record.proof if file.stop == KEY_END else None,
+            expected=record.expected if file.stop == KEY_END else None,
+        )
+        name = layout.being_written(file.name)
+        with self.store.create(name) as sink:
+            write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
+        return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))
+
+
+def plan_files(
+    staged: Sequence[SegmentRecord], target_bytes: float, *, complete: bool, everything: bool
+) -> list[list[SegmentRecord]]:
+    """Which segments go together into a data file, in key order.
+
+    Args:
+        staged: the segments, in key order.
+        target_bytes: how many bytes of segments make a full data file.
+        complete: whether no more segments will come: all are sealed, and a small rest joins its neighbour.
+        everything: whether to seal all of them although more will come.
+
+    Without either, only full files are made, and the last segment stays: it may turn out to be the slice's end, whose
+    file says the proof.
+    """
+    groups: list[list[SegmentRecord]] = []
+    group: list[SegmentRecord] = []
+    size = 0
+    candidates = staged if complete or everything else staged[:-1]
+    for segment in candidates:
+        group.append(segment)
+        size += segment.bytes
+        if size >= target_bytes:
+            groups.append(group)
+            group, size = [], 0
+    if group and (complete or everything):
+        if groups and size < target_bytes / 4:
+            groups[-1] += group
+        else:
+            groups.append(group)
+    return groups
+
+
+def write_parquet(
+    sink: pa.NativeFile,
+    dataset: Dataset,
+    footer: layout.Footer,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    row_group_bytes: int,
+) -> None:
+    """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory."""
+    groups = _row_groups(batches, row_group_bytes)
+    first = next(groups)
+    options: dict[str, Any] = {
+        "compression": "zstd" if first.nbytes > _SMALL_BYTES else "none",
+        "use_dictionary": worth_a_dictionary(first),
+        "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
+        "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
+    }
+    with pq.ParquetWriter(sink, dataset.schema, **options) as writer:
+        for group in chain([first], groups):
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+        writer.add_key_value_metadata(footer.encode())
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        group.append(batch)
+        size += batch.nbytes
+        if size >= row_group_bytes:
+            yield pa.Table.from_batches(group)
+            group, size = [], 0
+    if group:
+        yield pa.Table.from_batches(group)
+
+
+def worth_a_dictionary(rows: pa.Table) -> list[str]:
+    """The names of the columns whose values repeat enough, judged by the first rows."""
+    sample = rows.slice(0, _SAMPLE_ROWS)
+    return [
+        name
+        for name, column in zip(sample.schema.names, sample.columns, strict=True)
+        if pc.count_distinct(column).as_py() <= _DICTIONARY_SHARE * sample.num_rows
+    ]
+
+
+@contextmanager
+def broken_if_unreadable(name: str) -> Iterator[None]:
+    """Turns a failure to read a file of the lake into LakeBroken."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise LakeBroken(f"{name} in the lake can't be read: {error}") from error
+
+
+__all__ = ["Sealer", "broken_if_unreadable", "plan_files", "worth_a_dictionary", "write_parquet"]
