@@ -24,7 +24,8 @@
         │   └── OverCap                 the body is larger than the cap
         └── PageRefused             well-formed, but it breaks a rule of continuity or order
             ├── CursorAbsent            a query from a known record did not bring that record back
-            └── OutOfOrder              keys that do not ascend, are missing, or belong to another send
+            ├── OutOfOrder              keys that do not ascend, are missing, or belong to another send
+            └── Unproven                an answer that can't be the whole truth, or that another asking contradicts
 """
 
 from __future__ import annotations
@@ -130,6 +131,10 @@ class OutOfOrder(PageRefused):
     """Keys that do not ascend, are missing, or belong to another send."""
 
 
+class Unproven(PageRefused):
+    """An answer that can't be the whole truth, or that another asking contradicts."""
+
+
 __all__ = [
     "AccessRefused",
     "AddressRefused",
@@ -153,5 +158,6 @@ __all__ = [
     "TimedOut",
     "TooBigToServe",
     "Unauthorized",
+    "Unproven",
     "UsageError",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harvester.errors import LakeBroken
 from harvester.lake import layout
@@ -54,7 +54,7 @@ class Lake:
         with self._files_turn:
             self.sealer.seal(slice_id, everything=everything)
 
-    def failed_keys(self, id_send: int) -> pa.Array[Any] | None:
+    def failed_keys(self, id_send: int) -> pa.Int64Array | None:
         """The keys of the send's failed messages; None if the lake does not hold all messages of the send."""
         with self._files_turn:  # rows on their way from a segment into a data file are in neither
             return failed_keys(self.store, self.ledger, id_send)

@@ -182,11 +182,6 @@ class Ledger:
             text = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "last_run"))
         return datetime.fromisoformat(text) if text else None
 
-    def run(self) -> int:
-        """The number of the last run; 0 if there was none."""
-        with self._reading() as connection:
-            return int(connection.scalar(sa.select(facts.c.value).where(facts.c.name == "run")) or 0)
-
     def select(self, run: int, sends: Iterable[Send], datasets: Sequence[str]) -> None:
         """Makes the sends' slices this run's selection. Reads ``sends`` as a stream, a thousand at a time."""
         rest = iter(sends)
@@ -271,14 +266,14 @@ class Ledger:
         with self._reading() as connection:
             return [_record(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
 
-    def walked(self, run: int, *, everything: bool = False) -> Iterator[sa.RowMapping]:
-        """Every slice of the selection (or of the lake), in order of send and dataset, read a thousand at a time."""
+    def walked(self, run: int | None) -> Iterator[sa.RowMapping]:
+        """Every slice of a run's selection (of the lake if None), by send and dataset, read a thousand at a time."""
         after = (-1, "")
         position = sa.tuple_(slices.c.id_send, slices.c.dataset)
         while True:
             query = sa.select(slices).order_by(slices.c.id_send, slices.c.dataset).limit(_BATCH)
             query = query.where(position > sa.tuple_(*after))
-            if not everything:
+            if run is not None:
                 query = query.where(slices.c.run == run)
             with self._reading() as connection:
                 rows = connection.execute(query).mappings().all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harvester.lake.store import Store
 
 
-def failed_keys(store: Store, ledger: Ledger, id_send: int) -> pa.Array[Any] | None:
+def failed_keys(store: Store, ledger: Ledger, id_send: int) -> pa.Int64Array | None:
     """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking."""
     record = ledger.find(SliceKey(MESSAGES.name, id_send))
     if record is None or record.proof is None or MESSAGES.status is None:
@@ -28,7 +28,9 @@ def failed_keys(store: Store, ledger: Ledger, id_send: int) -> pa.Array[Any] | N
         part.column(MESSAGES.key).filter(pc.equal(part.column(MESSAGES.status), pa.scalar(FAILED)))
         for part in _columns(store, ledger, record.id, [MESSAGES.key, MESSAGES.status])
     ]
-    return pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
+    keys = pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
+    assert isinstance(keys, pa.Int64Array)
+    return keys
 
 
 def _columns(store: Store, ledger: Ledger, slice_id: int, names: list[str]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,305 @@
+"""Who is asked next: the state of the slices under way, and one synchronous function that decides over it.
+
+Nothing here waits, sends or writes. Retries are part of the decision: a walk that failed has a ``ready_at``, and while
+it waits it holds no turn and no permit. Times are in seconds on the scheduler's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from harvester.config import LEAST_LIMIT
+from harvester.datasets import MESSAGES
+from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.model import KeyRange, Query, SliceKey
+
+if TYPE_CHECKING:
+    import random
+
+    from harvester.config import Settings, Tuning
+    from harvester.datasets import Dataset
+    from harvester.errors import AttemptFailed
+
+ABSENCES = 3
+"""So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
+SIZE_FAILURES = 3
+"""So many failures that the size of the query can explain, and half of it is asked for (DESIGN)."""
+_GROW_AFTER = 8
+"""So many pages at a lowered limit, and twice the limit is tried again."""
+_WAITING_CAP = 4096
+"""So many slices may wait after failures; beyond that no more are begun."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """A slice under way in this run.
+
+    Attributes:
+        slice_id: its number in the ledger.
+        key: dataset and send. ``id_send`` is None for the witness: the account itself.
+        expected: ``SEND_COUNT``, where known.
+        rows: rows taken, of this and earlier runs.
+        gone: rows that the source no longer has.
+        key_range: where a paged walk is.
+        digest: of the last asking of an unpaged dataset.
+        full_limit: the most records to ask for.
+        busy: whether a query of it is being asked or its answer taken.
+        ready_at: when it may be asked again.
+        queries: queries asked, retries not counted.
+        failures: failures since the last success.
+        failing_since: when those began; None while it doesn't fail.
+        error: the last failure.
+        size_failures: failures since the last success that the query's size can explain.
+        good_pages: pages in a row that worked at a lowered limit.
+        grow_after: so many of those, and a larger limit is tried.
+        absences: well-formed answers in a row that lacked the record asked for.
+        anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
+        empty_since: when the first asking brought nothing; None unless the last answer was empty.
+        witnessed: whether the account brought rows since then.
+        staged_bytes: bytes of segments that wait for sealing.
+        done: whether it is proven, and only its last page is still on its way into the lake.
+    """
+
+    slice_id: int
+    dataset: Dataset
+    id_send: int | None
+    expected: int | None = None
+    rows: int = 0
+    gone: int = 0
+    key_range: KeyRange = field(default_factory=KeyRange)
+    digest: str | None = None
+    full_limit: int = 25_000
+    busy: bool = False
+    ready_at: float = 0.0
+    queries: int = 0
+    failures: int = 0
+    failing_since: float | None = None
+    error: str | None = None
+    size_failures: int = 0
+    good_pages: int = 0
+    grow_after: int = _GROW_AFTER
+    absences: int = 0
+    anchor: int = -1
+    empty_since: float | None = None
+    witnessed: bool = False
+    staged_bytes: int = 0
+    done: bool = False
+
+    @property
+    def key(self) -> SliceKey:
+        """The slice's name."""
+        return SliceKey(self.dataset.name, self.id_send or 0)
+
+    @property
+    def asked_from(self) -> int | None:
+        """The known record that the next answer has to hold; None if none is known yet."""
+        return self.key_range.anchors[self.anchor] if self.anchor >= 0 else self.key_range.cursor
+
+    @property
+    def awaits_witness(self) -> bool:
+        """Whether it can't go on before the account has brought rows."""
+        return self.empty_since is not None and not self.witnessed
+
+    def query(self) -> Query:
+        """What to ask next. From one before the known record: the API may count its start in or out."""
+        if not self.dataset.paged:
+            return Query(self.dataset, self.id_send)
+        start = None if self.asked_from is None else self.asked_from - 1
+        return Query(self.dataset, self.id_send, start, self.key_range.limit)
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that a decision depends on.
+
+    Attributes:
+        walks: slices under way, in the order in which they are served.
+        witness: the walk that asks the account whether it brings rows at all.
+        concurrency: the most queries in flight.
+        in_flight: queries in flight.
+        busy: pages on their way, from the permit until the lake's wing has them.
+        alone: whether the run's first query is still to succeed: it goes alone, since it may be refused.
+        fed: whether every slice of the selection has been begun.
+        draining: whether nothing more is begun.
+        memory: the budget, in bytes.
+        body_bytes: what one answer is expected to take, in bytes.
+        decoders: how many answers are decoded at once, at most.
+        window: the most slices under way that are not waiting after a failure.
+        apart_s: how far apart two askings must be to count as apart in time.
+        held_bytes: bytes of pages that wait for the lake.
+    """
+
+    walks: dict[int, Walk]
+    witness: Walk
+    concurrency: int
+    memory: int
+    body_bytes: int
+    decoders: int
+    window: int
+    apart_s: float
+    in_flight: int = 0
+    busy: int = 0
+    alone: bool = True
+    fed: bool = False
+    draining: bool = False
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask this walk's next query."""
+
+    walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Take more slices from the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can go before something changes, or before ``until`` if that is not None."""
+
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """There is nothing left to do."""
+
+
+Decision = Ask | Feed | Wait | Finished
+
+
+def choose(state: State, now: float) -> Decision:
+    """Decides what happens next. Served in order: slices begun earlier go on before others begin."""
+    if state.draining or (state.fed and not state.walks):
+        return Wait() if state.busy else Finished()
+    if state.in_flight >= (1 if state.alone else state.concurrency) or not _fits(state):
+        return Wait()
+    soonest: Walk | None = None
+    active = 0
+    for walk in state.walks.values():
+        active += walk.failing_since is None
+        if walk.busy or walk.done or walk.awaits_witness:
+            continue
+        if walk.ready_at <= now:
+            return Ask(walk)
+        if soonest is None or walk.ready_at < soonest.ready_at:
+            soonest = walk
+    if not state.fed and active < state.window and len(state.walks) < _WAITING_CAP + state.window:
+        return Feed()
+    if _wants_witness(state, now) and (soonest is None or state.witness.ready_at < soonest.ready_at):
+        soonest = state.witness
+    if soonest is None:
+        return Wait()
+    return Ask(soonest) if soonest.ready_at <= now else Wait(soonest.ready_at)
+
+
+def _fits(state: State) -> bool:
+    """Whether one more answer fits into the budget; one alone always goes."""
+    pages = state.busy + 1
+    decoding = 3 * min(pages, state.decoders)  # the body, its lines, its batch
+    return state.busy == 0 or (pages + decoding) * state.body_bytes + state.held_bytes <= state.memory
+
+
+def _wants_witness(state: State, now: float) -> bool:
+    """Whether the witness is to be asked, or will be: once for as many empty answers as came meanwhile."""
+    waiting = [walk.empty_since for walk in state.walks.values() if walk.empty_since is not None and not walk.witnessed]
+    if waiting and not state.witness.busy and state.witness.failing_since is None:
+        state.witness.ready_at = max(now, min(waiting) + state.apart_s)
+    return bool(waiting) and not state.witness.busy
+
+
+def note_success(walk: Walk) -> None:
+    """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
+    walk.failures = walk.size_failures = walk.absences = 0
+    walk.failing_since = None
+    walk.error = None
+    walk.anchor = -1
+    if walk.key_range.limit < walk.full_limit:
+        walk.good_pages += 1
+        if walk.good_pages >= walk.grow_after:
+            walk.good_pages = 0
+            walk.key_range = replace(walk.key_range, limit=min(walk.full_limit, walk.key_range.limit * 2))
+
+
+def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random) -> None:
+    """An attempt failed: it waits, longer each time; it may ask for less, or for another known record."""
+    walk.failures += 1
+    walk.error = str(error)
+    if walk.failing_since is None:
+        walk.failing_since = now
+    if isinstance(error, Throttled):
+        return  # the limiter pauses every task for as long as the server says
+    wait_s = backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
+    walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
+    if isinstance(error, TooBigToServe) and walk.dataset.paged:
+        walk.size_failures += 1
+        if walk.size_failures >= SIZE_FAILURES:
+            _ask_for_less(walk)
+    if isinstance(error, CursorAbsent):
+        walk.absences += 1
+        if walk.absences >= ABSENCES and walk.key_range.anchors:
+            walk.absences = 0
+            walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
+
+
+def _ask_for_less(walk: Walk) -> None:
+    if walk.good_pages == 0 and walk.key_range.limit < walk.full_limit:
+        walk.grow_after *= 4  # a larger limit was tried and failed again: try more rarely
+    walk.size_failures = walk.good_pages = 0
+    walk.key_range = replace(walk.key_range, limit=max(LEAST_LIMIT, walk.key_range.limit // 2))
+
+
+def backoff_s(failures: int, tuning: Tuning) -> float:
+    """How long to wait after so many failures in a row, without jitter, in seconds."""
+    return min(tuning.backoff_cap_s, tuning.backoff_s * 2.0 ** min(failures - 1, 30))
+
+
+def note_empty(walk: Walk, now: float, tuning: Tuning) -> bool:
+    """An answer without records that may be the truth. Whether that is proven now (the ``empty`` proof)."""
+    if walk.empty_since is not None and walk.witnessed:
+        return True
+    walk.empty_since = now
+    walk.witnessed = False
+    walk.ready_at = now + tuning.apart_s
+    return False
+
+
+def note_witness(state: State) -> None:
+    """The account brought rows: slices that were empty before may be asked again, to the proof."""
+    for walk in state.walks.values():
+        if walk.empty_since is not None:
+            walk.witnessed = True
+
+
+def out_of_patience(walk: Walk, now: float, settings: Settings) -> bool:
+    """Whether a walk has failed for longer than the run is patient."""
+    return walk.failing_since is not None and now - walk.failing_since >= settings.patience_s
+
+
+def witness_walk() -> Walk:
+    """The walk whose only query asks the account for a few rows."""
+    return Walk(slice_id=0, dataset=MESSAGES, id_send=None, key_range=KeyRange(limit=LEAST_LIMIT))
+
+
+__all__ = [
+    "Ask",
+    "Decision",
+    "Feed",
+    "Finished",
+    "State",
+    "Wait",
+    "Walk",
+    "backoff_s",
+    "choose",
+    "note_empty",
+    "note_failure",
+    "note_success",
+    "note_witness",
+    "out_of_patience",
+    "witness_walk",
+]

@@ -1,0 +1,228 @@
+"""Continuity and completeness: what one answer proves. Plain functions over keys; nothing here asks or waits.
+
+Invariant ("no silent end"): rows are taken only from an answer that holds a record that was known before, except the
+first answer of all; and a slice is complete only by one of the proofs of ``model.Proof``. A page shorter than asked is
+no proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from harvester.errors import CursorAbsent, OutOfOrder, Unproven
+from harvester.model import KEY_END, KeyRange, Proof
+
+if TYPE_CHECKING:
+    from harvester.datasets import Dataset
+    from harvester.model import Page
+
+_MOST_ANCHORS = 16
+_ANCHOR_SPREAD = 3
+"""Anchors lie 1, 3, 9, 27 … records before the cursor: near ones cost least to go over again, far ones outlive more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a page of a walk changes.
+
+    Attributes:
+        key_range: where the walk is after the page.
+        first_new: the index of the page's first new row; all from there on are new.
+        gone: keys found to be erased at the source.
+        short: whether the page was shorter than asked.
+        at_end: whether two answers in a row ended at the cursor's record (the ``tail`` proof).
+    """
+
+    key_range: KeyRange
+    first_new: int
+    gone: int
+    short: bool
+    at_end: bool
+
+
+def checked_keys(page: Page) -> pa.Int64Array:
+    """The keys of a page's records.
+
+    Raises:
+        OutOfOrder: a key is missing or not a positive 64-bit number, keys of a paged dataset do not ascend strictly, or
+            a record belongs to another send than was asked for.
+    """
+    dataset, batch = page.query.dataset, page.batch
+    keys = batch.column(dataset.key)
+    assert isinstance(keys, pa.Int64Array)
+    if keys.null_count:
+        raise OutOfOrder(f"{page.query}: {keys.null_count} of {len(keys)} records have no usable {dataset.key}")
+    if len(keys) == 0:
+        return keys
+    least, most = pc.min_max(keys).values()
+    if least.as_py() < 1 or most.as_py() >= KEY_END:
+        raise OutOfOrder(f"{page.query}: a {dataset.key} is not a positive number that fits")
+    if dataset.paged and not _ascending(keys):
+        raise OutOfOrder(f"{page.query}: the records do not come in ascending order of {dataset.key}")
+    if page.query.id_send is not None:
+        others = pc.not_equal(batch.column("id_send"), pa.scalar(page.query.id_send))
+        if pc.any(others).as_py():
+            raise OutOfOrder(f"{page.query}: the answer holds records of another send")
+    return keys
+
+
+def _ascending(keys: pa.Int64Array) -> bool:
+    return bool(pc.all(pc.less(keys.slice(0, len(keys) - 1), keys.slice(1))).as_py() is not False)
+
+
+def step(key_range: KeyRange, asked_from: int | None, limit: int, keys: pa.Int64Array) -> Step:
+    """Checks a page of a walk against the record that it was asked from.
+
+    Args:
+        key_range: where the walk is.
+        asked_from: the known record that the answer has to hold: the cursor, or an anchor; None if none is known yet.
+        limit: how many records were asked for.
+        keys: the page's keys, ascending.
+
+    Raises:
+        CursorAbsent: the answer does not hold that record.
+        OutOfOrder: a full page that brings nothing new, which would go on for ever.
+    """
+    short = len(keys) < limit
+    if asked_from is None:
+        last = keys[-1].as_py()
+        after = replace(key_range, cursor=last, held=last, anchors=anchors(keys, ()), short_answers=int(short))
+        return Step(after, first_new=0, gone=0, short=short, at_end=False)
+
+    if not _holds(keys, asked_from):
+        raise CursorAbsent(f"a query from the record {asked_from} did not bring that record back")
+    cursor, held = key_range.cursor, key_range.held
+    assert cursor is not None
+    assert held is not None
+    last = keys[-1].as_py()
+    if not short and last <= asked_from:
+        raise OutOfOrder(f"a full page from the record {asked_from} brought nothing after it")
+
+    suspects = set(key_range.missing)
+    if asked_from != cursor:
+        suspects |= {key for key in (cursor, *key_range.anchors) if key > asked_from}
+    absent = {key for key in suspects if not _holds(keys, key)}
+    erased = {key for key in absent if key < last}
+    missing = absent - erased
+
+    ends_here = short and last == asked_from
+    short_answers = key_range.short_answers + 1 if ends_here else int(short)
+    at_end = short_answers > 1
+    older = tuple(key for key in (cursor, *key_range.anchors) if key < last and key not in absent)
+    after = replace(
+        key_range,
+        cursor=last,
+        held=max(held, last),
+        anchors=anchors(keys, older),
+        short_answers=short_answers,
+        missing=() if at_end else tuple(sorted(missing)),
+    )
+    gone = len(erased) + (len(missing) if at_end else 0)
+    return Step(after, first_new=_count_up_to(keys, held), gone=gone, short=short, at_end=at_end)
+
+
+def anchors(keys: pa.Int64Array, older: tuple[int, ...]) -> tuple[int, ...]:
+    """Some known keys before the page's last, newest first: near ones of the page, then ``older`` ones before it."""
+    found: list[int] = []
+    distance = 1
+    while distance < len(keys) and len(found) < _MOST_ANCHORS:
+        found.append(keys[len(keys) - 1 - distance].as_py())
+        distance *= _ANCHOR_SPREAD
+    first = keys[0].as_py()
+    before = [key for key in older if key < first]
+    return tuple((found + before)[:_MOST_ANCHORS])
+
+
+def _holds(keys: pa.Int64Array, key: int) -> bool:
+    return pc.index(keys, pa.scalar(key, pa.int64())).as_py() >= 0
+
+
+def _count_up_to(keys: pa.Int64Array, key: int) -> int:
+    return pc.less_equal(keys, pa.scalar(key, pa.int64())).true_count
+
+
+def walk_proof(taken: Step, *, rows: int, expected: int | None) -> Proof | None:
+    """Why a walk is complete after a page; None if it isn't.
+
+    Args:
+        taken: the page's step.
+        rows: the rows of the slice, the page's new ones included.
+        expected: ``SEND_COUNT``, where known.
+    """
+    if taken.short and expected is not None and rows == expected > 0:
+        return Proof.COUNT
+    return Proof.TAIL if taken.at_end else None
+
+
+def in_lake_order(dataset: Dataset, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of an unpaged dataset in key order; equal keys in the order of their other columns."""
+    names = [dataset.key, *(name for name in batch.schema.names if name != dataset.key)]
+    return batch.sort_by([(name, "ascending") for name in names])
+
+
+def digest(batch: pa.RecordBatch) -> str:
+    """The SHA-256 of a batch's contents, equal for equal rows in equal order, in hexadecimal."""
+    sink = pa.BufferOutputStream()
+    csv.write_csv(batch, sink)  # tells null from empty, and does not depend on what lies in the slots of nulls
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def unpaged_proof(
+    keys: pa.Int64Array, *, failed: pa.Int64Array | None, asking: str, earlier: str | None
+) -> Proof | None:
+    """Why an unpaged answer that has rows is complete; None if one asking is not enough.
+
+    Args:
+        keys: the answer's keys.
+        failed: the keys of the send's failed messages, if the lake holds all of its messages.
+        asking: the answer's digest.
+        earlier: the digest of an earlier asking, apart in time, if there was one.
+
+    Raises:
+        Unproven: the two askings differ.
+    """
+    if failed is not None and len(failed) and pc.all(pc.is_in(failed, value_set=keys)).as_py():
+        return Proof.COVERS
+    if earlier is None:
+        return None
+    if asking != earlier:
+        raise Unproven("two askings of the same list differ; it has to hold still")
+    return Proof.AGREED
+
+
+def check_may_be_empty(*, rows: int, expected: int | None, failed: pa.Int64Array | None) -> None:
+    """Whether an answer without records can be the truth.
+
+    Args:
+        rows: rows that the lake holds of the slice.
+        expected: ``SEND_COUNT``, where known.
+        failed: the keys of the send's failed messages, where that matters and is known.
+
+    Raises:
+        Unproven: it can't be.
+    """
+    if rows:
+        raise Unproven(f"the answer is empty, though {rows} rows were harvested before")
+    if expected:
+        raise Unproven(f"the answer is empty, though the send should have {expected} messages")
+    if failed is not None and len(failed):
+        raise Unproven(f"the answer is empty, though {len(failed)} messages of the send failed")
+
+
+__all__ = [
+    "Step",
+    "anchors",
+    "check_may_be_empty",
+    "checked_keys",
+    "digest",
+    "in_lake_order",
+    "step",
+    "unpaged_proof",
+    "walk_proof",
+]

@@ -1,0 +1,212 @@
+"""A run: opens the lake and the client, puts the two wings together, and tells how it went.
+
+Three things go on at once: the scheduler asks, one task makes delivered pages durable in the order in which they come,
+and one task seals, on its own thread and never in the way of the other two.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import structlog
+from anyio import to_thread
+
+from harvester.api.client import Client
+from harvester.errors import HarvesterError
+from harvester.harvest.outcome import Result, SliceProgress, Snapshot
+from harvester.harvest.scheduler import Delivery, Scheduler
+from harvester.harvest.status import outcomes
+from harvester.lake.lake import open_lake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from anyio.streams.memory import MemoryObjectReceiveStream
+
+    from harvester.config import Settings
+    from harvester.lake.lake import Lake
+    from harvester.lake.ledger import Tally
+    from harvester.model import Send
+
+Entered = TypeVar("Entered")
+log = structlog.get_logger("harvester")
+
+_STREAM_PAGES = 4
+_COMMIT_PAGES = 32
+_SEAL_AFTER_DRAIN_S = 5.0
+_TROUBLE_SHOWN_S = 30.0
+_SHOWN = 8
+
+
+class Harvest:
+    """One run over a list of sends.
+
+    Attributes:
+        result: how it ended, as far as it got; None before ``run`` has opened the lake.
+    """
+
+    def __init__(self, settings: Settings, sends: Iterable[Send]) -> None:
+        self.settings = settings
+        self.result: Result | None = None
+        self._sends = sends
+        self._scheduler: Scheduler | None = None
+        self._client: Client | None = None
+        self._before: Mapping[str, Tally] = {}
+        self._began_at = 0.0
+        self._drained_at: float | None = None
+
+    def drain(self) -> None:
+        """Finishes and commits what is in flight, and begins nothing. ``run`` then returns."""
+        if self._drained_at is None:
+            self._drained_at = anyio.current_time()
+        if self._scheduler is not None:
+            self._scheduler.drain()
+
+    async def run(self) -> Result:
+        """Harvests until every slice is complete or given up, or until it is drained.
+
+        Raises:
+            AccessRefused: the API refuses the account or the address.
+            LakeError: the lake can't be used.
+            ServerNotReached: the server was never reached, or not for longer than the run is patient.
+            UsageError: the list of sends can't be read.
+        """
+        self._began_at = anyio.current_time()
+        settings = self.settings
+        async with _in_threads(open_lake(settings.lake, settings.tuning)) as lake:
+            run = await to_thread.run_sync(lake.ledger.begin_run, settings.client_id)
+            await to_thread.run_sync(lake.ledger.select, run, self._sends, settings.datasets)
+            self._before = await to_thread.run_sync(lake.ledger.tally, run)
+            try:
+                await self._harvest(lake, run)
+            except BaseExceptionGroup as group:
+                raise _first_of(group) from None
+            finally:
+                with anyio.CancelScope(shield=True):
+                    self.result = result = await self._tell(lake, run)
+            return result
+
+    async def _harvest(self, lake: Lake, run: int) -> None:
+        to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
+        for slice_id in await to_thread.run_sync(lake.ledger.staged_slices):
+            to_seal.send_nowait(slice_id)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._seal, lake, sealing)
+            async with to_seal:
+                if any(tally.complete < tally.slices for tally in self._before.values()):
+                    await self._ask(lake, run, to_seal.send_nowait)
+        if self._drained_at is None:
+            for slice_id in await to_thread.run_sync(lake.ledger.staged_slices):
+                await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
+
+    async def _ask(self, lake: Lake, run: int, seal_soon: Callable[[int], None]) -> None:
+        deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
+        async with Client.open(self.settings) as client, anyio.create_task_group() as tasks:
+            self._client = client
+            self._scheduler = scheduler = Scheduler(
+                self.settings, run, client=client, limiter=client.limiter, lake=lake, deliver=deliver
+            )
+            if self._drained_at is not None:
+                scheduler.drain()
+            tasks.start_soon(scheduler.run)
+            await _stage(lake, scheduler, delivered, seal_soon)
+
+    async def _seal(self, lake: Lake, sealing: MemoryObjectReceiveStream[int]) -> None:
+        async with sealing:
+            async for slice_id in sealing:
+                if self._drained_at is not None and anyio.current_time() > self._drained_at + _SEAL_AFTER_DRAIN_S:
+                    continue  # the next run seals it first
+                await to_thread.run_sync(lake.seal, slice_id)
+
+    async def _tell(self, lake: Lake, run: int) -> Result:
+        tallies = await to_thread.run_sync(lake.ledger.tally, run)
+        complete = all(tally.complete == tally.slices for tally in tallies.values())
+        return Result(
+            complete=complete,
+            interrupted=self._drained_at is not None and not complete,
+            rows={name: tallies[name].rows if name in tallies else 0 for name in self.settings.datasets},
+            queries=self._scheduler.queries if self._scheduler else 0,
+            attempts=self._client.attempts if self._client else 0,
+            seconds=anyio.current_time() - self._began_at,
+            slices=lambda: outcomes(self.settings.lake, run),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The state of the run at this instant. On the event loop only."""
+        now = anyio.current_time()
+        scheduler, client, before = self._scheduler, self._client, self._before
+        walks = list(scheduler.state.walks.values()) if scheduler else []
+        shown = sorted(walks, key=lambda walk: walk.rows, reverse=True)[:_SHOWN]
+        trouble = scheduler.trouble if scheduler else None
+        return Snapshot(
+            seconds=now - self._began_at,
+            rows=dict(scheduler.rows) if scheduler else dict.fromkeys(self.settings.datasets, 0),
+            rows_before={name: tally.rows for name, tally in before.items()},
+            rows_expected={name: tally.expected for name, tally in before.items() if tally.expected is not None},
+            queries=scheduler.queries if scheduler else 0,
+            attempts=client.attempts if client else 0,
+            in_flight=client.limiter.in_flight if client else 0,
+            concurrency=self.settings.concurrency,
+            rate=self.settings.rate,
+            rate_used=client.limiter.rate_used() if client else 0.0,
+            slices=sum(tally.slices for tally in before.values()),
+            slices_complete=sum(tally.complete for tally in before.values()) + (scheduler.complete if scheduler else 0),
+            slices_failed=scheduler.gave_up if scheduler else 0,
+            under_way=tuple(
+                SliceProgress(
+                    walk.key.dataset, walk.key.id_send, walk.rows, walk.expected, walk.failing_since is not None
+                )
+                for walk in shown
+            ),
+            waiting=sum(walk.failing_since is not None for walk in walks),
+            trouble=trouble[1] if trouble and now - trouble[0] < _TROUBLE_SHOWN_S else None,
+            paused_s=client.limiter.paused_s if client else 0.0,
+            draining=self._drained_at is not None,
+        )
+
+
+@asynccontextmanager
+async def _in_threads(manager: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
+    """Enters and leaves a blocking context manager in worker threads."""
+    entered = await to_thread.run_sync(manager.__enter__)
+    try:
+        yield entered
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+async def _stage(
+    lake: Lake,
+    scheduler: Scheduler,
+    delivered: MemoryObjectReceiveStream[Delivery],
+    seal_soon: Callable[[int], None],
+) -> None:
+    """Makes pages durable in the order in which they come; those that came meanwhile share one commit."""
+    async with delivered:
+        async for first in delivered:
+            deliveries = [first]
+            while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
+                deliveries.append(delivered.receive_nowait())
+            sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
+            for delivery, size in zip(deliveries, sizes, strict=True):
+                scheduler.delivered(delivery, size)
+                walk = delivery.walk
+                if walk.done or walk.staged_bytes >= lake.full_bytes:
+                    walk.staged_bytes = 0
+                    seal_soon(walk.slice_id)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that a person needs to hear of: ours if there is one, else the first."""
+    ours, _ = group.split(HarvesterError)
+    chosen: BaseException = ours or group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
+
+
+__all__ = ["Harvest"]

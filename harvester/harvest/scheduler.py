@@ -1,0 +1,371 @@
+"""The scheduler: acts on what ``plan`` decides, one decision at a time.
+
+One loop decides; each query that goes out is a task of its own, at most ``concurrency`` of them at once, so a list of
+100,000 sends opens no 100,000 of anything: slices under way are taken from the ledger a few at a time. What an answer
+proves is decided by ``proof``; accepted pages leave through the one bounded stream to the lake's wing, and a walk may
+go again as soon as that stream has taken its page. A walk's pages are therefore staged in order.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+from anyio import to_thread
+
+from harvester.datasets import CATALOGUE
+from harvester.errors import (
+    AttemptFailed,
+    NotConnected,
+    ServerNotReached,
+    SliceRefused,
+    Unproven,
+)
+from harvester.harvest import plan, proof
+from harvester.harvest.plan import Ask, Feed, Finished, State, Wait, Walk
+from harvester.lake.staging import Taken
+from harvester.model import KeyRange, Proof
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from anyio.streams.memory import MemoryObjectSendStream
+
+    from harvester.api.client import Client
+    from harvester.api.limiter import Limiter, Permit
+    from harvester.config import Settings
+    from harvester.lake.lake import Lake
+    from harvester.lake.ledger import SliceRecord
+    from harvester.model import Page
+
+log = structlog.get_logger("harvester")
+
+_FEED_SENDS = 64
+_FIRST_GUESS_BYTES_A_ROW = 1500
+_DECODED_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A page on its way to the lake, and the walk that it belongs to."""
+
+    walk: Walk
+    taken: Taken
+    size: int
+
+
+class Scheduler:
+    """Runs one harvest's walks to their ends. ``run`` returns when all are complete or given up, or it was drained.
+
+    Attributes:
+        state: what decisions are made over.
+        rows: rows taken by this run, by dataset.
+        queries: queries asked, retries not counted.
+        complete: slices completed by this run.
+        gave_up: slices given up by this run.
+        trouble: the last failure, in one line, and when it was; None if there was none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run: int,
+        *,
+        client: Client,
+        limiter: Limiter,
+        lake: Lake,
+        deliver: MemoryObjectSendStream[Delivery],
+    ) -> None:
+        self.settings = settings
+        self.state = State(
+            walks={},
+            witness=plan.witness_walk(),
+            concurrency=settings.concurrency,
+            memory=settings.memory,
+            body_bytes=settings.limit * _FIRST_GUESS_BYTES_A_ROW,
+            decoders=os.cpu_count() or 1,
+            window=settings.tuning.window,
+            apart_s=settings.tuning.apart_s,
+        )
+        self.rows = dict.fromkeys(settings.datasets, 0)
+        self.queries = 0
+        self.complete = 0
+        self.gave_up = 0
+        self.trouble: tuple[float, str] | None = None
+        self._run = run
+        self._client = client
+        self._limiter = limiter
+        self._lake = lake
+        self._deliver = deliver
+        self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
+        self._began_at = anyio.current_time()
+        self._unreachable_since: float | None = None
+        self._unreachable_times = 0
+        self._worked_limit = 0
+        self._fed_to = -1
+        self._later: dict[int, SliceRecord] = {}
+        self._changed = anyio.Event()
+        self._permit_wait: anyio.CancelScope | None = None
+
+    def drain(self) -> None:
+        """Begins nothing more; what is in flight is finished and delivered."""
+        self.state.draining = True
+        if self._permit_wait is not None:
+            self._permit_wait.cancel()
+        self._change()
+
+    async def run(self) -> None:
+        """Runs until there is nothing left to do.
+
+        Raises (in an ExceptionGroup): AccessRefused, LakeError, ServerNotReached.
+        """
+        async with self._deliver, anyio.create_task_group() as asking:
+            while True:
+                self._changed = anyio.Event()
+                match self._decide():
+                    case Ask():
+                        await self._ask_next(asking)
+                    case Feed():
+                        await self._feed()
+                    case Wait(until):
+                        await self._wait(until)
+                    case Finished():
+                        return
+
+    def _decide(self) -> plan.Decision:
+        self.state.in_flight = self._limiter.in_flight
+        return plan.choose(self.state, anyio.current_time())
+
+    def _change(self) -> None:
+        self._changed.set()
+
+    async def _wait(self, until: float | None) -> None:
+        timeout_s = None if until is None else max(0.0, until - anyio.current_time())
+        with anyio.move_on_after(timeout_s):
+            await self._changed.wait()
+
+    async def _ask_next(self, asking: anyio.abc.TaskGroup) -> None:
+        """Takes a permit, and then decides who gets it: things may have changed while waiting for it."""
+        permit: Permit | None = None
+        with anyio.CancelScope() as self._permit_wait:
+            permit = await self._limiter.acquire()
+        self._permit_wait = None
+        if permit is None:
+            return
+        self.state.in_flight = self._limiter.in_flight - 1  # without the permit in hand
+        decision = plan.choose(self.state, anyio.current_time())
+        if not isinstance(decision, Ask):
+            permit.release()
+            return
+        walk = decision.walk
+        walk.busy = True
+        self.state.busy += 1
+        if walk.failures == 0:
+            walk.queries += 1
+            self.queries += 1
+        asking.start_soon(self._ask, walk, permit)
+
+    # --- slices in and out
+
+    async def _feed(self) -> None:
+        records = await to_thread.run_sync(self._lake.ledger.pending, self._run, self._fed_to, _FEED_SENDS)
+        if not records:
+            self.state.fed = True
+            return
+        self._fed_to = records[-1].key.id_send
+        first_of_send: dict[int, SliceRecord] = {}
+        for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].paged):
+            if record.key.id_send in first_of_send and not CATALOGUE[record.key.dataset].paged:
+                # Its proof may need the send's messages, so it goes after them.
+                self._later[first_of_send[record.key.id_send].id] = record
+            else:
+                first_of_send.setdefault(record.key.id_send, record)
+                self._begin(record)
+
+    def _begin(self, record: SliceRecord) -> None:
+        limit = self._worked_limit or self.settings.limit
+        walk = Walk(
+            slice_id=record.id,
+            dataset=CATALOGUE[record.key.dataset],
+            id_send=record.key.id_send,
+            expected=record.expected,
+            rows=record.rows,
+            gone=record.gone,
+            key_range=record.key_range or KeyRange(limit=limit),
+            digest=record.digest,
+            full_limit=self.settings.limit,
+        )
+        if walk.key_range.limit > self.settings.limit:
+            walk.key_range = replace(walk.key_range, limit=self.settings.limit)
+        self.state.walks[record.id] = walk
+        self._change()
+
+    def ended(self, slice_id: int) -> None:
+        """A slice is complete in the lake, or given up: what waited for it may begin."""
+        self.state.walks.pop(slice_id, None)
+        following = self._later.pop(slice_id, None)
+        if following is not None:
+            self._begin(following)
+        self._change()
+
+    async def _give_up(self, walk: Walk, reason: str) -> None:
+        log.warning("gave up", dataset=walk.key.dataset, id_send=walk.key.id_send, reason=reason, rows=walk.rows)
+        key_range = walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None
+        await to_thread.run_sync(self._lake.ledger.give_up, walk.slice_id, reason, walk.queries, key_range)
+        self.gave_up += 1
+        self.ended(walk.slice_id)
+
+    # --- one query
+
+    async def _ask(self, walk: Walk, permit: Permit) -> None:
+        try:
+            page = await self._client.attempt(walk.query(), permit)
+            self._reached(page)
+            if walk is self.state.witness:
+                self._take_witness(page)
+            elif walk.dataset.paged:
+                await self._take_page(walk, page)
+            else:
+                await self._take_list(walk, page)
+        except AttemptFailed as error:
+            await self._failed(walk, error)
+        except SliceRefused as error:
+            self.state.alone = False
+            await self._give_up(walk, str(error))
+        finally:
+            permit.release()
+            walk.busy = False
+            self.state.busy -= 1
+            self._change()
+
+    def _reached(self, page: Page) -> None:
+        self.state.alone = False
+        self._unreachable_since = None
+        guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
+        self.state.body_bytes = max(page.body_bytes, guess)
+
+    def _take_witness(self, page: Page) -> None:
+        if page.batch.num_rows == 0:
+            raise Unproven("no rows of the account came back, so that an empty answer proves nothing")
+        plan.note_success(self.state.witness)
+        plan.note_witness(self.state)
+
+    async def _take_page(self, walk: Walk, page: Page) -> None:
+        asked_from = walk.asked_from
+        if page.batch.num_rows == 0 and asked_from is None:
+            return await self._take_empty(walk, failed=None)
+        keys = await to_thread.run_sync(proof.checked_keys, page)
+        limit = page.query.limit or self.settings.limit
+        step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys)
+        new = page.batch.slice(step.first_new)
+        rows = new.num_rows or None
+        walk.rows += new.num_rows
+        walk.gone += step.gone
+        why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
+        walk.key_range = step.key_range
+        walk.empty_since = None
+        plan.note_success(walk)
+        self._learn_limit(limit)
+        await self._hand_over(walk, new if rows else None, why)
+        return None
+
+    def _learn_limit(self, worked: int) -> None:
+        """Slices begun later start with the most that has worked, so that a server's bound isn't met anew per send."""
+        self._worked_limit = max(self._worked_limit, worked)
+
+    async def _take_list(self, walk: Walk, page: Page) -> None:
+        keys = await to_thread.run_sync(proof.checked_keys, page)
+        failed: pa.Int64Array | None = None
+        if walk.id_send is not None:
+            failed = await to_thread.run_sync(self._lake.failed_keys, walk.id_send)
+        if page.batch.num_rows == 0:
+            return await self._take_empty(walk, failed=failed)
+        rows = await to_thread.run_sync(proof.in_lake_order, walk.dataset, page.batch)
+        asking = await to_thread.run_sync(proof.digest, rows)
+        earlier, walk.digest = walk.digest, asking
+        why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier)
+        walk.empty_since = None
+        plan.note_success(walk)
+        if why is None:
+            walk.ready_at = anyio.current_time() + self.settings.tuning.apart_s
+            return await self._hand_over(walk, None, None)
+        walk.rows = rows.num_rows
+        await self._hand_over(walk, rows, why)
+        return None
+
+    async def _take_empty(self, walk: Walk, failed: pa.Int64Array | None) -> None:
+        proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
+        proven = plan.note_empty(walk, anyio.current_time(), self.settings.tuning)
+        plan.note_success(walk)
+        if proven:
+            await self._hand_over(walk, None, Proof.EMPTY)
+
+    async def _hand_over(self, walk: Walk, rows: pa.RecordBatch | None, why: Proof | None) -> None:
+        walk.done = why is not None
+        if rows is not None:
+            self.rows[walk.key.dataset] += rows.num_rows
+        taken = Taken(
+            slice_id=walk.slice_id,
+            dataset=walk.dataset,
+            rows=rows,
+            key_range=walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None,
+            proof=why,
+            gone=walk.gone,
+            queries=walk.queries,
+            digest=walk.digest,
+        )
+        size = rows.nbytes if rows is not None else 0
+        self.state.held_bytes += size
+        await self._deliver.send(Delivery(walk, taken, size))
+
+    def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
+        """The lake has made a page durable."""
+        self.state.held_bytes -= delivery.size
+        delivery.walk.staged_bytes += segment_bytes
+        if delivery.taken.proof is not None:
+            self.complete += 1
+            self.ended(delivery.walk.slice_id)
+        self._change()
+
+    # --- failures
+
+    async def _failed(self, walk: Walk, error: AttemptFailed) -> None:
+        now = anyio.current_time()
+        self.trouble = (now, str(error))
+        log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
+        if isinstance(error, NotConnected):
+            self._not_connected(error, now)
+            return
+        self._unreachable_since = None
+        plan.note_failure(walk, error, now, self.settings, self._dice)
+        if not plan.out_of_patience(walk, now, self.settings):
+            return
+        if walk is not self.state.witness:
+            await self._give_up(walk, str(error))
+            return
+        for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
+            await self._give_up(waiting, str(error))
+        plan.note_success(walk)
+
+    def _not_connected(self, error: NotConnected, now: float) -> None:
+        """The server can't be reached: the whole run waits, and no slice is charged."""
+        tuning = self.settings.tuning
+        if self._unreachable_since is None:
+            self._unreachable_since = now
+            self._unreachable_times = 0
+        self._unreachable_times += 1
+        limit_s = self.settings.patience_s
+        if not self._client.reached:
+            limit_s = min(limit_s, tuning.never_reached_s)
+        gives_up_at = self._unreachable_since + limit_s
+        if now >= gives_up_at:
+            raise ServerNotReached(f"{error}; gave up after {now - self._unreachable_since:.0f} s")
+        wait_s = min(plan.backoff_s(self._unreachable_times, tuning), gives_up_at - now)
+        log.warning("the server can't be reached", reason=str(error), next_try_s=round(wait_s, 1))
+        self._limiter.pause(wait_s)
+
+
+__all__ = ["Delivery", "Scheduler"]

@@ -1,0 +1,101 @@
+"""What a lake's ledger says, read without a run: also while one goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harvester.harvest.outcome import SliceOutcome
+from harvester.lake import layout
+from harvester.lake.lake import look_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy import RowMapping
+
+
+@dataclass(frozen=True, slots=True)
+class LakeStatus:
+    """What a lake holds.
+
+    Attributes:
+        rows: rows, by dataset.
+        slices_by_state: slices, by dataset and then by state (``complete``, ``incomplete``).
+        data_files: sealed files.
+        data_bytes: their bytes.
+        staged_segments: pages that are durable and not yet sealed.
+        staged_bytes: their bytes.
+        unsettled: rows whose status may still change.
+        in_use: whether a run holds the lake.
+        last_run: when the last run began, in UTC; None if there was none.
+        slices: reads every slice, in order of send and dataset, a few at a time.
+    """
+
+    rows: Mapping[str, int]
+    slices_by_state: Mapping[str, Mapping[str, int]]
+    data_files: int
+    data_bytes: int
+    staged_segments: int
+    staged_bytes: int
+    unsettled: int
+    in_use: bool
+    last_run: datetime | None
+    slices: Callable[[], Iterator[SliceOutcome]]
+
+
+def outcomes(lake: Path, run: int | None = None) -> Iterator[SliceOutcome]:
+    """Every slice of a run's selection, or of the lake if ``run`` is None, in order of send and dataset.
+
+    Raises LakeError if there is no lake, or it can't be read.
+    """
+    with look_into(lake) as (_, ledger):
+        yield from (_outcome(row) for row in ledger.walked(run))
+
+
+def _outcome(row: RowMapping) -> SliceOutcome:
+    return SliceOutcome(
+        dataset=row["dataset"],
+        id_send=row["id_send"],
+        state="complete" if row["proof"] else "incomplete",
+        proof=row["proof"],
+        rows=row["rows"],
+        expected=row["expected"],
+        unsettled=row["unsettled"],
+        changed=row["changed"],
+        gone=row["gone"],
+        queries=row["queries"],
+        error=row["error"],
+    )
+
+
+def read_status(lake: Path) -> LakeStatus:
+    """Reads a lake's ledger. Raises LakeError if there is no lake, or it can't be read."""
+    with look_into(lake) as (store, ledger):
+        rows: Counter[str] = Counter()
+        states: dict[str, Counter[str]] = {}
+        unsettled = 0
+        for outcome in outcomes(lake):
+            rows[outcome.dataset] += outcome.rows
+            states.setdefault(outcome.dataset, Counter())[outcome.state] += 1
+            unsettled += outcome.unsettled
+        data_files, data_bytes = ledger.sealed_bytes()
+        segments, staged_bytes = ledger.staged_bytes()
+        return LakeStatus(
+            rows=rows,
+            slices_by_state=states,
+            data_files=data_files,
+            data_bytes=data_bytes,
+            staged_segments=segments,
+            staged_bytes=staged_bytes,
+            unsettled=unsettled,
+            in_use=store.is_locked(layout.LOCK),
+            last_run=ledger.last_run(),
+            slices=lambda: outcomes(lake),
+        )
+
+
+__all__ = ["LakeStatus", "outcomes", "read_status"]
