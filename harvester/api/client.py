@@ -1,0 +1,135 @@
+"""The client: one paced attempt at one query. Retries are the scheduler's.
+
+The body arrives on the loop; unpacking, decoding and typing run together in one call on a worker thread, by which time
+the permit's slot is free again.
+
+Invariant: the MD5 code is in the request's body and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from harvester.api import meaning
+from harvester.api.json import JsonCodec, Words
+from harvester.api.limiter import Limiter
+from harvester.api.records import to_batch
+from harvester.api.transport import Transport
+from harvester.api.unpack import unpack
+from harvester.errors import AttemptFailed, HarvesterError, NotConnected, Throttled
+from harvester.model import Page
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from harvester.api.limiter import Permit
+    from harvester.api.transport import Answer
+    from harvester.config import Settings
+    from harvester.datasets import Dataset
+    from harvester.model import Query
+
+PATH = "/json.fcgi"
+"""Where the JSON API listens, below the endpoint (the vendor's pages)."""
+
+DEFAULT_PAUSE_S = 5.0
+"""The pause after a 429 that names none, in seconds."""
+
+
+class Client:
+    """Asks queries, one attempt at a time: ``async with Client.open(settings) as client``.
+
+    Attributes:
+        limiter: where permits come from.
+        attempts: attempts made so far.
+        reached: whether the server was connected to at least once.
+    """
+
+    def __init__(self, settings: Settings, transport: Transport, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.attempts = 0
+        self.reached = False
+        self._settings = settings
+        self._transport = transport
+        self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._codecs: dict[str, JsonCodec] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Client]:
+        """A client with a transport and a limiter of its own."""
+        async with Transport(settings) as transport:
+            yield cls(settings, transport, Limiter(settings.rate, settings.burst, settings.concurrency))
+
+    async def attempt(self, query: Query, permit: Permit) -> Page:
+        """Ask ``query`` once.
+
+        Args:
+            query: what to ask.
+            permit: the right to ask, from ``limiter``. Its slot is free again as soon as the body is here.
+
+        Returns:
+            The records in the order served, not yet checked for continuity. An empty answer is a page without rows.
+
+        Raises:
+            AttemptFailed: asking again may help. After ``Throttled`` the limiter is paused already.
+            AccessRefused: the account or the address is refused.
+            SliceRefused: the API says that it can't be had.
+        """
+        with permit:
+            await permit.confirm()
+            self.attempts += 1
+            try:
+                answer = await self._transport.post(PATH, self._payload(query))
+            except NotConnected:
+                raise
+            except AttemptFailed:
+                self.reached = True
+                raise
+            self.reached = True
+            failure = meaning.of_status(answer.status, answer.retry_after)
+            if isinstance(failure, Throttled):
+                self.limiter.pause(DEFAULT_PAUSE_S if failure.retry_after_s is None else failure.retry_after_s)
+                raise failure
+        return await anyio.to_thread.run_sync(self._page, query, answer, failure, limiter=self._threads)
+
+    def _payload(self, query: Query) -> bytes:
+        dataset = query.dataset
+        values = {"ID_send": query.id_send, dataset.cursor: query.start, "limit": query.limit}
+        asked = {name: str(values[name]) for name in dataset.parameters if values.get(name) is not None}
+        return msgspec.json.encode(
+            {
+                "function": dataset.function,
+                "id": self._settings.client_id,
+                "md5": str(self._settings.client_md5),
+                "parameters": asked,
+            }
+        )
+
+    def _page(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page:
+        """Unpack, decode and type an answer; on a worker thread."""
+        try:
+            body = unpack(answer.chunks, answer.content_encoding, self._settings.tuning.body_cap_bytes)
+            decoded = self._codec(query.dataset).decode(body)
+        except AttemptFailed:
+            if failure is not None:
+                raise failure from None
+            raise
+        if isinstance(decoded, Words):
+            said = meaning.of_words(decoded.text)
+            raise said if failure is None or meaning.decides(said) else failure
+        if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
+            raise failure
+        batch = to_batch(decoded, query.dataset, id_send=query.id_send)
+        return Page(query, batch, len(body), decoded.met)
+
+    def _codec(self, dataset: Dataset) -> JsonCodec:
+        return self._codecs.setdefault(dataset.name, JsonCodec(dataset))
+
+
+__all__ = ["DEFAULT_PAUSE_S", "PATH", "Client"]

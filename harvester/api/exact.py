@@ -1,0 +1,168 @@
+"""The exact JSON decoder: slower than the fast one, right for every body that is JSON. Bytes in, raw table out.
+
+It takes values of any kind (a number is kept as it was written), records whose fields differ or come in several letter
+cases, and text that no column can hold. Records are worked off in slabs, so that memory stays small beside the body.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+
+from harvester.api.records import RawColumn, RawTable, absent, as_json, nothing
+from harvester.errors import NotData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harvester.datasets import Dataset
+
+SLAB_ROWS = 2048
+"""How many records are taken apart at a time."""
+
+Record = dict[str, msgspec.Raw]
+"""A record whose values are still as they were sent."""
+
+_RECORDS = msgspec.json.Decoder(list[Record])
+_TEXTS = msgspec.json.Decoder(list[str | None])
+_TEXT = msgspec.json.Decoder(str)
+_ANY = msgspec.json.Decoder()
+_NULL = msgspec.Raw(b"null")
+
+
+def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset) -> RawTable:
+    """A raw table from records as sent.
+
+    Raises:
+        NotData: if one is not an object, or not JSON after all.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: likewise; the caller knows what the whole looks like.
+    """
+    slabs = [
+        _Slab(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset).table()
+        for start in range(0, len(rows), SLAB_ROWS)
+    ]
+    return slabs[0] if len(slabs) == 1 else _joined(slabs, dataset)
+
+
+class _Slab:
+    """Some records, being taken apart."""
+
+    def __init__(self, records: list[Record], dataset: Dataset) -> None:
+        self._records = records
+        self._extras: dict[str, list[str | None]] = {}
+        self._spellings: list[list[str]] = [[] for _ in dataset.fields]
+        self._dataset = dataset
+        position = {column.name: number for number, column in enumerate(dataset.fields)}
+        names: Record = {}
+        for record in records:
+            names.update(record)
+        self._unknown = [name for name in names if name.lower() not in position]
+        for name in names:
+            if (number := position.get(name.lower())) is not None:
+                self._spellings[number].append(name)
+
+    def table(self) -> RawTable:
+        columns = tuple(
+            self._column(column.api_name, spellings)
+            for column, spellings in zip(self._dataset.fields, self._spellings, strict=True)
+        )
+        for name in self._unknown:
+            for row, record in enumerate(self._records):
+                if (value := record.get(name)) is not None:
+                    self._put(row, name, _piece(bytes(value)))
+        extras = {name: pa.array(p, pa.string()) for name, p in self._extras.items()}
+        return RawTable(len(self._records), columns, extras, frozenset(self._unknown))
+
+    def _column(self, own: str, spellings: list[str]) -> RawColumn:
+        """One catalogue field. Where a record has it in several letter cases, the catalogue's own, else the first."""
+        if not spellings:
+            return RawColumn(absent(len(self._records)), own)
+        if len(spellings) == 1:
+            values = [record.get(spellings[0], _NULL) for record in self._records]
+            return RawColumn(self._texts(values, spellings[0]), spellings[0])
+        taken: list[msgspec.Raw] = []
+        names: list[str] = []
+        for row, record in enumerate(self._records):
+            here = [name for name in record if name in spellings]
+            name = own if own in here or not here else here[0]
+            taken.append(record.get(name, _NULL))
+            names.append(name)
+            for other in here:
+                if other != name:
+                    self._put(row, other, _piece(bytes(record[other])))
+        sent_as = tuple(names)
+        return RawColumn(self._texts(taken, sent_as), sent_as)
+
+    def _texts(self, values: list[msgspec.Raw], sent_as: str | tuple[str, ...]) -> pa.StringArray:
+        texts: list[str | None]
+        try:
+            texts = _TEXTS.decode(b"[" + b",".join(values) + b"]")
+        except msgspec.DecodeError:
+            texts = [self._text(row, bytes(value), sent_as) for row, value in enumerate(values)]
+        return pa.array(texts, pa.string())
+
+    def _text(self, row: int, value: bytes, sent_as: str | tuple[str, ...]) -> str | None:
+        """A value as text, or None if it is null or must go to the extras."""
+        if value == b"null":
+            return None
+        if value[:1] not in b'"{[':
+            return value.decode()
+        if value[:1] == b'"':
+            try:
+                return _TEXT.decode(value)
+            except msgspec.DecodeError:
+                pass
+        self._put(row, sent_as if isinstance(sent_as, str) else sent_as[row], _piece(value))
+        return None
+
+    def _put(self, row: int, name: str, piece: str) -> None:
+        if name not in self._extras:
+            self._extras[name] = [None] * len(self._records)
+        self._extras[name][row] = piece
+
+
+def _piece(value: bytes) -> str:
+    """A value as the piece of JSON that ``_extra`` holds: numbers and booleans as strings, nested values as sent."""
+    if value == b"null":
+        return "null"
+    text = value.decode()
+    if value[:1] not in b'"{[':
+        return as_json(text)
+    try:
+        if value[:1] == b'"':
+            return as_json(_TEXT.decode(value))
+        _ANY.decode(value)
+    except msgspec.DecodeError:
+        # Half of a surrogate pair, as left by cutting an emoji in two, is no text that a column can hold: keep the
+        # escape as it was sent.
+        try:
+            json.loads(text)
+        except ValueError:
+            raise NotData("a value in the answer is not JSON") from None
+        return as_json(text[1:-1] if value[:1] == b'"' else text)
+    return text
+
+
+def _joined(slabs: list[RawTable], dataset: Dataset) -> RawTable:
+    if not slabs:
+        return nothing(dataset)
+    columns = tuple(_joined_column([slab.columns[number] for slab in slabs]) for number in range(len(dataset.fields)))
+    names = dict.fromkeys(name for slab in slabs for name in slab.extras)
+    extras: Mapping[str, pa.StringArray] = {
+        name: pa.concat_arrays([slab.extras.get(name, absent(slab.rows)) for slab in slabs]) for name in names
+    }
+    return RawTable(sum(slab.rows for slab in slabs), columns, extras, frozenset().union(*(s.met for s in slabs)))
+
+
+def _joined_column(parts: list[RawColumn]) -> RawColumn:
+    values = pa.concat_arrays([part.values for part in parts])
+    first = parts[0].sent_as
+    if isinstance(first, str) and all(part.sent_as == first for part in parts):
+        return RawColumn(values, first)
+    return RawColumn(values, tuple(part.name_at(row) for part in parts for row in range(len(part.values))))
+
+
+__all__ = ["SLAB_ROWS", "Record", "decode_rows"]

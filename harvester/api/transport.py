@@ -1,0 +1,171 @@
+"""The transport: one request over HTTP, one answer, still packed. The one place that knows aiohttp.
+
+Invariant: whatever goes wrong below is raised as one of our errors, and no error shows what was asked (it holds the
+MD5 code). Refuses to follow redirects, to keep cookies, and to unpack: that is for worker threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from harvester import __version__
+from harvester.errors import Cut, NotConnected, NotData, OverCap, TimedOut, UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from harvester.config import Settings
+
+READ_BYTES = 2**18
+"""How much of a body aiohttp buffers before it is taken, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back over HTTP, as it came.
+
+    Attributes:
+        status: the HTTP status.
+        content_type: the header, or an empty string.
+        content_encoding: likewise.
+        retry_after: the header as sent, or None.
+        chunks: the body in pieces, still packed.
+        wire_bytes: the size of the packed body, in bytes.
+    """
+
+    status: int
+    content_type: str
+    content_encoding: str
+    retry_after: str | None
+    chunks: tuple[bytes, ...]
+    wire_bytes: int
+
+
+class Transport:
+    """One session with one server: ``async with Transport(settings) as transport``."""
+
+    def __init__(self, settings: Settings) -> None:
+        tuning = settings.tuning
+        try:
+            self._base = URL(settings.endpoint)
+        except ValueError:
+            self._base = URL()
+        if not self._base.host:
+            raise UsageError(f"--endpoint is a URL such as https://api.mailkit.eu, not {settings.endpoint!r}")
+        self._timeout_s = settings.timeout_s
+        self._connect_s = tuning.connect_s
+        self._silence_s = tuning.silence_s
+        self._cap = tuning.body_cap_bytes
+        self._concurrency = settings.concurrency
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=READ_BYTES,
+            headers={
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/json",
+                "User-Agent": f"mailkit-harvester/{__version__}",
+            },
+            timeout=aiohttp.ClientTimeout(
+                total=self._timeout_s, connect=self._connect_s, sock_connect=self._connect_s, sock_read=None
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, path: str, payload: bytes) -> Answer:
+        """Ask once.
+
+        Args:
+            path: the function's path, such as ``/json.fcgi``; it is appended to the endpoint, which may end in it.
+            payload: the request's body.
+
+        Raises:
+            NotConnected: no connection was made, so nothing was asked.
+            TimedOut: no answer within ``timeout_s``, or silence in the middle of a body for ``silence_s``.
+            Cut: the connection ended before the answer was whole.
+            OverCap: the packed body is larger than the cap.
+            NotData: what came back is not HTTP.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is not open; use it as an async context manager")
+        host = self._base.host
+        try:
+            async with self._session.post(self._url(path), data=payload, allow_redirects=False) as response:
+                return await self._received(response)
+        except aiohttp.ConnectionTimeoutError:
+            raise NotConnected(f"{host} could not be connected to within {self._connect_s:g} s") from None
+        except TimeoutError:
+            raise TimedOut(f"{host} did not answer within {self._timeout_s:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise NotConnected(f"{host} could not be connected to: {_cause(error)}") from None
+        except aiohttp.InvalidURL:
+            raise UsageError(f"--endpoint is not a URL that can be asked: {str(self._base)!r}") from None
+        except aiohttp.ClientResponseError as error:
+            raise NotData(f"{host} sent what is not HTTP: {error.message[:80]}") from None
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            raise Cut(f"the connection to {host} ended before the answer was whole ({type(error).__name__})") from None
+
+    def _url(self, path: str) -> URL:
+        base = self._base.path.rstrip("/")
+        return self._base.with_path(base if base.endswith(path) else base + path)
+
+    async def _received(self, response: aiohttp.ClientResponse) -> Answer:
+        """Take the body; a long time before its first byte is normal, and bounded by ``timeout_s`` alone."""
+        chunks: list[bytes] = []
+        size = 0
+        if (response.content_length or 0) > self._cap:
+            raise self._over()
+        while chunk := await self._next(response):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._cap:
+                raise self._over()
+        headers = response.headers
+        return Answer(
+            status=response.status,
+            content_type=headers.get("Content-Type", ""),
+            content_encoding=headers.get("Content-Encoding", ""),
+            retry_after=headers.get("Retry-After"),
+            chunks=tuple(chunks),
+            wire_bytes=size,
+        )
+
+    async def _next(self, response: aiohttp.ClientResponse) -> bytes:
+        with anyio.move_on_after(self._silence_s) as scope:
+            return await response.content.readany()
+        if scope.cancelled_caught:
+            raise TimedOut(f"{self._base.host} fell silent in mid-answer for {self._silence_s:g} s")
+        return b""
+
+    def _over(self) -> OverCap:
+        return OverCap(f"the packed answer is larger than {self._cap} bytes")
+
+
+def _cause(error: aiohttp.ClientConnectorError) -> str:
+    """One short line that names why a connection failed."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"its name can't be resolved ({error.os_error.strerror or error.os_error})"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"TLS failed ({error.os_error})"
+    return f"{error.os_error.strerror or error.os_error} (port {error.port})"
+
+
+__all__ = ["READ_BYTES", "Answer", "Transport"]

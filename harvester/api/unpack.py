@@ -1,0 +1,88 @@
+"""Undoing a body's compression, on a worker thread: compressed pieces in, the body out, never much beyond a cap.
+
+Raises for what does not come out whole: nothing is ever taken from half a body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isal import igzip_lib
+
+from harvester.errors import Cut, NotData, OverCap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+STEP_BYTES = 2**20
+"""How much is unpacked at a time."""
+
+_BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub says that it is an instance
+_GZIP_MAGIC = b"\x1f\x8b"
+_NAMES = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+
+
+def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearray:
+    """The body that was sent in pieces.
+
+    Args:
+        chunks: the body as it came over the wire.
+        encoding: the ``Content-Encoding`` header as sent. A body's own first bytes decide whether it is gzip, since
+            proxies undo it and leave the header; ``deflate`` may come in zlib's wrapping or bare, as servers do.
+        cap: the largest body to unpack, in bytes.
+
+    Raises:
+        Cut: it ends early, or is corrupt.
+        OverCap: it is larger than the cap.
+        NotData: an encoding that was not asked for.
+    """
+    name = _NAMES.get(encoding.strip().lower())
+    if name is None:
+        raise NotData(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
+    head = b"".join(chunks[:2])[:2] if chunks and len(chunks[0]) < 2 else (chunks[0][:2] if chunks else b"")  # noqa: PLR2004
+    if head == _GZIP_MAGIC:
+        return _inflated(chunks, igzip_lib.DECOMP_GZIP, cap, many=True)
+    if name == "deflate" and head:
+        return _inflated(chunks, igzip_lib.DECOMP_ZLIB if _is_zlib(head) else igzip_lib.DECOMP_DEFLATE, cap, many=False)
+    if sum(map(len, chunks)) > cap:
+        raise _over(cap)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> bytearray:
+    """Unpack one stream, or ``many`` gzip members one after the other."""
+    body = bytearray()
+    stream = igzip_lib.IgzipDecompressor(flag=flag)
+    rest = b""
+    try:
+        for chunk in chunks:
+            rest += chunk
+            while rest or not stream.needs_input:
+                if stream.eof:
+                    if not many:
+                        raise Cut("bytes follow the end of the packed answer")
+                    rest = rest.lstrip(b"\0")  # members may be padded
+                    if not rest:
+                        break
+                    stream = igzip_lib.IgzipDecompressor(flag=flag)
+                body += stream.decompress(rest, min(STEP_BYTES, cap + 1 - len(body)))
+                if len(body) > cap:
+                    raise _over(cap)
+                rest = stream.unused_data if stream.eof else b""
+    except _BROKEN:
+        raise Cut("the packed answer is corrupt") from None
+    if not stream.eof:
+        raise Cut(f"the packed answer ends early, after {len(body)} bytes")
+    return body
+
+
+def _is_zlib(head: bytes) -> bool:
+    """Whether these two bytes are zlib's header (RFC 1950)."""
+    return len(head) == 2 and head[0] & 0x0F == 8 and int.from_bytes(head, "big") % 31 == 0  # noqa: PLR2004
+
+
+def _over(cap: int) -> OverCap:
+    return OverCap(f"the answer is larger than {cap} bytes")
+
+
+__all__ = ["STEP_BYTES", "unpack"]
