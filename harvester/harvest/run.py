@@ -86,8 +86,9 @@ class Harvest:
                 raise _first_of(group) from None
             finally:
                 with anyio.CancelScope(shield=True):
-                    self.result = result = await self._tell(lake, run)
-            return result
+                    self.result = await self._tell(lake, run)
+        assert self.result is not None
+        return self.result
 
     async def _harvest(self, lake: Lake, run: int) -> None:
         to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
