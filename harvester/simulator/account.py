@@ -1,0 +1,188 @@
+"""Where the records of an account are: which sends, which keys, which of them are erased.
+
+Nouns: *ordinal* (a send's place in key order, from 0), *index* (a record's place in its send, from 0; it keeps it when
+others are erased), *run* (neighbouring indices of one send). Keys ascend through the whole account: each send has a block
+of keys of its own, and within it record i lies somewhere in the i-th stride. So key and index follow from each other
+without any list of records. Memory grows with the number of sends and of erased records alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from harvester.model import Send
+from harvester.simulator.banks import Banks
+from harvester.simulator.hashing import mix, salt
+from harvester.simulator.spec import AWKWARD_FIRST_KEY, FIRST_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harvester.simulator.spec import AccountSpec
+
+_FIRST_ID_MESSAGE = 32_443
+_BETWEEN_SENDS = 16
+"""Keys that belong to nobody between the blocks of two sends: a cursor may well name one of them."""
+_FIRST_DATE_S = int(datetime(2016, 6, 20, 14, 37, 47, tzinfo=UTC).timestamp())
+_DATES_SPAN_S = 8 * 365 * 86_400
+_DATES_STEP_S = 25_201
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``count`` records of the send at ``ordinal``, from index ``first`` on; none of them erased."""
+
+    ordinal: int
+    first: int
+    count: int
+
+
+class Account:
+    """An account as it stands: its spec, and what has changed since (erased records, settled statuses).
+
+    Attributes:
+        spec: the recipe.
+        banks: the texts that records are put together from.
+        settled: whether messages that waited have been delivered (or have failed) by now.
+    """
+
+    def __init__(self, spec: AccountSpec) -> None:
+        self.spec = spec
+        self.banks = Banks(awkward=spec.awkward, seed=spec.seed)
+        self.settled = False
+        self._ids = spec.sends.ids
+        self._rows = spec.sends.rows
+        self._rows_before = tuple(accumulate(self._rows, initial=0))
+        self._first_key = spec.first_key or (AWKWARD_FIRST_KEY if spec.awkward else FIRST_KEY)
+        self._ordinals = None if isinstance(self._ids, range) else {id_: n for n, id_ in enumerate(self._ids)}
+        self._date_step_s = min(_DATES_STEP_S, _DATES_SPAN_S // max(1, len(self._ids)))
+        self._erased: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        """The number of sends."""
+        return len(self._ids)
+
+    @property
+    def sends(self) -> Iterator[Send]:
+        """Every send, in key order, as its owner would list it; ``expected`` counts what is not erased."""
+        return (self.send(ordinal) for ordinal in range(len(self)))
+
+    def send(self, ordinal: int) -> Send:
+        """The send at ``ordinal``."""
+        return Send(
+            id_send=self._ids[ordinal],
+            id_message=self.id_message(ordinal),
+            sent_at=datetime.fromtimestamp(self.date_s(ordinal), UTC).replace(tzinfo=None),
+            expected=self._rows[ordinal] - len(self._erased.get(ordinal, ())),
+        )
+
+    def ordinal(self, id_send: int) -> int | None:
+        """The place of ``ID_send`` in key order; None if there is no such send."""
+        if self._ordinals is not None:
+            return self._ordinals.get(id_send)
+        return self._ids.index(id_send) if id_send in self._ids else None
+
+    def id_send(self, ordinal: int) -> int:
+        """The ``ID_send`` of the send at ``ordinal``."""
+        return self._ids[ordinal]
+
+    def id_message(self, ordinal: int) -> int:
+        """The ``ID_message`` (campaign) of the send at ``ordinal``."""
+        return _FIRST_ID_MESSAGE + ordinal // self.spec.sends_per_campaign
+
+    def campaign(self, id_message: int) -> range | None:
+        """The ordinals of a campaign's sends; None if there is no such campaign."""
+        first = (id_message - _FIRST_ID_MESSAGE) * self.spec.sends_per_campaign
+        if not 0 <= first < len(self):
+            return None
+        return range(first, min(first + self.spec.sends_per_campaign, len(self)))
+
+    def rows(self, ordinal: int) -> int:
+        """How many records the send has, erased ones included."""
+        return self._rows[ordinal]
+
+    def date_s(self, ordinal: int) -> int:
+        """When the send began, in seconds since 1970."""
+        return _FIRST_DATE_S + ordinal * self._date_step_s
+
+    def salt(self, ordinal: int) -> int:
+        """What tells this send's records from any other's: a record's hash is ``mix(salt + index)``."""
+        return salt(self.spec.seed, self._ids[ordinal])
+
+    def first_key(self, ordinal: int) -> int:
+        """The lowest key that the send's block holds."""
+        return self._first_key + self._rows_before[ordinal] * self.spec.gap + ordinal * _BETWEEN_SENDS
+
+    def key(self, ordinal: int, index: int) -> int:
+        """The ``ID_send_message`` of a record."""
+        within = ((mix(self.salt(ordinal) + index) >> 32) * self.spec.gap) >> 32
+        return self.first_key(ordinal) + index * self.spec.gap + within
+
+    def index_from(self, ordinal: int, start: int) -> int:
+        """The index of the send's first record whose key is ``start`` or more; its number of rows if there is none."""
+        index = max(0, (start - self.first_key(ordinal)) // self.spec.gap)
+        if index >= self._rows[ordinal]:
+            return self._rows[ordinal]
+        return index if self.key(ordinal, index) >= start else index + 1
+
+    def runs(self, ordinals: range, start: int | None, limit: int) -> tuple[Run, ...]:
+        """The first ``limit`` records of these sends whose key is ``start`` or more, in key order."""
+        runs: list[Run] = []
+        if start is not None:
+            # The send whose block holds the start, or the last one before it; it may turn out to have nothing left.
+            skipped = bisect_right(ordinals, start, key=self.first_key)
+            ordinals = ordinals[max(0, skipped - 1) :]
+        for ordinal in ordinals:
+            first = 0 if start is None else self.index_from(ordinal, start)
+            for run in self._unerased(ordinal, first):
+                runs.append(Run(ordinal, run.first, min(run.count, limit)))
+                limit -= runs[-1].count
+                if limit <= 0:
+                    return tuple(runs)
+        return tuple(runs)
+
+    def all_runs(self, ordinal: int, *, erased: bool = False) -> tuple[Run, ...]:
+        """Every record of a send; with ``erased``, those as well that are gone by now."""
+        count = self._rows[ordinal]
+        if erased:
+            return (Run(ordinal, 0, count),) if count else ()
+        return tuple(self._unerased(ordinal, 0))
+
+    def erase(self, id_send: int, key: int) -> bool:
+        """Takes a message out of the account, for good. Its bounce stays. False if there is no such message."""
+        ordinal = self.ordinal(id_send)
+        if ordinal is None:
+            return False
+        index = self.index_from(ordinal, key)
+        if index >= self._rows[ordinal] or self.key(ordinal, index) != key:
+            return False
+        return self.erase_index(ordinal, index)
+
+    def erase_index(self, ordinal: int, index: int) -> bool:
+        """Takes the record at ``index`` out of the account. False if it is gone already."""
+        erased = self._erased.setdefault(ordinal, [])
+        place = bisect_left(erased, index)
+        if place < len(erased) and erased[place] == index:
+            return False
+        insort(erased, index)
+        return True
+
+    def erased(self, ordinal: int) -> int:
+        """How many of the send's records are gone."""
+        return len(self._erased.get(ordinal, ()))
+
+    def _unerased(self, ordinal: int, first: int) -> Iterator[Run]:
+        erased = self._erased.get(ordinal, [])
+        for gone in erased[bisect_left(erased, first) :]:
+            if gone > first:
+                yield Run(ordinal, first, gone - first)
+            first = gone + 1
+        if first < self._rows[ordinal]:
+            yield Run(ordinal, first, self._rows[ordinal] - first)
+
+
+__all__ = ["Account", "Run"]

@@ -1,0 +1,192 @@
+"""The texts that records choose from: people, domains, dates, reasons for bouncing. Seeded, and small.
+
+An awkward account draws from the same banks with texts mixed in that break careless readers.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+from harvester.simulator.parts import Bank, texts
+
+PEOPLE = 512
+"""Variants of a recipient; a power of two, so that bits of a hash choose one."""
+DOMAINS = 64
+EMAIL_DATES = 1024
+BOUNCE_KINDS = 64
+CODES = 2**16
+STATUSES = ("sent", "failed", "wait", "wait_ab")
+SENT, FAILED, WAIT, WAIT_AB = range(4)
+VERSIONS = ("", "A", "B")
+ZERO_DATE = "0000-00-00 00:00:00"
+
+_FIRST_NAMES = (
+    "Jana Petr Marie Jiří Eva Tomáš Hana Pavel Lucie Martin Kateřina Jakub Věra Ondřej Zuzana Lukáš Anna Michal Šárka "
+    "Václav Alena František Markéta Karel Tereza Josef Lenka David Ivana Radek Monika Filip"
+).split()
+_LAST_NAMES = (
+    "Novák Svoboda Dvořák Černý Procházka Kučera Veselý Horák Němec Pokorný Marek Pospíšil Hájek Jelínek Král Růžička "
+    "Beneš Fiala Sedláček Doležal Zeman Kolář Navrátil Čermák Urban Vaněk Blažek Kříž Kovář Kratochvíl Bartoš Vlček"
+).split()
+_CITIES = ("Praha", "Brno", "Ostrava", "Plzeň", "Liberec", "Olomouc", "Znojmo", "České Budějovice", "Hradec Králové")
+_STREETS = ("Dlouhá", "Krátká", "Nádražní", "Husova", "Školní", "Zahradní", "Na Příkopě", "Lidická")
+_COMPANIES = ("Seznam.cz, a.s.", "Mailkit s.r.o.", "O2 Czech Republic", "T-Mobile", "Vodafone", "UPC", "CESNET")
+_BROWSERS = ("Thunderbird", "Email.cz", "Chrome", "Outlook", "Apple Mail", "Firefox", "Gmail")
+_SYSTEMS = ("Windows", "Android", "iOS", "macOS", "Linux")
+_HOSTS = ("seznam.cz", "gmail.com", "email.cz", "centrum.cz", "volny.cz", "atlas.cz", "post.cz", "outlook.com")
+_CUSTOM = ("1", "4", "927", "69", "99220", "3667", "2016-02-15", "2016-02-15 14:52:22+01", "premium", "Nároční")
+_BOUNCES = (
+    ("5.1.1", "permanent", "bad-mailbox", "Bad Mailbox"),
+    ("4.2.2", "temporary", "full-mailbox", "Full Mailbox"),
+    ("4.4.1", "temporary", "no-answer", "No answer from host"),
+    ("5.4.4", "unknown", "bad-domain", "Unable to route"),
+    ("5.7.1", "enabled", "spam-related", "Message refused; see https://example.com/why?a=1&b=2"),
+    ("5.1.2", "permanent", "bad-domain", "Bad destination system address"),
+    ("5.2.1", "unsubscribe", "inactive-mailbox", "Mailbox disabled, not accepting messages"),
+)
+AWKWARD = (
+    "},{",
+    '"},{"',
+    '[{"ID_send_message":"1"},{"ID_send_message":"2"}]',
+    'say "hello"',
+    "back\\slash \\n \\u0041 \\",
+    "first line\nsecond line\r\n\tthird",
+    "žluťoučký kůň úpěl ďábelské ódy",
+    "\U0001f4e7 mail \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "</script><!-- &amp; -->",
+    "\u2028 separators \u2029",
+    "control \x01 \x1f \x7f",
+    "  spaces around  ",
+    "null",
+    "true",
+    "0012",
+    "1.50",
+    "1e3",
+    "-0",
+    "0x10",
+    "日本語 العربية",
+)
+"""Text that careless readers break on."""
+AWKWARD_IDS = ("", "00123", "18446744073709551617", "9223372036854775808", "9007199254740993", "-5", "+7", "0x10")
+"""Values of an id that a reader may get wrong. Digits, signs and letters only: nothing here needs escaping."""
+_AWKWARD_DATES = (ZERO_DATE, "", "2016-02-30 00:00:00", "2016-02-16", "2016-02-16 4:30:15", "2016-02-16 04:30:15.5")
+
+
+class Banks:
+    """Every bank of an account.
+
+    Attributes:
+        locals: the part of an address before a number and the domain; as many as people.
+        domains: the part of an address from the ``@`` on.
+        email_dates: when addresses were added.
+        deliveries: ``ab_version`` … ``domain``, at ``(version * 4 + status) * DOMAINS + domain``.
+        people: ``custom_1`` … ``s_os``, first without and then with what is known of those who opened the message.
+        codes: eight random hexadecimal digits.
+        awkward_ids: ids that a reader may get wrong.
+        bounce_codes: ``STATUS`` of a bounce.
+        bounces: what goes with it: ``EMAIL_STATUS``, ``BOUNCE_CAT``, ``REASON``.
+    """
+
+    def __init__(self, *, awkward: bool, seed: int) -> None:
+        rng = random.Random(seed)  # noqa: S311 - reproducible texts, not secrets
+        self._awkward = awkward
+        names = [(rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)) for _ in range(PEOPLE)]
+        self.locals = texts([self._local(first, last) for first, last in names])
+        hosts = [_HOSTS[n] if n < len(_HOSTS) else f"{_LAST_NAMES[n % 32]}{n}.cz".lower() for n in range(DOMAINS)]
+        hosts = hosts if awkward else [_plain(host) for host in hosts]
+        self.domains = texts([f"@{host}" for host in hosts])
+        first_s = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
+        dates = [date_text(first_s + rng.randrange(8 * 365 * 86_400)) for _ in range(EMAIL_DATES)]
+        self.email_dates = texts(
+            [rng.choice(_AWKWARD_DATES) if awkward and rng.random() < 0.1 else date for date in dates]  # noqa: PLR2004
+        )
+        self.deliveries = Bank(
+            ("ab_version", "message_status", "tld", "domain"),
+            [(v, status, host.rpartition(".")[2], host) for v in VERSIONS for status in STATUSES for host in hosts],
+        )
+        closed = [self._custom(rng) | self._person(rng, *name) for name in names]
+        seen = [person | self._seen(rng) for person in closed]
+        unseen = [person | dict.fromkeys(_SEEN, "") for person in closed]
+        self.people = Bank(tuple(seen[0]), [tuple(person.values()) for person in unseen + seen])
+        self.codes = texts([f"{rng.getrandbits(32):08x}" for _ in range(CODES)])
+        self.awkward_ids = texts(AWKWARD_IDS)
+        kinds = [rng.choice(_BOUNCES) for _ in range(BOUNCE_KINDS)]
+        self.bounce_codes = texts([kind[0] for kind in kinds])
+        self.bounces = Bank(
+            ("EMAIL_STATUS", "BOUNCE_CAT", "REASON"),
+            [(kind[1], kind[2], self._text(rng, kind[3], 0.2)) for kind in kinds],
+        )
+
+    def _local(self, first: str, last: str) -> str:
+        if self._awkward and first == "Hana":
+            return f'"{first}' + "},{" + f'{last}".'
+        return _plain(f"{first}.{last}".lower())
+
+    def _text(self, rng: random.Random, text: str, share: float) -> str:
+        return rng.choice(AWKWARD) if self._awkward and rng.random() < share else text
+
+    def _custom(self, rng: random.Random) -> dict[str, str]:
+        # Most lists use no custom fields; those that do fill a few.
+        share = 0.15 if rng.random() < 0.4 else 0.0  # noqa: PLR2004
+        values = (rng.choice(_CUSTOM) if rng.random() < share else "" for _ in range(25))
+        return {f"custom_{number}": self._text(rng, value, 0.04) for number, value in enumerate(values, 1)}
+
+    def _person(self, rng: random.Random, first: str, last: str) -> dict[str, str]:
+        full = rng.random() < 0.1  # noqa: PLR2004
+        given = {"first_name": first, "last_name": last, "full_name": f"{first} {last}"}
+        if full:
+            given |= {
+                "prefix": rng.choice(("Ing.", "Mgr.", "")),
+                "vocative": f"{first}e",
+                "gender": rng.choice(("F", "M")),
+                "company": rng.choice(_COMPANIES),
+                "street": f"{rng.choice(_STREETS)} {rng.randrange(1, 2000)}/{rng.randrange(1, 40)}",
+                "city": rng.choice(_CITIES),
+                "country": "Czech Republic",
+                "zip": f"{rng.randrange(100, 799)} {rng.randrange(100):02}",
+                "mobile": f"+420{rng.randrange(600_000_000, 799_999_999)}",
+            }
+        return {name: self._text(rng, given.get(name, ""), 0.04) for name in _PERSON}
+
+    def _seen(self, rng: random.Random) -> dict[str, str]:
+        where = ("europe", "Czech Republic", rng.choice(("Praha", "Prazsky", "")), rng.choice((*_CITIES, "", "", "")))
+        what = (rng.choice(_COMPANIES), rng.choice(_BROWSERS), rng.choice((*_SYSTEMS, "")))
+        return {name: self._text(rng, value, 0.04) for name, value in zip(_SEEN, where + what, strict=True)}
+
+
+_PERSON = tuple(
+    "prefix vocative first_name last_name full_name nick_name gender reply_to company street city state country zip "
+    "phone mobile fax".split()
+)
+_SEEN = tuple("s_continent s_country s_region s_city s_org s_browser s_os".split())
+_UNACCENTED = str.maketrans("áčďéěíňóřšťúůýž", "acdeeinorstuuyz")
+
+
+def _plain(text: str) -> str:
+    return text.translate(_UNACCENTED)
+
+
+def date_text(seconds: int) -> str:
+    """Seconds since 1970 as the API writes dates."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+__all__ = [
+    "AWKWARD",
+    "AWKWARD_IDS",
+    "BOUNCE_KINDS",
+    "CODES",
+    "DOMAINS",
+    "EMAIL_DATES",
+    "FAILED",
+    "PEOPLE",
+    "SENT",
+    "STATUSES",
+    "VERSIONS",
+    "WAIT",
+    "WAIT_AB",
+    "ZERO_DATE",
+    "Banks",
+    "date_text",
+]

@@ -1,0 +1,122 @@
+"""What a block of records is made of, before anyone decides whether it becomes JSON or a table.
+
+Nouns: *bank* (a few hundred texts, or rows of texts, that records choose from), *part* (one field, or a group of
+neighbouring fields that vary together). Banks are escaped for JSON once and for all, with the constant text around them;
+that, and choosing whole groups at a time, is what makes a page cheap to serve.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def quoted(text: str, *, ascii_only: bool) -> str:
+    """``text`` as a JSON string, quotes included."""
+    return json.dumps(text, ensure_ascii=ascii_only)
+
+
+class Bank:
+    """Rows of texts under field names (none for a bank of pieces that are put together to a value).
+
+    Attributes:
+        names: the fields, as the vendor spells them.
+        rows: the variants; each as long as ``names``, or of one text where there are no names.
+    """
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.names = tuple(names)
+        self.rows = tuple(tuple(row) for row in rows)
+        self._columns = tuple(pa.array(column, pa.string()) for column in zip(*self.rows, strict=True))
+        self._fragments: dict[tuple[str, str, bool], pa.StringArray] = {}
+
+    def column(self, number: int, picks: pa.UInt64Array) -> pa.StringArray:
+        """The raw texts of one field, for each pick."""
+        return self._columns[number].take(picks)
+
+    def fragments(self, before: str, after: str, *, ascii_only: bool) -> pa.StringArray:
+        """Each variant as JSON text between ``before`` and ``after``: ``"a":"…","b":"…"``, or the bare inside of a
+        string where the bank has no names.
+        """
+        key = (before, after, ascii_only)
+        if key not in self._fragments:
+            texts = [before + self._render(row, ascii_only=ascii_only) + after for row in self.rows]
+            self._fragments[key] = pa.array(texts, pa.string())
+        return self._fragments[key]
+
+    def _render(self, row: Sequence[str], *, ascii_only: bool) -> str:
+        if not self.names:
+            return quoted(row[0], ascii_only=ascii_only)[1:-1]
+        pairs = zip(self.names, row, strict=True)
+        return ",".join(f'"{name}":{quoted(value, ascii_only=ascii_only)}' for name, value in pairs)
+
+
+def texts(values: Sequence[str]) -> Bank:
+    """A bank of single texts."""
+    return Bank((), [(value,) for value in values])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A text from a bank without names for each record. ``picks`` are places in the bank."""
+
+    bank: Bank
+    picks: pa.UInt64Array
+
+
+Piece: TypeAlias = "str | pa.StringArray | Choice"
+"""A piece of a value: the same for all records, one for each (nothing in it needs escaping), or chosen from a bank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its name as the vendor spells it, and the pieces that its value is put together from."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring fields that vary together."""
+
+    bank: Bank
+    picks: pa.UInt64Array
+
+
+Part: TypeAlias = Field | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some records: how many, and their parts in the order in which the fields are sent."""
+
+    count: int
+    parts: tuple[Part, ...]
+
+    def columns(self) -> dict[str, pa.StringArray]:
+        """Field name, as the vendor spells it → the raw text of each record. In the order in which fields are sent."""
+        columns: dict[str, pa.StringArray] = {}
+        for part in self.parts:
+            if isinstance(part, Group):
+                for number, name in enumerate(part.bank.names):
+                    columns[name] = part.bank.column(number, part.picks)
+            else:
+                columns[part.name] = self._joined(part.pieces)
+        return columns
+
+    def _joined(self, pieces: Sequence[Piece]) -> pa.StringArray:
+        raw = [piece.bank.column(0, piece.picks) if isinstance(piece, Choice) else piece for piece in pieces]
+        if all(isinstance(piece, str) for piece in raw):
+            return pa.repeat("".join(piece for piece in raw if isinstance(piece, str)), self.count)
+        return pc.binary_join_element_wise(*raw, "")
+
+
+__all__ = ["Bank", "Block", "Choice", "Field", "Group", "Part", "Piece", "quoted", "texts"]
