@@ -11,6 +11,7 @@ from harvester.datasets import BOUNCES, MESSAGES, Dataset
 from harvester.errors import CursorAbsent, OutOfOrder, Unproven
 from harvester.harvest import proof
 from harvester.model import KEY_END, KeyRange, Page, Proof, Query
+from tests.lake_rows import rows_of
 
 
 def keys(*values: int) -> pa.Int64Array:
@@ -18,11 +19,8 @@ def keys(*values: int) -> pa.Int64Array:
 
 
 def page(*values: int | None, dataset: Dataset = MESSAGES, id_send: int | None = 7) -> Page:
-    columns = {
-        name: pa.nulls(len(values), kind) for name, kind in zip(dataset.schema.names, dataset.schema.types, strict=True)
-    }
-    columns |= {dataset.key: pa.array(values, pa.int64()), "id_send": pa.array([id_send] * len(values), pa.int64())}
-    return Page(Query(dataset, 7, limit=100), pa.record_batch(columns, schema=dataset.schema), body_bytes=0)
+    rows = rows_of(dataset, *({dataset.key: value, "id_send": id_send} for value in values))
+    return Page(Query(dataset, 7, limit=100), rows, body_bytes=0)
 
 
 AT_50 = KeyRange(cursor=50, held=50, anchors=(40, 30, 10), limit=4)
@@ -71,16 +69,15 @@ class TestContinuity:
     def test_a_walk_over_a_faithful_source_takes_each_row_once_and_ends_by_tail(
         self, source: set[int], limit: int, inclusive: bool
     ) -> None:
-        ordered, key_range, taken = sorted(source), KeyRange(limit=limit), []
-        for _ in range(len(source) + 3):
+        ordered, key_range = sorted(source), KeyRange(limit=limit)
+        taken: list[int] = []
+        at_end = False
+        while not at_end and len(taken) <= len(source):
             start = 0 if key_range.cursor is None else key_range.cursor - 1
             answer = [key for key in ordered if key > start or (inclusive and key == start)][:limit]
             step = proof.step(key_range, key_range.cursor, limit, keys(*answer))
             taken += answer[step.first_new :]
-            key_range = step.key_range
-            if step.at_end:
-                break
-        assert step.at_end
+            key_range, at_end = step.key_range, step.at_end
         assert taken == ordered
 
 

@@ -109,6 +109,7 @@ class Scheduler:
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
+        limiter.on_release = self._change
 
     def drain(self) -> None:
         """Begins nothing more; what is in flight is finished and delivered."""
