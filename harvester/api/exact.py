@@ -6,14 +6,13 @@ cases, and text that no column can hold. Records are worked off in slabs, so tha
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
 from harvester.api.records import RawColumn, RawTable, absent, as_json, nothing
-from harvester.errors import NotData
+from harvester.api.surrogates import MARK, rearmed, rearmed_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,19 +28,22 @@ Record = dict[str, msgspec.Raw]
 _RECORDS = msgspec.json.Decoder(list[Record])
 _TEXTS = msgspec.json.Decoder(list[str | None])
 _TEXT = msgspec.json.Decoder(str)
-_ANY = msgspec.json.Decoder()
 _NULL = msgspec.Raw(b"null")
 
 
-def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset) -> RawTable:
+def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset, *, halves: bool = False) -> RawTable:
     """A raw table from records as sent.
 
+    Args:
+        rows: the records.
+        dataset: whose fields become columns.
+        halves: whether the body held halves of surrogate pairs, by now disarmed.
+
     Raises:
-        NotData: if one is not an object, or not JSON after all.
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: likewise; the caller knows what the whole looks like.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON after all.
     """
     slabs = [
-        _Slab(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset).table()
+        _Slab(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset, halves=halves).table()
         for start in range(0, len(rows), SLAB_ROWS)
     ]
     return slabs[0] if len(slabs) == 1 else _joined(slabs, dataset)
@@ -50,8 +52,9 @@ def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset) -> RawTable:
 class _Slab:
     """Some records, being taken apart."""
 
-    def __init__(self, records: list[Record], dataset: Dataset) -> None:
+    def __init__(self, records: list[Record], dataset: Dataset, *, halves: bool) -> None:
         self._records = records
+        self._halves = halves
         self._extras: dict[str, list[str | None]] = {}
         self._spellings: list[list[str]] = [[] for _ in dataset.fields]
         self._dataset = dataset
@@ -102,20 +105,22 @@ class _Slab:
             texts = _TEXTS.decode(b"[" + b",".join(values) + b"]")
         except msgspec.DecodeError:
             texts = [self._text(row, bytes(value), sent_as) for row, value in enumerate(values)]
+        if self._halves:
+            for row, text in enumerate(texts):
+                if text is not None and MARK in text:
+                    texts[row] = None
+                    self._put(row, _name_at(sent_as, row), as_json(rearmed(text)))
         return pa.array(texts, pa.string())
 
     def _text(self, row: int, value: bytes, sent_as: str | tuple[str, ...]) -> str | None:
-        """A value as text, or None if it is null or must go to the extras."""
+        """A value as text, or None if it is null or nested; a nested one goes to the extras."""
         if value == b"null":
             return None
-        if value[:1] not in b'"{[':
-            return value.decode()
         if value[:1] == b'"':
-            try:
-                return _TEXT.decode(value)
-            except msgspec.DecodeError:
-                pass
-        self._put(row, sent_as if isinstance(sent_as, str) else sent_as[row], _piece(value))
+            return _TEXT.decode(value)
+        if value[:1] not in b"{[":
+            return value.decode()
+        self._put(row, _name_at(sent_as, row), _piece(value))
         return None
 
     def _put(self, row: int, name: str, piece: str) -> None:
@@ -128,22 +133,17 @@ def _piece(value: bytes) -> str:
     """A value as the piece of JSON that ``_extra`` holds: numbers and booleans as strings, nested values as sent."""
     if value == b"null":
         return "null"
+    if value[:1] == b'"':
+        return as_json(rearmed(_TEXT.decode(value)))
     text = value.decode()
-    if value[:1] not in b'"{[':
+    if value[:1] not in b"{[":
         return as_json(text)
-    try:
-        if value[:1] == b'"':
-            return as_json(_TEXT.decode(value))
-        _ANY.decode(value)
-    except msgspec.DecodeError:
-        # Half of a surrogate pair, as left by cutting an emoji in two, is no text that a column can hold: keep the
-        # escape as it was sent.
-        try:
-            json.loads(text)
-        except ValueError:
-            raise NotData("a value in the answer is not JSON") from None
-        return as_json(text[1:-1] if value[:1] == b'"' else text)
-    return text
+    sent = rearmed_json(text)
+    return text if sent == text else as_json(sent)
+
+
+def _name_at(sent_as: str | tuple[str, ...], row: int) -> str:
+    return sent_as if isinstance(sent_as, str) else sent_as[row]
 
 
 def _joined(slabs: list[RawTable], dataset: Dataset) -> RawTable:

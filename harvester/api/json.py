@@ -21,6 +21,7 @@ import pyarrow.json as pj
 from harvester.api.exact import Record, decode_rows
 from harvester.api.meaning import of_other_text
 from harvester.api.records import RawColumn, RawTable, as_json, nothing
+from harvester.api.surrogates import disarmed
 from harvester.errors import Cut, NotData
 
 if TYPE_CHECKING:
@@ -113,7 +114,12 @@ class JsonCodec:
         """As ``decode``, by the exact decoder alone."""
         body = _trimmed(body)
         try:
-            return self._exact(body)
+            try:
+                return self._exact(body, halves=False)
+            except msgspec.DecodeError:
+                if (plain := disarmed(body)) is None:
+                    raise
+            return self._exact(plain, halves=True)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             ended = {b"[": b"]", b"{": b"}"}.get(bytes(body[:1]))
             if ended and (body[-1:] != ended or "truncated" in str(error)):
@@ -169,12 +175,12 @@ class JsonCodec:
         self._remember(met)
         return RawTable(table.num_rows, tuple(columns), extras, met)
 
-    def _exact(self, body: Body) -> RawTable | Words:
+    def _exact(self, body: Body, *, halves: bool) -> RawTable | Words:
         start = bytes(body[:1])
         if start == b"[":
-            return self._list(_ROWS.decode(body))
+            return self._list(_ROWS.decode(body), halves=halves)
         if start == b"{":
-            return self._object(body)
+            return self._object(body, halves=halves)
         if not start:
             raise NotData("the answer's body is empty")
         if start == b'"' or body == b"null":
@@ -182,25 +188,25 @@ class JsonCodec:
             return Words(said) if said else nothing(self.dataset)
         raise of_other_text(bytes(body[:400]).decode(errors="replace"))
 
-    def _list(self, rows: list[msgspec.Raw]) -> RawTable | Words:
+    def _list(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable | Words:
         if any(memoryview(row)[0] != _OPEN for row in rows):
             raise NotData("the answer is a list, and not of records")
         if len(rows) == 1 and (words := self._words(_RECORD.decode(rows[0]))):
             return words
-        return self._rows(rows)
+        return self._rows(rows, halves=halves)
 
-    def _object(self, body: Body) -> RawTable | Words:
+    def _object(self, body: Body, *, halves: bool) -> RawTable | Words:
         record = _RECORD.decode(body)
         if not record:
             return nothing(self.dataset)
         if self._holds_key(record):
-            return self._rows([msgspec.Raw(bytes(body))])
+            return self._rows([msgspec.Raw(bytes(body))], halves=halves)
         if words := self._words(record):
             return words
         raise NotData("the answer is an object that is neither a record nor an error")
 
-    def _rows(self, rows: list[msgspec.Raw]) -> RawTable:
-        table = decode_rows(rows, self.dataset)
+    def _rows(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable:
+        table = decode_rows(rows, self.dataset, halves=halves)
         self._remember(table.met)
         return table
 
