@@ -3,7 +3,7 @@
 ::
 
     async with serve(AccountSpec(sends=equal(4, 30_000)), Behaviour(page_cap=1000)) as server:
-        ...  # POST to server.url + "/json.fcgi"; server.stats, server.account; expected(server.account, MESSAGES, id_send)
+        ...  # POST to server.url + "/json.fcgi"; look at server.stats; expected(server.account, MESSAGES, id_send)
 """
 
 from harvester.simulator.account import Account

@@ -1,9 +1,9 @@
 """Where the records of an account are: which sends, which keys, which of them are erased.
 
 Nouns: *ordinal* (a send's place in key order, from 0), *index* (a record's place in its send, from 0; it keeps it when
-others are erased), *run* (neighbouring indices of one send). Keys ascend through the whole account: each send has a block
-of keys of its own, and within it record i lies somewhere in the i-th stride. So key and index follow from each other
-without any list of records. Memory grows with the number of sends and of erased records alone.
+others are erased), *run* (neighbouring indices of one send). Keys ascend through the whole account: each send has a
+block of keys of its own, and within it record i lies somewhere in the i-th stride. So key and index follow from each
+other without any list of records. Memory grows with the number of sends and of erased records alone.
 """
 
 from __future__ import annotations

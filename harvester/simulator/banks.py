@@ -22,13 +22,15 @@ VERSIONS = ("", "A", "B")
 ZERO_DATE = "0000-00-00 00:00:00"
 
 _FIRST_NAMES = (
-    "Jana Petr Marie Jiří Eva Tomáš Hana Pavel Lucie Martin Kateřina Jakub Věra Ondřej Zuzana Lukáš Anna Michal Šárka "
-    "Václav Alena František Markéta Karel Tereza Josef Lenka David Ivana Radek Monika Filip"
-).split()
+    *("Jana", "Petr", "Marie", "Jiří", "Eva", "Tomáš", "Hana", "Pavel", "Lucie", "Martin", "Kateřina", "Jakub", "Věra"),
+    *("Ondřej", "Zuzana", "Lukáš", "Anna", "Michal", "Šárka", "Václav", "Alena", "František", "Markéta", "Karel"),
+    *("Tereza", "Josef", "Lenka", "David", "Ivana", "Radek", "Monika", "Filip"),
+)
 _LAST_NAMES = (
-    "Novák Svoboda Dvořák Černý Procházka Kučera Veselý Horák Němec Pokorný Marek Pospíšil Hájek Jelínek Král Růžička "
-    "Beneš Fiala Sedláček Doležal Zeman Kolář Navrátil Čermák Urban Vaněk Blažek Kříž Kovář Kratochvíl Bartoš Vlček"
-).split()
+    *("Novák", "Svoboda", "Dvořák", "Černý", "Procházka", "Kučera", "Veselý", "Horák", "Němec", "Pokorný", "Marek"),
+    *("Pospíšil", "Hájek", "Jelínek", "Král", "Růžička", "Beneš", "Fiala", "Sedláček", "Doležal", "Zeman", "Kolář"),
+    *("Navrátil", "Čermák", "Urban", "Vaněk", "Blažek", "Kříž", "Kovář", "Kratochvíl", "Bartoš", "Vlček"),
+)
 _CITIES = ("Praha", "Brno", "Ostrava", "Plzeň", "Liberec", "Olomouc", "Znojmo", "České Budějovice", "Hradec Králové")
 _STREETS = ("Dlouhá", "Krátká", "Nádražní", "Husova", "Školní", "Zahradní", "Na Příkopě", "Lidická")
 _COMPANIES = ("Seznam.cz, a.s.", "Mailkit s.r.o.", "O2 Czech Republic", "T-Mobile", "Vodafone", "UPC", "CESNET")
@@ -93,7 +95,10 @@ class Banks:
         self._awkward = awkward
         names = [(rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)) for _ in range(PEOPLE)]
         self.locals = texts([self._local(first, last) for first, last in names])
-        hosts = [_HOSTS[n] if n < len(_HOSTS) else f"{_LAST_NAMES[n % 32]}{n}.cz".lower() for n in range(DOMAINS)]
+        hosts = [
+            _HOSTS[n] if n < len(_HOSTS) else f"{_LAST_NAMES[n % len(_LAST_NAMES)]}{n}.cz".lower()
+            for n in range(DOMAINS)
+        ]
         hosts = hosts if awkward else [_plain(host) for host in hosts]
         self.domains = texts([f"@{host}" for host in hosts])
         first_s = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
@@ -155,11 +160,11 @@ class Banks:
         return {name: self._text(rng, value, 0.04) for name, value in zip(_SEEN, where + what, strict=True)}
 
 
-_PERSON = tuple(
-    "prefix vocative first_name last_name full_name nick_name gender reply_to company street city state country zip "
-    "phone mobile fax".split()
+_PERSON = (
+    *("prefix", "vocative", "first_name", "last_name", "full_name", "nick_name", "gender", "reply_to", "company"),
+    *("street", "city", "state", "country", "zip", "phone", "mobile", "fax"),
 )
-_SEEN = tuple("s_continent s_country s_region s_city s_org s_browser s_os".split())
+_SEEN = ("s_continent", "s_country", "s_region", "s_city", "s_org", "s_browser", "s_os")
 _UNACCENTED = str.maketrans("áčďéěíňóřšťúůýž", "acdeeinorstuuyz")
 
 

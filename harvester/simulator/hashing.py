@@ -5,6 +5,8 @@ The mix is the well-known xor-shift-multiply finaliser (two rounds); it is for s
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ _MULTIPLIER = 0xD6E8FEB86659FD93
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
+@lru_cache(maxsize=4096)
 def word(value: int) -> pa.UInt64Scalar:
     """``value`` as an unsigned 64-bit scalar, for arithmetic with columns; larger values wrap around."""
     return pa.scalar(value & _MASK, pa.uint64())
@@ -51,4 +54,12 @@ def bits(column: pa.UInt64Array, start: int, width: int) -> pa.UInt64Array:
     return pc.bit_wise_and(pc.shift_right(column, word(start)), word((1 << width) - 1))
 
 
-__all__ = ["bits", "mix", "mix_column", "salt", "word"]
+def choose(
+    mask: pa.BooleanArray, yes: pa.UInt64Array | pa.UInt64Scalar, no: pa.UInt64Array | pa.UInt64Scalar
+) -> pa.UInt64Array:
+    """``yes`` where the mask is true, ``no`` elsewhere."""
+    chosen: pa.UInt64Array = pc.if_else(mask, yes, no)
+    return chosen
+
+
+__all__ = ["bits", "choose", "mix", "mix_column", "salt", "word"]

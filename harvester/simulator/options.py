@@ -10,14 +10,16 @@ from harvester.simulator.behaviour import Fault
 from harvester.simulator.spec import Sends, equal, listed, skewed
 
 _COUNT = r"(\d[\d_]*)"
-_EQUAL = re.compile(rf"{_COUNT}\s*[x×]\s*{_COUNT}", re.ASCII)
+_EQUAL = re.compile(rf"{_COUNT}\s*x\s*{_COUNT}", re.ASCII)
 _SKEWED = re.compile(rf"skewed:{_COUNT}:{_COUNT}", re.ASCII)
 _LISTED = re.compile(rf"{_COUNT}\s*=\s*{_COUNT}", re.ASCII)
 
 
 def parse_sends(text: str) -> Sends:
-    """Sends from ``6x2000`` (six of 2000), ``skewed:24:1000000`` (24, unequal, of a million together), or
-    ``601181=12,601182=30000`` (by ``ID_send``).
+    """Sends as one of three texts says.
+
+    ``6x2000`` is six sends of 2000 messages, ``skewed:24:1000000`` 24 unequal ones of a million messages together, and
+    ``601181=12,601182=30000`` names each ``ID_send``.
     """
     text = text.strip()
     if found := _EQUAL.fullmatch(text):
@@ -28,7 +30,7 @@ def parse_sends(text: str) -> Sends:
     rows = {int(pair[1]): int(pair[2]) for pair in pairs if pair}
     if len(rows) != len(pairs):
         raise UsageError(
-            f"{text!r} does not say which sends; write 6x2000, skewed:24:1000000 or 601181=12,601182=30000, each id once"
+            f"{text!r} does not say which sends; write 6x2000, skewed:24:1000000 or 601181=12,601182=30000, no id twice"
         )
     return listed(rows)
 

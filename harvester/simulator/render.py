@@ -1,4 +1,8 @@
-"""Blocks of records → JSON text, the fast way: by copying pieces that are escaped already.
+"""Blocks of records → JSON text, the fast way: by copying texts that are escaped already.
+
+Every record is the same number of texts one after the other: constants, texts of its own, texts from a bank. They are
+joined record by record. The texts of an Arrow column lie next to each other in memory, so the buffer of the joined
+column is the JSON itself.
 
 Refuses nothing, and decides nothing: which records, and whether they are plain enough for this way, is for others.
 """
@@ -8,13 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from harvester.simulator.parts import Bank, Choice, Group
+from harvester.simulator.parts import Bank, Choice, Group, join_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
     from harvester.simulator.parts import Block, Part
 
@@ -36,23 +39,24 @@ class _Picked:
     after: str = ""
 
 
-_Token: TypeAlias = "_Constant | _Picked | str | pa.StringArray"
+_Text: TypeAlias = "_Constant | _Picked | str | pa.StringArray"
 
 
 def plain(block: Block, *, ascii_only: bool) -> memoryview:
-    """The records as compact JSON objects, a comma **before** each: the inside of a list, but for the first byte.
+    """The records as compact JSON objects, a comma **before** each: the inside of a list, but for the first byte."""
+    texts: list[str | pa.StringArray] = []
+    for text in _joined(_absorbed(_texts(block.parts))):
+        if isinstance(text, _Picked):
+            fragments = text.bank.fragments(text.before, text.after, ascii_only=ascii_only)
+            texts.append(fragments.take(text.picks))
+        else:
+            texts.append(text)
+    body = join_texts(texts).buffers()[2]
+    assert body is not None
+    return memoryview(body)
 
-    The pieces of all records are joined by row, and the rows of an Arrow column of text lie next to each other in memory;
-    so the column's own buffer is the text, without another copy.
-    """
-    tokens = _absorbed(list(_tokens(block.parts)))
-    rows = pc.binary_join_element_wise(*(_piece(token, ascii_only=ascii_only) for token in tokens), "")
-    if isinstance(rows, pa.StringScalar):  # every record is the same, to the letter
-        rows = pa.repeat(rows, block.count)
-    return memoryview(rows.buffers()[2])
 
-
-def _tokens(parts: Sequence[Part]) -> Iterator[_Token]:
+def _texts(parts: Sequence[Part]) -> Iterator[_Text]:
     opening = ",{"
     for part in parts:
         if isinstance(part, Group):
@@ -67,29 +71,36 @@ def _tokens(parts: Sequence[Part]) -> Iterator[_Token]:
     yield _Constant("}")
 
 
-def _absorbed(tokens: Sequence[_Token]) -> list[_Token]:
-    """The same text in fewer tokens: constants become part of each other, and of the bank's text next to them."""
-    merged: list[_Token] = []
-    for token in tokens:
+def _absorbed(texts: Iterator[_Text]) -> list[_Text]:
+    """The same in fewer texts: constants become part of each other, and of the bank's text next to them."""
+    merged: list[_Text] = []
+    for text in texts:
         last = merged[-1] if merged else None
-        if isinstance(token, _Constant) and isinstance(last, _Constant):
-            last.text += token.text
-        elif isinstance(token, _Constant) and isinstance(last, _Picked):
-            last.after += token.text
-        elif isinstance(token, _Picked) and isinstance(last, _Constant):
-            token.before = last.text
-            merged[-1] = token
+        if isinstance(text, _Constant) and isinstance(last, _Constant):
+            last.text += text.text
+        elif isinstance(text, _Constant) and isinstance(last, _Picked):
+            last.after += text.text
+        elif isinstance(text, _Picked) and isinstance(last, _Constant):
+            text.before = last.text
+            merged[-1] = text
         else:
-            merged.append(token)
+            merged.append(text)
     return merged
 
 
-def _piece(token: _Token, *, ascii_only: bool) -> str | pa.StringArray:
-    if isinstance(token, _Constant):
-        return token.text
-    if isinstance(token, _Picked):
-        return token.bank.fragments(token.before, token.after, ascii_only=ascii_only).take(token.picks)
-    return token
+def _joined(texts: Sequence[_Text]) -> Iterator[str | _Picked | pa.StringArray]:
+    """The same in fewer texts again: what is constant in this block becomes part of each other."""
+    constant = ""
+    for text in texts:
+        if isinstance(text, _Constant | str):
+            constant += text.text if isinstance(text, _Constant) else text
+            continue
+        if constant:
+            yield constant
+            constant = ""
+        yield text
+    if constant:
+        yield constant
 
 
 __all__ = ["plain"]

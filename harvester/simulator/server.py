@@ -45,6 +45,20 @@ _HTML = b"<!DOCTYPE html>\n<html><head><title>Mailkit</title></head><body><h1>Ma
 _STATUSES = {Fault.THROTTLED: 429, Fault.FAILED: 500, Fault.BAD_GATEWAY: 502, Fault.UNAVAILABLE: 503}
 
 
+class TurnedAwayError(Exception):
+    """A call is not let in.
+
+    Attributes:
+        status: the HTTP status that says so.
+        retry_after_s: when to come again, in seconds, if that is said.
+    """
+
+    def __init__(self, status: int, retry_after_s: float | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
 class Server:
     """A simulated account that is being served.
 
@@ -108,44 +122,48 @@ class Server:
         self.stats.arrivals_s.append(time.monotonic())
         self.stats.entered()
         try:
-            return await self._admit(request, text)
+            if self.down:
+                return _cut_off(request)
+            return await self._query(request, self._admit(parse_call(text), request.remote))
+        except NotACallError:
+            return web.Response(status=400, text="Bad request\n")
+        except TurnedAwayError as turned:
+            return _status(turned.status, turned.retry_after_s)
+        except RefusedError as refused:
+            return self._response(Body(_error(str(refused)), gzipped=False))
         finally:
             self.stats.left()
 
-    async def _admit(self, request: web.Request, text: bytes) -> web.StreamResponse:
-        """Lets a call in, or refuses it for what it is, where it comes from, or because there are too many."""
-        if self.down:
-            return _cut_off(request)
-        try:
-            call = parse_call(text)
-        except NotACallError:
-            return web.Response(status=400, text="Bad request\n")
+    def _admit(self, call: Mapping[str, object], remote: str | None) -> Asked:
+        """What a call asks for, if it is let in. Raises TurnedAwayError or RefusedError."""
         self.stats.functions[_function(call)] += 1
         if self._rate and (wait_s := self._rate.wait_s(time.monotonic())):
             self.stats.throttled += 1
-            return self._turned_away(429, wait_s)
+            raise TurnedAwayError(429, wait_s)
         most = self.behaviour.most_in_flight
         if most is not None and self.stats.in_flight > most:
             self.stats.busy += 1
-            return self._turned_away(self.behaviour.busy_status, self.behaviour.retry_after_s)
-        latency_s, fault, share = self._chance.latency_s(), self._chance.fault(), self._chance.share()
-        try:
-            if self.behaviour.disallowed:
-                raise RefusedError(f"Disallowed IP {request.remote}")
-            asked = parse_query(self.account, call)
-        except RefusedError as refused:
-            return self._response(Body(_error(str(refused)), gzipped=False))
+            raise TurnedAwayError(self.behaviour.busy_status, self.behaviour.retry_after_s)
+        if self.behaviour.disallowed:
+            raise RefusedError(f"Disallowed IP {remote}")
+        asked = parse_query(self.account, call)
         if asked.dataset is MESSAGES:
             self.stats.starts += asked.start is not None
             if asked.id_send is not None:
                 self.stats.sends[asked.id_send] += 1
+        return asked
+
+    async def _query(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        """The answer to a query, or what it meets instead. Chance is drawn before anything is waited for."""
+        latency_s, fault, share = self._chance.latency_s(), self._chance.fault(), self._chance.share()
         if latency_s:
             await anyio.sleep(latency_s)
         if asked.id_send in self.fail_sends:
-            return web.Response(status=500, text="Internal Server Error\n")
+            fault = Fault.FAILED
         if fault is None:
             return await self._answer(request, asked)
-        return await self._fail(request, asked, fault, share)
+        self.stats.faults[fault.value] += 1
+        return self._instead(fault) or await self._spoilt(request, asked, fault, share)
 
     async def _answer(self, request: web.Request, asked: Asked, share: float | None = None) -> web.StreamResponse:
         """The answer to a query, or its first ``share``."""
@@ -157,30 +175,27 @@ class Server:
             self._vanish(runs)
         return response
 
-    async def _fail(self, request: web.Request, asked: Asked, fault: Fault, share: float) -> web.StreamResponse:
-        """What a query meets instead of its answer."""
-        self.stats.faults[fault.value] += 1
+    def _instead(self, fault: Fault) -> web.Response | None:
+        """What is sent instead of an answer; None if there is an answer, but something happens to it."""
         if fault in _STATUSES:
-            return self._turned_away(_STATUSES[fault], self.behaviour.retry_after_s)
-        match fault:
-            case Fault.SHORT:
-                return await self._answer(request, asked, share)
-            case Fault.TRUNCATE:
-                pieces = body.answer(self.account, asked, self._runs(asked))
-                text = await anyio.to_thread.run_sync(body.cut, pieces, share, limiter=self._threads)
-                return self._response(await self._encoded(request, [text]))
-            case Fault.RESET:
-                pieces = body.answer(self.account, asked, self._runs(asked))
-                return await self._reset(request, await self._encoded(request, pieces), share)
-            case Fault.HTML:
-                return web.Response(body=_HTML, content_type="text/html")
-            case Fault.EMPTY:
-                return self._response(Body(b"{}", gzipped=False))
-            case Fault.ERROR:
-                return self._response(Body(_error("Error"), gzipped=False))
-            case _:
-                await self._stopping.wait()
-                return _cut_off(request)
+            return _status(_STATUSES[fault], self.behaviour.retry_after_s)
+        if fault is Fault.HTML:
+            return web.Response(body=_HTML, content_type="text/html")
+        texts = {Fault.EMPTY: b"{}", Fault.ERROR: _error("Error")}
+        return self._response(Body(texts[fault], gzipped=False)) if fault in texts else None
+
+    async def _spoilt(self, request: web.Request, asked: Asked, fault: Fault, share: float) -> web.StreamResponse:
+        """An answer of which only a share arrives, or nothing at all."""
+        if fault is Fault.HANG:
+            await self._stopping.wait()
+            return _cut_off(request)
+        if fault is Fault.SHORT:
+            return await self._answer(request, asked, share)
+        pieces = body.answer(self.account, asked, self._runs(asked))
+        if fault is Fault.RESET:
+            return await self._reset(request, await self._encoded(request, pieces), share)
+        text = await anyio.to_thread.run_sync(body.cut, pieces, share, limiter=self._threads)
+        return self._response(await self._encoded(request, [text]))
 
     def _runs(self, asked: Asked) -> tuple[Run, ...]:
         if asked.dataset is not MESSAGES:
@@ -218,10 +233,6 @@ class Server:
         await response.write(answer.data[: shortened(len(answer.data), share)])
         _cut_off(request)
         return response
-
-    def _turned_away(self, status: int, retry_after_s: float | None) -> web.Response:
-        headers = None if retry_after_s is None else {hdrs.RETRY_AFTER: str(math.ceil(retry_after_s))}
-        return web.Response(status=status, headers=headers, text=f"{status}\n")
 
     async def _get_stats(self, _: web.Request) -> web.Response:
         return web.json_response(self.stats.as_json())
@@ -262,6 +273,11 @@ class Server:
 def _function(call: Mapping[str, object]) -> str:
     function = str(call.get("function"))
     return function if any(dataset.function == function for dataset in CATALOGUE.values()) else ""
+
+
+def _status(status: int, retry_after_s: float | None) -> web.Response:
+    headers = None if retry_after_s is None else {hdrs.RETRY_AFTER: str(math.ceil(retry_after_s))}
+    return web.Response(status=status, headers=headers, text=f"{status}\n")
 
 
 def _error(text: str) -> bytes:

@@ -68,9 +68,8 @@ def _sent(shape: Shape, name: str, text: str, chance: int) -> Sent:
     if shape.case is not Case.DOCUMENTED:
         name = name.upper() if shape.case is Case.UPPER else name.lower()
     mixed = shape.numbers is Numbers.MIXED
-    if shape.numbers is Numbers.BARE or (mixed and chance & 8):
-        if JSON_NUMBER.fullmatch(text):
-            return Sent(name, text, text)
+    if (shape.numbers is Numbers.BARE or (mixed and chance & 8)) and JSON_NUMBER.fullmatch(text):
+        return Sent(name, text, text)
     if mixed and not text and name.lower().startswith("custom_"):
         literal = _EMPTY[chance & 7]
         return Sent(name, literal, {"null": None, '""': ""}.get(literal, literal))

@@ -1,6 +1,7 @@
 """The truth about an account, for tests: what was sent, what a correct lake holds of it, and a digest of either.
 
-Typing is done here once more, in plain Python and without the harvester's decoders, so that the two can't share a mistake.
+Typing is done here once more, in plain Python and without the harvester's decoders, so that the two can't share a
+mistake.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.datasets import ARROW_TYPES, BOUNCES, EXTRA, Dataset, Kind
 from harvester.simulator import records
+from harvester.simulator.parts import as_text, join_texts
 from harvester.simulator.shaped import sent_records
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class NoSuchSendError(LookupError):
 def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = False) -> pa.Table:
     """What the API sends of one send, as text: a column for each field, in lower case; null where absent or null.
 
-    Fields that the catalogue does not know have columns after the others. Messages are in key order, bounces in the order
-    in which they are sent.
+    Fields that the catalogue does not know have columns after the others. Messages are in key order, bounces in the
+    order in which they are sent.
 
     Args:
         account: the account as it stands.
@@ -62,8 +64,8 @@ def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = Fa
 def expected(account: Account, dataset: Dataset, id_send: int, *, erased: bool = False) -> pa.Table:
     """What a correct lake holds of one send: the dataset's schema; messages by key, bounces by key and then all columns.
 
-    A typed column is null where the value is absent, null or empty, or does not print back as it was sent; in that last
-    case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. Arguments and errors are
+    A typed column is null where the value is absent, null or empty, or does not print back as it was sent; in that
+    last case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. Arguments and errors are
     those of ``truth``.
     """
     return pa.Table.from_batches(expected_batches(account, dataset, id_send, erased=erased), dataset.schema)
@@ -106,8 +108,8 @@ def summary(account: Account, dataset: Dataset, id_send: int, *, erased: bool = 
 def digest(dataset: Dataset, batches: Iterable[pa.RecordBatch | pa.Table]) -> str:
     """SHA-256 over the rows of a slice, whoever holds it: the same for the same values in the same order.
 
-    Each value is written as its length and its text (``-`` for null), columns in the dataset's order; ``_extra`` with its
-    fields by name. So neither the size of batches nor the way in which ``_extra`` is written makes a difference.
+    Each value is written as its length and its text (``-`` for null), columns in the dataset's order; ``_extra`` with
+    its fields by name. So neither the size of batches nor the way in which ``_extra`` is written makes a difference.
     """
     result = hashlib.sha256()
     for batch in batches:
@@ -118,13 +120,12 @@ def digest(dataset: Dataset, batches: Iterable[pa.RecordBatch | pa.Table]) -> st
 
 
 def _canonical(batch: pa.RecordBatch) -> bytes:
-    values: list[pa.StringArray] = []
+    values: list[str | pa.StringArray] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        text = pc.cast(column, pa.string()) if name != EXTRA else _sorted_objects(column)
-        length = pc.cast(pc.binary_length(text), pa.string())
-        values.append(pc.fill_null(pc.binary_join_element_wise(length, text, ":"), "-"))
-    rows = pc.binary_join_element_wise(*values, ",")
-    return "\n".join([*rows.to_pylist(), ""]).encode()
+        text = as_text(column) if name != EXTRA else _sorted_objects(as_text(column))
+        values.append(as_text(join_texts([as_text(pc.binary_length(text)), text], ":").fill_null("-")))
+    rows = join_texts(values, ",")
+    return "".join(f"{row}\n" for row in rows.to_pylist()).encode()
 
 
 def _sorted_objects(column: pa.StringArray) -> pa.StringArray:
@@ -160,7 +161,7 @@ def _typed(dataset: Dataset, id_send: int, columns: Mapping[str, pa.StringArray]
     rows = len(next(iter(columns.values())))
     extras: list[dict[str, str]] = [{} for _ in range(rows)]
     known = {column.name: column for column in dataset.fields}
-    made: dict[str, pa.Array] = {column.name: pa.repeat(pa.scalar(id_send), rows) for column in dataset.implied}
+    made: dict[str, pa.Array[Any]] = {column.name: pa.repeat(pa.scalar(id_send), rows) for column in dataset.implied}
     for name, texts in columns.items():
         column = known.get(name.lower())
         if column is not None and column.kind is Kind.TEXT:
