@@ -16,6 +16,7 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 SECONDS_KEPT = 120
@@ -79,6 +80,8 @@ class Limiter:
         """Permits held now."""
         self.era = 0
         """The number of pauses so far; a permit of an earlier era is void."""
+        self.on_release: Callable[[], None] = _nothing
+        """Called whenever a slot becomes free: whoever decides who goes next can decide again."""
         self._slots = anyio.Semaphore(concurrency)
         self._line = anyio.Lock()  # the head of the line waits for the rate, the others for the head
         self._bucket: AsyncLimiter | None = self._smooth()
@@ -160,6 +163,11 @@ class Limiter:
         """Take a slot back; for permits."""
         self.in_flight -= 1
         self._slots.release()
+        self.on_release()
+
+
+def _nothing() -> None:
+    pass
 
 
 __all__ = ["SECONDS_KEPT", "Limiter", "Permit"]

@@ -116,8 +116,8 @@ class Transport:
             raise NotConnected(f"{host} could not be connected to: {_cause(error)}") from None
         except aiohttp.InvalidURL:
             raise UsageError(f"--endpoint is not a URL that can be asked: {str(self._base)!r}") from None
-        except aiohttp.ClientResponseError as error:
-            raise NotData(f"{host} sent what is not HTTP: {error.message[:80]}") from None
+        except aiohttp.ClientResponseError:  # its text may quote the body
+            raise NotData(f"{host} sent what is not HTTP") from None
         except (aiohttp.ClientError, OSError, EOFError) as error:
             raise Cut(f"the connection to {host} ended before the answer was whole ({type(error).__name__})") from None
 

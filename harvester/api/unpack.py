@@ -39,7 +39,7 @@ def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearra
     name = _NAMES.get(encoding.strip().lower())
     if name is None:
         raise NotData(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
-    head = b"".join(chunks[:2])[:2] if chunks and len(chunks[0]) < 2 else (chunks[0][:2] if chunks else b"")  # noqa: PLR2004
+    head = _head(chunks)
     if head == _GZIP_MAGIC:
         return _inflated(chunks, igzip_lib.DECOMP_GZIP, cap, many=True)
     if name == "deflate" and head:
@@ -53,27 +53,42 @@ def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> by
     """Unpack one stream, or ``many`` gzip members one after the other."""
     body = bytearray()
     stream = igzip_lib.IgzipDecompressor(flag=flag)
-    rest = b""
     try:
         for chunk in chunks:
-            rest += chunk
-            while rest or not stream.needs_input:
+            rest = chunk
+            while rest := (rest.lstrip(b"\0") if many and stream.eof else rest):  # members may be padded
                 if stream.eof:
                     if not many:
                         raise Cut("bytes follow the end of the packed answer")
-                    rest = rest.lstrip(b"\0")  # members may be padded
-                    if not rest:
-                        break
                     stream = igzip_lib.IgzipDecompressor(flag=flag)
-                body += stream.decompress(rest, min(STEP_BYTES, cap + 1 - len(body)))
-                if len(body) > cap:
-                    raise _over(cap)
+                _drain(stream, rest, body, cap)
                 rest = stream.unused_data if stream.eof else b""
     except _BROKEN:
         raise Cut("the packed answer is corrupt") from None
     if not stream.eof:
         raise Cut(f"the packed answer ends early, after {len(body)} bytes")
     return body
+
+
+def _drain(stream: igzip_lib.IgzipDecompressor, data: bytes, body: bytearray, cap: int) -> None:
+    """Unpack ``data`` onto the body, up to its end or the stream's."""
+    while True:
+        body += stream.decompress(data, min(STEP_BYTES, cap + 1 - len(body)))
+        if len(body) > cap:
+            raise _over(cap)
+        if stream.eof or stream.needs_input:
+            return
+        data = b""
+
+
+def _head(chunks: Sequence[bytes]) -> bytes:
+    """The first two bytes, or as many as there are."""
+    head = b""
+    for chunk in chunks:
+        head += chunk[:2]
+        if len(head) >= 2:  # noqa: PLR2004
+            break
+    return head[:2]
 
 
 def _is_zlib(head: bytes) -> bool:

@@ -1,0 +1,222 @@
+"""The client: one attempt, one answer; against small servers, and against the simulated account in all its shapes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from aiohttp import web
+
+from harvester.api.client import DEFAULT_PAUSE_S, Client
+from harvester.config import Settings, Tuning
+from harvester.datasets import BOUNCES, MESSAGES
+from harvester.errors import (
+    AddressRefused,
+    Cut,
+    HarvesterError,
+    NotConnected,
+    NotData,
+    OverCap,
+    ServerFailed,
+    SliceRefused,
+    Throttled,
+    Unauthorized,
+)
+from harvester.model import Page, Query, Secret
+from harvester.simulator import AccountSpec, Behaviour, Case, Numbers, Shape, equal, expected, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+pytestmark = pytest.mark.anyio
+
+MD5 = "0123456789abcdef0123456789abcdef"
+QUERY = Query(MESSAGES, 601181, 723043606, 1000)
+RECORD = b'[{"ID_send_message":"5","email":"a@b.cz"}]'
+
+
+@asynccontextmanager
+async def client_of(
+    body: bytes = b"[]",
+    *,
+    status: int = 200,
+    asked: list[Any] | None = None,
+    cap: int = 2**20,
+    headers: Mapping[str, str] | None = None,
+) -> AsyncIterator[Client]:
+    """A client of a server that gives the same answer to everything."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if asked is not None:
+            asked.append(await request.json())
+        return web.Response(body=body, status=status, headers=headers)
+
+    application = web.Application()
+    application.router.add_post("/json.fcgi", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with Client.open(settings(f"http://{host}:{port}", body_cap_bytes=cap)) as client:
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+def settings(endpoint: str, **tuning: Any) -> Settings:
+    return Settings(
+        lake=Path("unused"),
+        client_id="12345",
+        client_md5=Secret(MD5),
+        endpoint=endpoint,
+        rate=1000.0,
+        burst=100,
+        tuning=Tuning(**tuning),
+    )
+
+
+async def attempt(client: Client, query: Query = QUERY) -> Page:
+    return await client.attempt(query, await client.limiter.acquire())
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (QUERY, {"ID_send": "601181", "ID_send_message": "723043606", "limit": "1000"}),
+        (Query(MESSAGES, None, None, 3), {"limit": "3"}),
+        (Query(MESSAGES, 1, 0, None), {"ID_send": "1", "ID_send_message": "0"}),
+        (Query(BOUNCES, 601181), {"ID_send": "601181"}),
+    ],
+)
+async def test_a_query_is_asked_as_the_vendors_page_shows(query: Query, parameters: dict[str, str]) -> None:
+    asked: list[Any] = []
+    async with client_of(asked=asked) as client:
+        page = await attempt(client, query)
+    assert asked == [
+        {"function": query.dataset.function, "id": "12345", "md5": MD5, "parameters": parameters},
+    ]
+    assert page.query == query
+    assert page.batch.num_rows == 0
+    assert page.batch.schema.equals(query.dataset.schema)
+
+
+async def test_an_answer_becomes_a_page() -> None:
+    body = b'[{"ID_SEND_MESSAGE":"5","EMAIL":"a@b.cz","NEW":1.50}]'
+    async with client_of(
+        gzip.compress(body), headers={"Content-Encoding": "gzip", "Content-Type": "text/html"}
+    ) as client:
+        page = await attempt(client, Query(BOUNCES, 601181))
+        assert (client.attempts, client.reached, client.limiter.in_flight) == (1, True, 0)
+    assert page.body_bytes == len(body)
+    assert page.met == {"NEW"}
+    assert page.batch.select(["id_send", "id_send_message", "email", "_extra"]).to_pylist() == [
+        {"id_send": 601181, "id_send_message": 5, "email": "a@b.cz", "_extra": '{"NEW":"1.50"}'}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        (b'{"error_status":1,"error":"Unauthorized"}', 200, Unauthorized),
+        (b'{"error_status":1,"error":"Unauthorized"}', 401, Unauthorized),
+        (b'{"error_status":1,"error":"Disallowed IP 10.0.0.1"}', 403, AddressRefused),
+        (b'{"error_status":1,"error":"Missing ID_send"}', 400, SliceRefused),
+        (b'{"error_status":1,"error":"Error"}', 200, ServerFailed),
+        (b'{"error_status":1,"error":"Error"}', 400, NotData),
+        (b'{"error_status":1,"error":"whatever"}', 500, ServerFailed),
+        (b"<html>Bad Gateway</html>", 200, NotData),
+        (b"<html>Bad Gateway</html>", 502, ServerFailed),
+        (RECORD, 500, ServerFailed),
+        (RECORD, 443, ServerFailed),
+        (RECORD, 403, NotData),
+        (b"[]", 404, NotData),
+        (b"<html>Not Found</html>", 404, NotData),
+        (b"", 200, NotData),
+        (b"", 302, NotData),
+        (RECORD[:-5], 200, Cut),
+        (b"[" + b" " * 2**20 + b"]", 200, OverCap),
+        (gzip.compress(bytes(2**21)), 200, OverCap),
+    ],
+)
+async def test_failures_are_told_by_type(body: bytes, status: int, error: type[HarvesterError]) -> None:
+    async with client_of(body, status=status) as client:
+        with pytest.raises(error) as caught:
+            await attempt(client)
+        assert type(caught.value) is error
+        assert (client.attempts, client.reached, client.limiter.in_flight) == (1, True, 0)
+
+
+async def test_a_404_with_records_is_used() -> None:
+    async with client_of(RECORD, status=404) as client:
+        assert (await attempt(client)).batch["id_send_message"].to_pylist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "pause_s"),
+    [
+        (429, {"Retry-After": "30"}, 30.0),
+        (429, {}, DEFAULT_PAUSE_S),
+        (503, {"Retry-After": "30"}, 30.0),
+        (429, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 600.0),
+    ],
+)
+async def test_throttling_pauses_everyone(status: int, headers: dict[str, str], pause_s: float) -> None:
+    async with client_of(b"<html>", status=status, headers=headers) as client:
+        with pytest.raises(Throttled):
+            await attempt(client)
+        assert client.limiter.paused_s == pytest.approx(pause_s, abs=1.0)
+        assert client.limiter.in_flight == 0
+
+
+async def test_a_server_that_is_not_there_was_never_reached() -> None:
+    async with Client.open(settings("http://127.0.0.1:9")) as client:
+        with pytest.raises(NotConnected):
+            await attempt(client)
+        assert (client.attempts, client.reached, client.limiter.in_flight) == (1, False, 0)
+
+
+async def test_the_secret_is_in_no_error_repr_or_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    texts = [repr(settings("http://127.0.0.1"))]
+    for body in (b"<html>", RECORD[:9], b'"Unauthorized"', b"\xff"):
+        async with client_of(body) as client:
+            texts.append(repr(vars(client)))
+            with pytest.raises(HarvesterError) as caught:
+                await attempt(client)
+            texts += [repr(caught.value), str(caught.value), repr(caught.value.__cause__)]
+    assert MD5 not in "\n".join([*texts, caplog.text])
+
+
+SHAPES = [
+    Shape(),
+    Shape(pretty=True, unknown=True),
+    Shape(ascii=True, shuffle=True),
+    Shape(numbers=Numbers.BARE, case=Case.UPPER),
+    Shape(numbers=Numbers.MIXED, unknown=True, shuffle=True),
+    Shape(case=Case.LOWER, missing=("preview_url", "REASON"), unknown=True),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hold(shape: Shape) -> None:
+    spec = AccountSpec(sends=equal(1, 200), shape=shape, awkward=True, failed=0.2, waiting=0.1, client_md5=MD5)
+    id_send = spec.sends.ids[0]
+    async with serve(spec, Behaviour()) as server, Client.open(settings(server.url)) as client:
+        for dataset in (MESSAGES, BOUNCES):
+            limit = 1000 if dataset.paged else None
+            pages = [await attempt(client, Query(dataset, id_send, limit=limit)) for _ in range(2)]
+            for page in pages:
+                table = pa.Table.from_batches([page.batch]).sort_by([(n, "ascending") for n in dataset.schema.names])
+                truth = expected(server.account, dataset, id_send)
+                truth = truth.sort_by([(n, "ascending") for n in dataset.schema.names])
+                assert table.drop_columns(["_extra"]).equals(truth.drop_columns(["_extra"]))
+                assert [extra and json.loads(extra) for extra in table["_extra"].to_pylist()] == [
+                    extra and json.loads(extra) for extra in truth["_extra"].to_pylist()
+                ]
