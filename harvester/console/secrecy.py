@@ -1,0 +1,31 @@
+"""The last line of defence for the MD5 code: whatever this program prints passes through ``redacted`` first.
+
+No part of the program puts the code into a text on purpose. This is for the text that nobody thought of: a library's
+error that quotes a request's body, a traceback. The set of hidden texts belongs to the process, as its outputs do.
+"""
+
+from __future__ import annotations
+
+import json
+
+STARS = "***"
+_SHORTEST = 4
+"""Hiding a shorter text would make everything unreadable and protect nothing."""
+
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """From now on, ``redacted`` replaces ``secret``, also where JSON or ``repr`` has escaped it."""
+    if len(secret) >= _SHORTEST:
+        _hidden.update({secret, json.dumps(secret)[1:-1], repr(str(secret))[1:-1]})
+
+
+def redacted(text: str) -> str:
+    """``text`` with every hidden text replaced by stars."""
+    for secret in _hidden:
+        text = text.replace(secret, STARS)
+    return text
+
+
+__all__ = ["STARS", "hide", "redacted"]
