@@ -1,0 +1,91 @@
+"""Standard output: text for people, or exactly one JSON object, written slice by slice.
+
+A reader that goes away (``| head``) is no error: the rest is thrown away, quietly, and the exit status stays the run's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.console import Console
+
+from harvester.console.exits import sentence
+from harvester.console.secrecy import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rich.console import RenderableType
+
+    from harvester.harvest.outcome import SliceOutcome
+
+
+class Terminal(Console):
+    """A rich console to which a reader that has gone away is an ordinary error; rich itself would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is being handled."""
+        raise BrokenPipeError
+
+
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """Ends the block quietly if the reader of standard output has gone away."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; the interpreter must not try again when it exits.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def print_lines(lines: Iterable[RenderableType]) -> None:
+    """Print text, with colours on a terminal. Long lines are left whole, so that they can be copied."""
+    with forgiving():
+        console = Terminal(highlight=False)
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
+
+def print_object(
+    fields: Mapping[str, Any], slices: Iterable[SliceOutcome] = (), error: Exception | None = None
+) -> Exception | None:
+    """Print one JSON object: ``fields``, then ``slices``, then ``error`` if there is one.
+
+    An error that comes up while slices are read is printed as the object's ``error``; the error printed is returned.
+    """
+    with forgiving():
+        write = sys.stdout.write
+        head = msgspec.json.encode(fields).decode()
+        write(head[:-1] + ("," if fields else "") + '"slices":[')
+        separator = "\n  "
+        try:
+            for one in slices:
+                write(separator + _slice(one))
+                separator = ",\n  "
+        except BrokenPipeError:
+            raise
+        except Exception as failed:  # noqa: BLE001  half an object is worse than one that says what is missing
+            error = failed
+        write("]")
+        if error is not None:
+            write(f',"error":{msgspec.json.encode(sentence(error)).decode()}')
+        write("}\n")
+    return error
+
+
+def _slice(one: SliceOutcome) -> str:
+    fields = asdict(one)
+    if one.error is not None:
+        fields["error"] = redacted(one.error)
+    return msgspec.json.encode(fields).decode()
+
+
+__all__ = ["Terminal", "forgiving", "print_lines", "print_object"]

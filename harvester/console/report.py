@@ -1,0 +1,118 @@
+"""What a person reads at the end of a run: what happened, what is missing and why, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from harvester.console.findings import Findings
+from harvester.console.secrecy import redacted
+from harvester.console.wording import count, span
+from harvester.datasets import BOUNCES, MESSAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from harvester.console.findings import Examples
+    from harvester.harvest.outcome import Result, SliceOutcome
+
+RESUME = "To resume, run the same command again: it asks only for what is missing."
+_QUERIES = {
+    MESSAGES.name: "SELECT message_status, count(*) FROM {files} GROUP BY 1",
+    BOUNCES.name: "SELECT bounce_cat, count(*) FROM {files} GROUP BY 1",
+}
+
+
+def report(result: Result, lake: Path, *, early: bool = False) -> Iterator[Text]:
+    """The summary, line by line. ``early``: an error, told elsewhere, ended the run."""
+    findings = Findings().read(result.slices())
+    yield _headline(result, findings, early=early)
+    yield from _totals(result, lake)
+    yield from open_slices(findings.open, f"harvester status {lake} --json lists them")
+    yield from _oddities(findings)
+    yield Text("")
+    if not result.complete:
+        yield Text(RESUME, style="bold")
+    elif sql := example(result.rows, lake):
+        yield Text("Try it:", style="bold")
+        yield Text(f'  duckdb -c "{sql}"')
+
+
+def example(rows: Mapping[str, int], lake: Path) -> str | None:
+    """An SQL query for DuckDB that shows the lake at work; None if it holds no rows."""
+    name = next((name for name in _QUERIES if rows.get(name)), None)
+    if name is None:
+        return None
+    pattern = f"{lake}/{name}/*/*.parquet".replace("'", "''")
+    return _QUERIES[name].format(files=f"'{pattern}'")
+
+
+def open_slices(slices: Examples[SliceOutcome], how_to_list: str) -> Iterator[Text]:
+    """A line for each slice that is not complete, and why; how many more there are."""
+    if not slices.total:
+        return
+    yield Text("")
+    yield Text("Not complete:", style="bold")
+    for one in slices.shown:
+        of = "" if one.expected is None else f" of {one.expected:,}"
+        why = redacted(" ".join(one.error.split())) if one.error else "not finished yet"
+        yield Text(f"  {one.dataset} of send {one.id_send}: {one.rows:,}{of} rows; {why}")
+    if slices.more:
+        yield Text(f"  … and {slices.more:,} more; {how_to_list}")
+
+
+def _headline(result: Result, findings: Findings, *, early: bool) -> Text:
+    done, slices = sum(findings.complete.values()), count(findings.slices, "slice")
+    if early:
+        return Text(f"Ended early: {done:,} of {slices} complete; what was fetched is kept.", style="bold red")
+    if result.complete:
+        return Text(f"Complete: {slices}, each proven to hold every row.", style="bold green")
+    if result.interrupted:
+        return Text(f"Stopped: {done:,} of {slices} complete; what was fetched is kept.", style="bold yellow")
+    return Text(f"Incomplete: {done:,} of {slices} complete.", style="bold red")
+
+
+def _totals(result: Result, lake: Path) -> Iterator[Text]:
+    for name, rows in result.rows.items():
+        yield Text(f"  {name:<10}{count(rows, 'row')}")
+    again = result.attempts - result.queries
+    retries = f" ({count(result.attempts, 'attempt')})" if again else ""
+    pace = f", {result.attempts / result.seconds:.2g} a second" if result.seconds > 0 and result.attempts else ""
+    yield Text(f"  {'asked':<10}{count(result.queries, 'query', 'queries')}{retries} in {span(result.seconds)}{pace}")
+    yield Text(f"  {'lake':<10}{lake}")
+
+
+def _oddities(findings: Findings) -> Iterator[Text]:
+    if findings.rowless.total:
+        yield Text("")
+        yield Text(f"No rows at all: {_named(findings.rowless)}. Perhaps a mistyped id?", style="yellow")
+    if findings.miscounted.total:
+        yield Text("")
+        yield Text("Proven complete, yet not as many rows as expected:", style="yellow")
+        for one in findings.miscounted.shown:
+            difference = one.rows - (one.expected or 0)
+            which = f"{abs(difference):,} {'more' if difference > 0 else 'fewer'}"
+            yield Text(
+                f"  {one.dataset} of send {one.id_send}: {one.rows:,} rows, {which} than the {one.expected:,} expected"
+            )
+        if findings.miscounted.more:
+            yield Text(f"  … and {findings.miscounted.more:,} more")
+    if findings.unsettled:
+        yield Text("")
+        yield Text(
+            f"Unsettled: {count(findings.unsettled, 'message')} not delivered yet; their status may still change."
+        )
+    if findings.gone:
+        yield Text("")
+        yield Text(f"Gone: {count(findings.gone, 'row')} that the lake holds and the source no longer serves.")
+
+
+def _named(sends: Examples[int]) -> str:
+    noun = "send" if sends.total == 1 else "sends"
+    more = f" and {sends.more:,} more" if sends.more else ""
+    return f"{noun} {', '.join(map(str, sends.shown))}{more}"
+
+
+__all__ = ["RESUME", "example", "open_slices", "report"]

@@ -1,0 +1,290 @@
+"""What a person sees while a run goes on and at its end, drawn from snapshots and results made by hand."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from harvester.console import secrecy
+from harvester.console.findings import Findings
+from harvester.console.progress import LiveView, Meter, Pace, picture
+from harvester.console.report import report
+from harvester.console.secrecy import hide, redacted
+from harvester.console.wording import count, size, size_option, span, span_option
+from harvester.harvest.outcome import Result, SliceOutcome, SliceProgress, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+SNAPSHOT = Snapshot(
+    seconds=100.0,
+    rows={"messages": 1_000_000, "bounces": 20_000},
+    rows_before={"messages": 500_000, "bounces": 0},
+    rows_expected={},
+    queries=523,
+    attempts=531,
+    in_flight=6,
+    concurrency=8,
+    rate=1.0,
+    rate_used=0.97,
+    slices=20_000,
+    slices_complete=5_000,
+    slices_failed=0,
+    under_way=tuple(
+        SliceProgress("messages", 2**62 + number, 9_812_000_123, None if number % 2 else 10_000_000_000, number == 4)
+        for number in range(40)
+    ),
+    waiting=1,
+    trouble=None,
+    paused_s=0.0,
+    draining=False,
+)
+COMPLETE = SliceOutcome(
+    dataset="messages",
+    id_send=1,
+    state="complete",
+    proof="tail",
+    rows=100,
+    expected=None,
+    unsettled=0,
+    changed=0,
+    gone=0,
+    queries=2,
+    error=None,
+)
+LAKE = Path("/data/a lake")
+
+
+def drawn(*parts: RenderableType, width: int = 80) -> str:
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    for part in parts:
+        console.print(part)
+    return console.export_text(styles=False)
+
+
+def result(slices: Iterable[SliceOutcome], *, interrupted: bool = False) -> Result:
+    slices = tuple(slices)
+    return Result(
+        complete=all(one.state == "complete" for one in slices),
+        interrupted=interrupted,
+        rows={"messages": sum(one.rows for one in slices), "bounces": 0},
+        queries=10,
+        attempts=12,
+        seconds=61.0,
+        slices=lambda: iter(slices),
+    )
+
+
+def told(slices: Iterable[SliceOutcome], *, interrupted: bool = False, early: bool = False) -> str:
+    return "\n".join(line.plain for line in report(result(slices, interrupted=interrupted), LAKE, early=early))
+
+
+def failed(id_send: int, why: str | None = "the server answered 500") -> SliceOutcome:
+    return replace(COMPLETE, id_send=id_send, state="incomplete", proof=None, error=why)
+
+
+def test_the_live_view_fits_80_columns_and_one_screen_whatever_there_is_to_show() -> None:
+    trouble = "messages of send 601181 from 723043606 limit 25000: the body ended early,\nafter 3 of 9 bytes, " * 3
+    snapshot = replace(
+        SNAPSHOT, slices=10_000_000, slices_failed=1234, trouble=trouble, paused_s=61, draining=True, waiting=100
+    )
+    text = drawn(picture(snapshot, Pace(123_456.7, 0.5, 86_400 * 3)))
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert len(lines) <= 16
+    assert "9,812,000,123 of 10,000,000,000" in text
+    assert "the server asked for a pause: 1 min 01 s more" in text
+    assert "latest trouble: messages of send 601181" in text
+    assert "1,234 given up" in text
+    assert "finishing what is in flight" in text
+
+
+def test_the_live_view_says_what_matters() -> None:
+    text = drawn(picture(SNAPSHOT, Pace(9_876.5, 0.25, 600)))
+    assert "messages 1,500,000 · bounces 20,000 · 9,876 rows/s" in text
+    assert "25% about 10 min 00 s left" in text
+    assert "523 queries (+8 again) · 0.97 of 1 a second · 6/8 in flight" in text
+    assert "5,000 of 20,000 slices complete · 1 waiting after a failure" in text
+    assert "waiting" in text
+
+
+def test_the_live_view_of_the_first_instant_needs_no_knowledge() -> None:
+    nothing = replace(
+        SNAPSHOT, rows={}, rows_before={}, slices=0, slices_complete=0, under_way=(), queries=0, attempts=0
+    )
+    assert "0 queries" in drawn(picture(nothing, Meter().read(nothing)))
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_colours_are_left_out_where_nobody_wants_them(monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system="standard", width=80)
+    console.print(picture(replace(SNAPSHOT, trouble="timed out"), Pace(1, 0.5, None)))
+    assert ("\x1b[33m" in file.getvalue()) is not no_color
+
+
+def test_what_is_said_meanwhile_stands_above_the_picture() -> None:
+    file = io.StringIO()
+    view = LiveView(Console(file=file, force_terminal=True, width=80), keep=True)
+    view.show(SNAPSHOT)
+    view.say("stopping soon")
+    view.close()
+    text = file.getvalue()
+    assert text.index("523 queries") < text.index("stopping soon") < text.rindex("523 queries")
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_a_view_whose_terminal_is_gone_harms_nobody() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    view = LiveView(Console(file=Gone(), force_terminal=True, width=80), keep=True)
+    view.say("hello")
+    view.close()
+
+
+def test_the_pace_is_smooth_and_settles() -> None:
+    meter = Meter()
+    for second in range(120):
+        rows = 25_000 * (second // 4)  # a page every four seconds
+        pace = meter.read(replace(SNAPSHOT, seconds=float(second), rows={"messages": rows}))
+        if second > 60:
+            assert pace.rows_per_s == pytest.approx(6_250, rel=0.25)
+
+
+def test_time_left_comes_from_rows_where_they_are_known() -> None:
+    start = replace(
+        SNAPSHOT,
+        seconds=0,
+        rows={"messages": 0, "bounces": 0},
+        rows_before={"messages": 400, "bounces": 7},
+        rows_expected={"messages": 1_400},
+    )
+    meter = Meter()
+    assert meter.read(start).left_s is None
+    pace = meter.read(replace(start, seconds=10, rows={"messages": 200, "bounces": 50}))
+    assert pace.done == pytest.approx(600 / 1_400)
+    assert pace.left_s == pytest.approx(800 / 20)
+
+
+def test_time_left_comes_from_slices_where_rows_are_not_known() -> None:
+    """What was complete before the run says nothing of its speed."""
+    meter = Meter()
+    meter.read(replace(SNAPSHOT, seconds=0, slices=0, slices_complete=0))  # the lake is not open yet
+    meter.read(replace(SNAPSHOT, seconds=1, slices=100, slices_complete=50))
+    pace = meter.read(replace(SNAPSHOT, seconds=11, slices=100, slices_complete=58, slices_failed=2))
+    assert pace.done == pytest.approx(0.6)
+    assert pace.left_s == pytest.approx(40)
+
+
+def test_work_that_is_done_is_never_more_than_all_of_it() -> None:
+    over = replace(SNAPSHOT, rows_expected={"messages": 10}, slices=4, slices_complete=4, slices_failed=0)
+    assert Meter().read(over).done == 1.0
+
+
+def test_a_complete_run_says_what_there_is_and_what_to_try() -> None:
+    text = told([COMPLETE, replace(COMPLETE, dataset="bounces", rows=0), replace(COMPLETE, id_send=2, rows=1)])
+    assert "Complete: 3 slices" in text
+    assert "messages  101 rows" in text
+    assert "10 queries (12 attempts) in 1 min 01 s, 0.2 a second" in text
+    assert str(LAKE) in text
+    assert "SELECT message_status, count(*) FROM '/data/a lake/messages/*/*.parquet' GROUP BY 1" in text
+    assert "again" not in text
+    assert "No rows" not in text
+
+
+def test_what_is_missing_is_named_with_its_reason_and_how_to_resume() -> None:
+    text = told([COMPLETE, replace(failed(2), rows=3, expected=10), failed(3, None)])
+    assert "Incomplete: 1 of 3 slices complete." in text
+    assert "messages of send 2: 3 of 10 rows; the server answered 500" in text
+    assert "messages of send 3: 100 rows; not finished yet" in text
+    assert "run the same command again" in text
+    assert "SELECT" not in text
+
+
+def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
+    text = told([failed(number) for number in range(1, 26)])
+    assert "messages of send 10:" in text
+    assert "messages of send 11:" not in text
+    assert "… and 15 more; harvester status /data/a lake --json lists them" in text
+
+
+def test_an_interrupted_run_says_that_nothing_is_lost() -> None:
+    assert "Stopped: 1 of 2 slices complete; what was fetched is kept." in told(
+        [COMPLETE, failed(2, None)], interrupted=True
+    )
+    assert "Ended early: 1 of 2 slices complete" in told([COMPLETE, failed(2, None)], early=True)
+
+
+def test_a_send_without_rows_may_be_mistyped() -> None:
+    bounces = replace(COMPLETE, dataset="bounces", rows=0)
+    text = told(
+        [
+            replace(COMPLETE, id_send=1, rows=0, proof="empty"),
+            replace(bounces, id_send=1),
+            replace(bounces, id_send=2),  # no bounces is no riddle
+            replace(COMPLETE, id_send=3, rows=0, expected=0),  # it is known to be empty
+            replace(failed(4), rows=0),  # it is not known to be empty
+            replace(COMPLETE, id_send=5, rows=0),
+        ]
+    )
+    assert "No rows at all: sends 1, 5. Perhaps a mistyped id?" in text
+
+
+def test_rows_other_than_expected_unsettled_and_gone_are_told() -> None:
+    text = told(
+        [
+            replace(COMPLETE, expected=103, unsettled=2),
+            replace(COMPLETE, id_send=2, expected=99, gone=1),
+            replace(COMPLETE, id_send=3, expected=100),
+        ]
+    )
+    assert "messages of send 1: 100 rows, 3 fewer than the 103 expected" in text
+    assert "messages of send 2: 100 rows, 1 more than the 99 expected" in text
+    assert "send 3" not in text
+    assert "2 messages not delivered yet" in text
+    assert "1 row that the lake holds" in text
+
+
+def test_findings_stay_small() -> None:
+    findings = Findings(most=3).read(failed(number) for number in range(1_000))
+    assert (len(findings.open.shown), findings.open.more) == (3, 997)
+    assert findings.incomplete == {"messages": 1_000}
+
+
+def test_a_hidden_text_is_hidden_also_where_it_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrecy, "_hidden", set[str]())
+    hide('se"cr\\et')
+    assert redacted('a se"cr\\et {"md5": "se\\"cr\\\\et"}') == 'a *** {"md5": "***"}'
+
+
+def test_numbers_times_and_sizes_read_well() -> None:
+    assert [span(s) for s in (0.04, 9.94, 59.4, 61, 3_725, 90_000)] == [
+        "0.0 s",
+        "9.9 s",
+        "59 s",
+        "1 min 01 s",
+        "1 h 02 min",
+        "1 d 1 h",
+    ]
+    assert [size(n) for n in (0, 1_023, 1_536, 150 * 2**20, 2**40)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "150 MiB",
+        "1.0 TiB",
+    ]
+    assert [size_option(n) for n in (2**30, 1_536 * 2**20, 1_000)] == ["1GiB", "1536MiB", "1000B"]
+    assert [span_option(s) for s in (600, 3_600, 90, 0.5)] == ["10m", "1h", "90s", "0.5s"]
+    assert [count(n, "query", "queries") for n in (0, 1, 2_000)] == ["0 queries", "1 query", "2,000 queries"]
