@@ -1,0 +1,153 @@
+"""One run of a harvest in front of a person: from settings and sends to the summary and the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+import structlog
+
+from harvester.console import logs
+from harvester.console.conduct import conduct
+from harvester.console.exits import Exit, complain, status_of
+from harvester.console.findings import Findings
+from harvester.console.output import print_lines, print_object
+from harvester.console.progress import LineView, LiveView, terminal
+from harvester.console.report import report
+from harvester.datasets import CATALOGUE
+from harvester.errors import HarvesterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harvester.config import Settings
+    from harvester.console.conduct import Ending, Harvesting, Progress
+    from harvester.console.options import LogFormat
+    from harvester.harvest.outcome import Result, Snapshot
+    from harvester.model import Send
+
+
+class StoppedAtOnce(HarvesterError):
+    """A second signal; only ever printed, since the process ends where it would be raised."""
+
+
+def run_harvest(settings: Settings, sends: Iterable[Send], *, json: bool, log_format: LogFormat) -> Exit:
+    """Harvest, show how it goes, say how it went; the exit status."""
+    from harvester.harvest.run import Harvest  # noqa: PLC0415  help and usage errors come without its dependencies
+
+    progress = _progress(log_format)
+    harvest = Harvest(settings, sends)
+
+    def stop_at_once() -> NoReturn:
+        progress.close()
+        progress.say("Stopped at once. What the lake holds is kept; the same command resumes.")
+        if json:
+            print_object(_fields_of_snapshot(_snapshot(harvest)), error=StoppedAtOnce("stopped at once by a signal"))
+        with suppress(OSError):
+            sys.stdout.flush()
+        # Worker threads may be in the middle of something long; ending under them is what a crash would do, too.
+        os._exit(Exit.INTERRUPTED)
+
+    async def conducted() -> Ending:
+        return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
+
+    try:
+        ending = anyio.run(conducted)
+    finally:
+        progress.close()
+    # Where standard error is read by a program, it finds events there and nothing else.
+    say = structlog.get_logger().error if log_format == "json" else None
+    if ending.error is not None:
+        complain(ending.error, say)
+    if ending.result is not None:
+        structlog.get_logger().info("finished", **_fields(ending.result, complete=ending.result.complete))
+    failed = (_print_json if json else _print_text)(ending, settings)
+    if failed is not None and failed is not ending.error:
+        complain(failed, say)
+    return _exit(ending.result, failed)
+
+
+def _progress(log_format: LogFormat) -> Progress:
+    """The live view on a terminal, lines elsewhere, and the log set up to go with it. Raises UsageError."""
+    console = terminal() if log_format == "auto" else None
+    if console is None:
+        logs.configure("json" if log_format == "json" else "text", logs.level("info"))
+        return LineView()
+    # A summary on the same terminal follows the picture and says more; elsewhere the last picture is all there is.
+    view = LiveView(console, keep=not sys.stdout.isatty())
+    logs.configure("text", logs.level("warning"), view.say)
+    return view
+
+
+def _print_json(ending: Ending, _settings: Settings) -> Exception | None:
+    """Print the JSON summary; the error that it names, which may be one that came up while printing."""
+    result = ending.result
+    if result is None:
+        return print_object(_fields_of_snapshot(ending.last), error=ending.error)
+    findings = Findings()
+    fields = _fields(result, complete=result.complete and ending.error is None)
+    failed = print_object(fields, findings.watch(result.slices()), ending.error)
+    for send in findings.rowless.shown:
+        structlog.get_logger().warning("no rows at all: perhaps a mistyped id", id_send=send)
+    return failed
+
+
+def _print_text(ending: Ending, settings: Settings) -> Exception | None:
+    """Print the summary; the run's error, or else one that came up while printing."""
+    result = ending.result
+    if result is None:
+        return ending.error
+    try:
+        print_lines(report(result, settings.lake, early=ending.error is not None))
+    except HarvesterError as error:
+        return ending.error or error
+    return ending.error
+
+
+def _exit(result: Result | None, failed: Exception | None) -> Exit:
+    if failed is not None or result is None:
+        return status_of(failed) if failed else Exit.INCOMPLETE
+    if result.complete:
+        return Exit.COMPLETE
+    return Exit.INTERRUPTED if result.interrupted else Exit.INCOMPLETE
+
+
+def _fields(result: Result, *, complete: bool) -> dict[str, Any]:
+    return {
+        "complete": complete,
+        "rows": dict(result.rows),
+        "queries": result.queries,
+        "attempts": result.attempts,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:
+    """The fields of a summary where there is no result; rows that nobody counted are null, not 0."""
+    if last is None:
+        rows: dict[str, int | None] = dict.fromkeys(CATALOGUE)
+        return {"complete": False, "rows": rows, "queries": 0, "attempts": 0, "seconds": 0.0}
+    return {
+        "complete": False,
+        "rows": {name: last.rows_before.get(name, 0) + rows for name, rows in last.rows.items()},
+        "queries": last.queries,
+        "attempts": last.attempts,
+        "seconds": round(last.seconds, 3),
+    }
+
+
+def print_failure(error: Exception) -> None:
+    """The JSON object of a run that didn't begin."""
+    print_object(_fields_of_snapshot(None), error=error)
+
+
+def _snapshot(harvest: Harvesting) -> Snapshot | None:
+    with suppress(Exception):  # it is called in the middle of anything
+        return harvest.snapshot()
+    return None
+
+
+__all__ = ["print_failure", "run_harvest"]

@@ -1,0 +1,101 @@
+"""What ``harvester status`` prints of a lake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from harvester.console.exits import Exit, complain, status_of
+from harvester.console.findings import COMPLETE, Findings
+from harvester.console.output import print_lines, print_object
+from harvester.console.report import open_slices
+from harvester.console.wording import count, size
+from harvester.datasets import CATALOGUE
+from harvester.errors import HarvesterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from harvester.harvest.status import LakeStatus
+
+_MOST = 20
+
+
+def show_status(lake: Path, *, json: bool) -> Exit:
+    """Print the status of a lake; the exit status says whether it is complete. Raises LakeError."""
+    from harvester.harvest.status import read_status  # noqa: PLC0415  help comes without its dependencies
+
+    status = read_status(lake)
+    complete = is_complete(status)
+    if json:
+        failed = print_object(_fields(status), status.slices())
+        if failed is not None:
+            complain(failed)
+            return status_of(failed)
+    else:
+        try:
+            print_lines(describe(status, lake))
+        except HarvesterError as error:
+            complain(error)
+            return status_of(error)
+    return Exit.COMPLETE if complete else Exit.INCOMPLETE
+
+
+def is_complete(status: LakeStatus) -> bool:
+    """Whether every slice that the lake knows of is complete. A lake that knows of none is not."""
+    states = [state for by_state in status.slices_by_state.values() for state, number in by_state.items() if number]
+    return bool(states) and all(state == COMPLETE for state in states)
+
+
+def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
+    """The status for people, piece by piece."""
+    findings = Findings(_MOST).read(status.slices())
+    yield Text(str(lake), style="bold")
+    yield _table(status)
+    staged = ""
+    if status.staged_segments:
+        staged = f"; {count(status.staged_segments, 'segment')} ({size(status.staged_bytes)}) not yet in data files"
+    yield Text(f"{count(status.data_files, 'data file')}, {size(status.data_bytes)}{staged}")
+    if status.unsettled:
+        yield Text(f"{count(status.unsettled, 'message')} unsettled: not delivered yet, their status may still change")
+    if findings.proofs:
+        proofs = ", ".join(f"{proof} {number:,}" for proof, number in sorted(findings.proofs.items()))
+        yield Text(f"proofs: {proofs}")
+    last = "never" if status.last_run is None else f"{status.last_run:%Y-%m-%d %H:%M:%S} UTC"
+    yield Text(f"last run: {last}{'; a run is at work on it now' if status.in_use else ''}")
+    yield from open_slices(findings.open, "--json lists all")
+
+
+def _table(status: LakeStatus) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for title in ("slices", "complete", "incomplete", "rows"):
+        table.add_column(title, justify="right")
+    for dataset in sorted(status.slices_by_state, key=list(CATALOGUE).index):
+        by_state = status.slices_by_state[dataset]
+        slices, complete = sum(by_state.values()), by_state.get(COMPLETE, 0)
+        rows = status.rows.get(dataset, 0)
+        table.add_row(dataset, f"{slices:,}", f"{complete:,}", f"{slices - complete:,}", f"{rows:,}")
+    return table
+
+
+def _fields(status: LakeStatus) -> dict[str, Any]:
+    return {
+        "complete": is_complete(status),
+        "rows": {name: status.rows.get(name, 0) for name in CATALOGUE},
+        "in_use": status.in_use,
+        "data_files": status.data_files,
+        "data_bytes": status.data_bytes,
+        "staged_segments": status.staged_segments,
+        "staged_bytes": status.staged_bytes,
+        "unsettled": status.unsettled,
+        "last_run": None if status.last_run is None else status.last_run.isoformat(),
+    }
+
+
+__all__ = ["describe", "is_complete", "show_status"]
