@@ -1,0 +1,154 @@
+"""The command line: which commands there are, and what becomes of errors.
+
+Everything that can go wrong ends here as one sentence on standard error and an exit status (see ``exits``); no
+traceback reaches a person who didn't ask for one with HARVESTER_DEBUG=1.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts.config import Env
+
+from harvester import __version__
+from harvester.console.demo import DemoOptions, run_demo
+from harvester.console.exits import Exit, complain, status_of, tell
+from harvester.console.options import RunOptions
+from harvester.console.output import Terminal, forgiving, print_object
+from harvester.console.running import print_failure, run_harvest
+from harvester.console.sends import SendList
+from harvester.console.simulate import SimulateOptions, simulate_account
+from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file
+from harvester.console.status import show_status
+from harvester.errors import UsageError
+from harvester.model import Send
+
+_HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
+
+harvester demo shows all of it on a simulated account, in half a minute."""
+
+_EPILOGUE = (
+    "Every option can also be set in the environment (--rate as HARVESTER_RATE) or in a TOML file (--config, or "
+    "HARVESTER_CONFIG); the command line wins over the environment, and that over the file.\n\n"
+    "Exit status: 0 all complete; 1 some of it is not; 2 wrong usage or settings; 3 credentials or address refused; "
+    "4 the lake can't be used; 130 interrupted, and the same command resumes.\n\n"
+    "HARVESTER_LOG_LEVEL (debug, info, warning, error) sets how much is logged; HARVESTER_DEBUG=1 shows details of "
+    "errors."
+)
+
+_SIMULATED = SimulateOptions()
+_DEMONSTRATED = DemoOptions()
+
+app = App(
+    name="harvester",
+    help=_HELP,
+    version=__version__,
+    console=Terminal(),
+    help_format="plaintext",
+    default_parameter=Parameter(negative=(), show_env_var=False),
+    config=(Env(PREFIX),),
+    exit_on_error=False,
+    print_error=False,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.command(
+    sort_key=1,
+    usage="Usage: harvester run --lake DIR (--send ID... | --sends-file FILE) [OPTIONS]",
+    help_epilogue=_EPILOGUE,
+    config=(Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file),
+)
+def run(options: RunOptions) -> int:
+    """Harvest sends into a lake. The same command again resumes: it asks only for what is missing.
+
+    harvester run --lake ./lake --client-id 12345 --client-md5-file ~/.mailkit-md5 --send 601181 601182
+    """
+    settings = options.settings()
+    if options.sends_file is None:
+        sends = [Send(id_send) for id_send in options.send]
+        return run_harvest(settings, sends, json=options.json, log_format=options.log_format)
+    with SendList(options.sends_file) as listed:
+        return run_harvest(settings, listed, json=options.json, log_format=options.log_format)
+
+
+@app.command(sort_key=2, usage="Usage: harvester status LAKE [--json]", config=(Env(PREFIX, command=False),))
+def status(
+    lake: Annotated[Path, Parameter(help="The lake's folder.")],
+    /,
+    *,
+    json: Annotated[bool, Parameter(show_default=False, help="Print one JSON object that lists every slice.")] = False,
+) -> int:
+    """Show what a lake holds: rows, what is complete and by which proof, what is not and why.
+
+    It can be used while a run is at work. The exit status is 0 if all is complete, 1 if not.
+    """
+    return show_status(lake.expanduser(), json=json)
+
+
+@app.command(sort_key=4)
+def simulate(options: SimulateOptions = _SIMULATED) -> int:
+    """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
+
+    It prints the account's credentials, and a command that harvests it.
+    """
+    return simulate_account(options)
+
+
+@app.command(sort_key=3)
+def demo(options: DemoOptions = _DEMONSTRATED) -> int:
+    """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
+
+    Run it twice: the second time, nothing is asked again.
+    """
+    return run_demo(options)
+
+
+def command_line(tokens: Sequence[str]) -> int:
+    """Do what the command line says; the exit status. Raises nothing but SystemExit."""
+    try:
+        status: int | None = Exit.COMPLETE  # of --help, for a reader that has gone away
+        with forgiving():
+            status = app(list(tokens))
+    except CycloptsError as error:
+        return _failed(UsageError(_explained(error)), tokens)
+    except KeyboardInterrupt:
+        tell("harvester: interrupted")
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  no traceback reaches a person
+        return _failed(error, tokens)
+    return status or Exit.COMPLETE
+
+
+def _failed(error: Exception, tokens: Sequence[str]) -> int:
+    complain(error)
+    command = next((token for token in tokens if not token.startswith("-")), "")
+    if isinstance(error, UsageError) and command in app:
+        tell(f"See harvester {command} --help.")
+    if "--json" in tokens or os.environ.get(f"{PREFIX}JSON", "").lower() in {"1", "true", "yes"}:
+        if command == "run":
+            print_failure(error)
+        elif command == "status":
+            print_object({"complete": False}, error=error)
+    return status_of(error)
+
+
+def _explained(error: CycloptsError) -> str:
+    """What is wrong with the command line, in one line."""
+    if isinstance(error, MissingArgumentError) and error.argument is not None and not error.argument.tokens:
+        return f"{error.argument.name} is missing" if error.keyword is None else f"{error.keyword} needs a value"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"it is not clear what {error.unused_tokens[0]!r} means here"
+    return " ".join(str(error).split())
+
+
+def main() -> NoReturn:
+    """Start here."""
+    sys.exit(command_line(sys.argv[1:]))
+
+
+__all__ = ["app", "command_line", "main"]

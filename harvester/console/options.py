@@ -1,0 +1,248 @@
+"""The options of ``harvester run``, and how they become a run's settings.
+
+Defaults are those of ``config.Settings``; this module adds what a command line needs: names, help, units, and where the
+account's credentials may come from. The MD5 code is never an option, since every user of a machine can read the
+arguments of its processes.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from harvester.config import DEFAULT_ENDPOINT, LEAST_LIMIT, Settings, parse_duration, parse_size
+from harvester.console.exits import tell
+from harvester.console.secrecy import hide
+from harvester.console.sends import parse_id
+from harvester.console.sources import MD5_VARIABLE
+from harvester.console.wording import size_option, span_option
+from harvester.datasets import CATALOGUE, PAGE_CAP
+from harvester.errors import UsageError
+from harvester.model import Secret
+
+LogFormat = Literal["auto", "text", "json"]
+
+WHAT = Group("What to harvest, and where to", sort_key=1)
+ACCOUNT = Group("The account", sort_key=2)
+PACE = Group("Pace and patience", sort_key=3)
+OUTPUT = Group("Output and settings", sort_key=4)
+
+_LONGEST_MD5_FILE = 4096
+
+
+def duration(_type: Any, tokens: tuple[Token, ...]) -> float:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: seconds from ``10m``. Raises UsageError that names the option."""
+    try:
+        return parse_duration(tokens[-1].value)
+    except UsageError as error:
+        raise UsageError(f"{tokens[-1].keyword}: {error}") from None
+
+
+def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: bytes from ``1GiB``. Raises UsageError that names the option."""
+    try:
+        return parse_size(tokens[-1].value)
+    except UsageError as error:
+        raise UsageError(f"{tokens[-1].keyword}: {error}") from None
+
+
+def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: ids, each once, in the order given. Raises UsageError that names the option."""
+    found: dict[int, None] = {}
+    for token in tokens:
+        try:
+            found[parse_id(token.value)] = None
+        except ValueError as error:
+            raise UsageError(f"{token.keyword}: {error}") from None
+    return tuple(found)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What ``harvester run`` can be told. Times are in seconds, sizes in bytes."""
+
+    lake: Annotated[
+        Path, Parameter(group=WHAT, metavar="DIR", help="The folder that holds, or will hold, the Parquet files.")
+    ]
+    send: Annotated[
+        tuple[int, ...],
+        Parameter(
+            group=WHAT,
+            converter=ids,
+            consume_multiple=True,
+            metavar="ID...",
+            show_default=False,
+            help="Sends to harvest, by their ID_send; several may follow, and the option may be repeated.",
+        ),
+    ] = ()
+    sends_file: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            metavar="FILE",
+            help="A file that lists the sends, or - for standard input: one ID_send a line (# begins a comment), or "
+            "CSV with a header: id_send, and if you like id_message, rows (how many messages the send has), sent_at.",
+        ),
+    ] = None
+    dataset: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=WHAT,
+            consume_multiple=True,
+            metavar="NAME...",
+            show_default=" ".join,
+            help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
+        ),
+    ] = tuple(CATALOGUE)
+    client_id: Annotated[
+        str | None,
+        Parameter(group=ACCOUNT, metavar="N", help="The account's client id, a number. Or HARVESTER_CLIENT_ID."),
+    ] = None
+    client_md5_file: Annotated[
+        Path | None,
+        Parameter(
+            group=ACCOUNT,
+            metavar="FILE",
+            help=f"A file that holds the account's MD5 code. Or put the code itself into {MD5_VARIABLE}; it is never "
+            "an argument, because other users of a machine can read arguments.",
+        ),
+    ] = None
+    endpoint: Annotated[str, Parameter(group=ACCOUNT, metavar="URL", help="The API's address.")] = DEFAULT_ENDPOINT
+    rate: Annotated[
+        float,
+        Parameter(
+            group=PACE,
+            metavar="NUMBER",
+            help="The most queries a second, of all tasks together: what Mailkit allows you.",
+        ),
+    ] = 1.0
+    burst: Annotated[
+        int, Parameter(group=PACE, metavar="N", help="How many queries may start at once after a quiet time.")
+    ] = 1
+    concurrency: Annotated[int, Parameter(group=PACE, metavar="N", help="The most queries in flight at once.")] = 8
+    limit: Annotated[
+        int, Parameter(group=PACE, metavar="N", help=f"Records to ask for in one query, {LEAST_LIMIT} to {PAGE_CAP}.")
+    ] = PAGE_CAP
+    memory: Annotated[
+        int,
+        Parameter(
+            group=PACE,
+            metavar="SIZE",
+            converter=size,
+            show_default=size_option,
+            help="The memory to stay within, such as 512MiB or 2GiB.",
+        ),
+    ] = 2**30
+    timeout: Annotated[
+        float,
+        Parameter(
+            group=PACE,
+            metavar="DURATION",
+            converter=duration,
+            show_default=span_option,
+            help="The longest that one answer may take: 90s, 10m.",
+        ),
+    ] = 600.0
+    patience: Annotated[
+        float,
+        Parameter(
+            group=PACE,
+            metavar="DURATION",
+            converter=duration,
+            show_default=span_option,
+            help="How long to keep trying a send that fails, or a server that went away, before giving up for now.",
+        ),
+    ] = 3600.0
+    for_: Annotated[
+        float | None,
+        Parameter(
+            name="--for",
+            group=PACE,
+            metavar="DURATION",
+            converter=duration,
+            help="Stop after this time, in order: finish what is in flight, keep it, and exit with 130 if there is "
+            "more to do. The same command resumes. Such as 6h.",
+        ),
+    ] = None
+    json: Annotated[
+        bool, Parameter(group=OUTPUT, show_default=False, help="Print one JSON object instead of the summary.")
+    ] = False
+    log_format: Annotated[
+        LogFormat,
+        Parameter(
+            group=OUTPUT,
+            metavar="FORMAT",
+            help="How to tell of progress on standard error. auto: a live view on a terminal, lines of text elsewhere.",
+        ),
+    ] = "auto"
+    config: Annotated[
+        Path | None,
+        Parameter(
+            group=OUTPUT,
+            metavar="FILE",
+            help="A TOML file with any of these options (rate = 2.5), at its top level or in [run].",
+        ),
+    ] = None
+
+    def settings(self) -> Settings:
+        """The settings of the run. Raises UsageError."""
+        if not self.send and self.sends_file is None:
+            raise UsageError("say what to harvest: --send ID (several may follow), or --sends-file FILE")
+        if not self.client_id:
+            raise UsageError("which account? Give its client id with --client-id N, or in HARVESTER_CLIENT_ID")
+        if self.for_ is not None and self.for_ <= 0:
+            raise UsageError("--for is more than 0")
+        return Settings(
+            lake=self.lake.expanduser(),
+            client_id=self.client_id.strip(),
+            client_md5=_md5(self.client_md5_file),
+            endpoint=self.endpoint,
+            datasets=tuple(dict.fromkeys(self.dataset)),
+            limit=self.limit,
+            rate=self.rate,
+            burst=self.burst,
+            concurrency=self.concurrency,
+            memory=self.memory,
+            timeout_s=self.timeout,
+            patience_s=self.patience,
+            for_s=self.for_,
+        )
+
+
+def _md5(file: Path | None) -> Secret:
+    """The account's MD5 code, from the file if there is one, else from the environment."""
+    if file is None:
+        code = os.environ.get(MD5_VARIABLE, "").strip()
+        if not code:
+            raise UsageError(
+                "the account's MD5 code is missing: name a file that holds it with --client-md5-file FILE, "
+                f"or put it into {MD5_VARIABLE}"
+            )
+    else:
+        code = _md5_of(file.expanduser())
+    hide(code)
+    return Secret(code)
+
+
+def _md5_of(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            mode, content = os.fstat(opened.fileno()).st_mode, opened.read(_LONGEST_MD5_FILE)
+    except OSError as error:
+        raise UsageError(f"--client-md5-file {file}: {error.strerror or error}") from None
+    words = content.decode("ascii", "replace").split()
+    if len(words) != 1 or not words[0].isascii():
+        raise UsageError(f"--client-md5-file {file} should hold the MD5 code and nothing else")
+    if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+        tell(
+            f"harvester: other users can read {file}, which holds the account's MD5 code; "
+            f"chmod 600 {file} keeps it yours"
+        )
+    return words[0]
+
+
+__all__ = ["LogFormat", "RunOptions", "duration", "ids", "size"]
