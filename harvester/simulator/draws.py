@@ -64,8 +64,9 @@ class Positions:
             return cls((runs[0].ordinal,), None, pc.add(ramp(runs[0].count), word(runs[0].first)))
         ends = list(accumulate(run.count for run in runs))
         numbers = pa.array(range(len(runs)), pa.uint64())
-        runs_of_numbers = [pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int64()), numbers)]
-        which: pa.UInt64Array = pc.call_function("run_end_decode", runs_of_numbers)
+        which: pa.UInt64Array = pc.call_function(
+            "run_end_decode", [pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int64()), numbers)]
+        )
         # First index of the run less the run's place in the block; unsigned, so it wraps around and back again.
         shifts = [(run.first - end + run.count) % 2**64 for run, end in zip(runs, ends, strict=True)]
         index = pc.add(ramp(ends[-1]), pa.array(shifts, pa.uint64()).take(which))

@@ -62,11 +62,11 @@ def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = Fa
 
 
 def expected(account: Account, dataset: Dataset, id_send: int, *, erased: bool = False) -> pa.Table:
-    """What a correct lake holds of one send: the dataset's schema; messages by key, bounces by key and then all columns.
+    """What a correct lake holds of one send: in the dataset's schema, by key, bounces by key and then all columns.
 
     A typed column is null where the value is absent, null or empty, or does not print back as it was sent; in that
-    last case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. Arguments and errors are
-    those of ``truth``.
+    last case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. Arguments and
+    errors are those of ``truth``.
     """
     return pa.Table.from_batches(expected_batches(account, dataset, id_send, erased=erased), dataset.schema)
 
