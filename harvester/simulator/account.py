@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from harvester.model import Send
-from harvester.simulator.banks import Banks
+from harvester.simulator.banks import banks_of
 from harvester.simulator.hashing import mix, salt
 from harvester.simulator.spec import AWKWARD_FIRST_KEY, FIRST_KEY
 
@@ -52,7 +52,7 @@ class Account:
 
     def __init__(self, spec: AccountSpec) -> None:
         self.spec = spec
-        self.banks = Banks(awkward=spec.awkward, seed=spec.seed)
+        self.banks = banks_of(awkward=spec.awkward)
         self.settled = False
         self._ids = spec.sends.ids
         self._rows = spec.sends.rows

@@ -1,4 +1,4 @@
-"""The texts that records choose from: people, domains, dates, reasons for bouncing. Seeded, and small.
+"""The texts that records choose from: people, domains, dates, reasons for bouncing. The same in every run, and small.
 
 An awkward account draws from the same banks with texts mixed in that break careless readers.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from functools import cache
 
 from harvester.simulator.parts import Bank, texts
 
@@ -15,12 +16,13 @@ PEOPLE = 512
 DOMAINS = 64
 EMAIL_DATES = 1024
 BOUNCE_KINDS = 64
-CODES = 2**16
+CODES = 4096
 STATUSES = ("sent", "failed", "wait", "wait_ab")
 SENT, FAILED, WAIT, WAIT_AB = range(4)
 VERSIONS = ("", "A", "B")
 ZERO_DATE = "0000-00-00 00:00:00"
 
+_SEED = 601_181
 _FIRST_NAMES = (
     *("Jana", "Petr", "Marie", "Jiří", "Eva", "Tomáš", "Hana", "Pavel", "Lucie", "Martin", "Kateřina", "Jakub", "Věra"),
     *("Ondřej", "Zuzana", "Lukáš", "Anna", "Michal", "Šárka", "Václav", "Alena", "František", "Markéta", "Karel"),
@@ -76,7 +78,7 @@ _AWKWARD_DATES = (ZERO_DATE, "", "2016-02-30 00:00:00", "2016-02-16", "2016-02-1
 
 
 class Banks:
-    """Every bank of an account.
+    """Every bank of an account. The same for all seeds: which texts a record picks is what the seed decides.
 
     Attributes:
         locals: the part of an address before a number and the domain; as many as people.
@@ -90,8 +92,8 @@ class Banks:
         bounces: what goes with it: ``EMAIL_STATUS``, ``BOUNCE_CAT``, ``REASON``.
     """
 
-    def __init__(self, *, awkward: bool, seed: int) -> None:
-        rng = random.Random(seed)  # noqa: S311 - reproducible texts, not secrets
+    def __init__(self, *, awkward: bool) -> None:
+        rng = random.Random(_SEED)  # noqa: S311 - reproducible texts, not secrets
         self._awkward = awkward
         names = [(rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)) for _ in range(PEOPLE)]
         self.locals = texts([self._local(first, last) for first, last in names])
@@ -172,6 +174,12 @@ def _plain(text: str) -> str:
     return text.translate(_UNACCENTED)
 
 
+@cache
+def banks_of(*, awkward: bool) -> Banks:
+    """The banks of ordinary or of awkward accounts: made once, since nothing changes them."""
+    return Banks(awkward=awkward)
+
+
 def date_text(seconds: int) -> str:
     """Seconds since 1970 as the API writes dates."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -193,5 +201,6 @@ __all__ = [
     "WAIT_AB",
     "ZERO_DATE",
     "Banks",
+    "banks_of",
     "date_text",
 ]

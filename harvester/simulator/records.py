@@ -62,8 +62,8 @@ def messages(account: Account, runs: tuple[Run, ...]) -> Block:
                 "preview_url",
                 (
                     preview,
-                    Choice(texts.codes, bits(draws.third, 0, 16)),
-                    Choice(texts.codes, bits(draws.third, 16, 16)),
+                    Choice(texts.codes, bits(draws.third, 0, 12)),
+                    Choice(texts.codes, bits(draws.third, 12, 12)),
                 ),
             ),
         ),
