@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
 from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.harvest.trust import Trust
 from harvester.model import KeyRange, Query, SliceKey
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ ABSENCES = 3
 """So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
 SIZE_FAILURES = 3
 """So many failures that the size of the query can explain, and half of it is asked for (DESIGN)."""
-_GROW_AFTER = 8
-"""So many pages at a lowered limit, and twice the limit is tried again."""
+_GROW_AFTER = 1
+"""So many pages at a lowered limit, and twice the limit is tried again; four times as many when that failed."""
 _WAITING_CAP = 4096
 """So many slices may wait after failures; beyond that no more are begun."""
 
@@ -53,9 +54,12 @@ class Walk:
         size_failures: failures since the last success that the query's size can explain.
         good_pages: pages in a row that worked at a lowered limit.
         grow_after: so many of those, and a larger limit is tried.
+        grown: whether the limit is such a larger one, still to prove itself.
         absences: well-formed answers in a row that lacked the record asked for.
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
-        empty_since: when the first asking brought nothing; None unless the last answer was empty.
+        page_rows: the records of the last page.
+        empty_answers: answers in a row that brought nothing.
+        empty_since: when the last of those came; None if there is none.
         witnessed: whether the account brought rows since then.
         staged_bytes: bytes of segments that wait for sealing.
         done: whether it is proven, and only its last page is still on its way into the lake.
@@ -79,8 +83,11 @@ class Walk:
     size_failures: int = 0
     good_pages: int = 0
     grow_after: int = _GROW_AFTER
+    grown: bool = False
     absences: int = 0
     anchor: int = -1
+    page_rows: int = 0
+    empty_answers: int = 0
     empty_since: float | None = None
     witnessed: bool = False
     staged_bytes: int = 0
@@ -128,6 +135,7 @@ class State:
         window: the most slices under way that are not waiting after a failure.
         apart_s: how far apart two askings must be to count as apart in time.
         held_bytes: bytes of pages that wait for the lake.
+        trust: what this run has seen of the source.
     """
 
     walks: dict[int, Walk]
@@ -144,6 +152,7 @@ class State:
     fed: bool = False
     draining: bool = False
     held_bytes: int = 0
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,25 +186,25 @@ def choose(state: State, now: float) -> Decision:
     """Decides what happens next. Served in order: slices begun earlier go on before others begin."""
     if state.draining or (state.fed and not state.walks):
         return Wait() if state.busy else Finished()
-    if state.in_flight >= (1 if state.alone else state.concurrency) or not _fits(state):
+    if state.in_flight >= state.concurrency or (state.alone and state.busy) or not _fits(state):
         return Wait()
-    soonest: Walk | None = None
     active = 0
+    later: list[Walk] = []
     for walk in state.walks.values():
         active += walk.failing_since is None
         if walk.busy or walk.done or walk.awaits_witness:
             continue
-        if walk.ready_at <= now:
+        if walk.ready_at <= now and walk.empty_since is None:
             return Ask(walk)
-        if soonest is None or walk.ready_at < soonest.ready_at:
-            soonest = walk
+        later.append(walk)  # empty ones go last: by then the run knows more of the source
     if not state.fed and active < state.window and len(state.walks) < _WAITING_CAP + state.window:
         return Feed()
-    if _wants_witness(state, now) and (soonest is None or state.witness.ready_at < soonest.ready_at):
-        soonest = state.witness
-    if soonest is None:
+    if _wants_witness(state, now):
+        later.append(state.witness)
+    if not later:
         return Wait()
-    return Ask(soonest) if soonest.ready_at <= now else Wait(soonest.ready_at)
+    first = min(later, key=lambda walk: walk.ready_at)
+    return Ask(first) if first.ready_at <= now else Wait(first.ready_at)
 
 
 def _fits(state: State) -> bool:
@@ -221,7 +230,10 @@ def note_success(walk: Walk) -> None:
     walk.anchor = -1
     if walk.key_range.limit < walk.full_limit:
         walk.good_pages += 1
-        if walk.good_pages >= walk.grow_after:
+        if walk.grown:
+            walk.grow_after = _GROW_AFTER
+        walk.grown = walk.good_pages >= walk.grow_after
+        if walk.grown:
             walk.good_pages = 0
             walk.key_range = replace(walk.key_range, limit=min(walk.full_limit, walk.key_range.limit * 2))
 
@@ -248,8 +260,9 @@ def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Setting
 
 
 def _ask_for_less(walk: Walk) -> None:
-    if walk.good_pages == 0 and walk.key_range.limit < walk.full_limit:
-        walk.grow_after *= 4  # a larger limit was tried and failed again: try more rarely
+    if walk.grown:
+        walk.grow_after *= 4
+    walk.grown = False
     walk.size_failures = walk.good_pages = 0
     walk.key_range = replace(walk.key_range, limit=max(LEAST_LIMIT, walk.key_range.limit // 2))
 
@@ -259,14 +272,22 @@ def backoff_s(failures: int, tuning: Tuning) -> float:
     return min(tuning.backoff_cap_s, tuning.backoff_s * 2.0 ** min(failures - 1, 30))
 
 
-def note_empty(walk: Walk, now: float, tuning: Tuning) -> bool:
+def note_empty(walk: Walk, now: float, state: State) -> bool:
     """An answer without records that may be the truth. Whether that is proven now (the ``empty`` proof)."""
-    if walk.empty_since is not None and walk.witnessed:
+    walk.empty_answers += 1
+    if walk.empty_answers >= state.trust.empties_needed:
         return True
     walk.empty_since = now
     walk.witnessed = False
-    walk.ready_at = now + tuning.apart_s
+    walk.ready_at = now + state.apart_s
     return False
+
+
+def note_records(walk: Walk, state: State) -> None:
+    """An answer with records: if there seemed to be none before, the source was wrong then."""
+    state.trust.false_empties += walk.empty_answers
+    walk.empty_answers = 0
+    walk.empty_since = None
 
 
 def note_witness(state: State) -> None:
@@ -298,6 +319,7 @@ __all__ = [
     "choose",
     "note_empty",
     "note_failure",
+    "note_records",
     "note_success",
     "note_witness",
     "out_of_patience",

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from harvester.errors import CursorAbsent, OutOfOrder, Unproven
+from harvester.harvest.trust import ASKINGS
 from harvester.model import KEY_END, KeyRange, Proof
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Step:
         first_new: the index of the page's first new row; all from there on are new.
         gone: keys found to be erased at the source.
         short: whether the page was shorter than asked.
-        at_end: whether two answers in a row ended at the cursor's record (the ``tail`` proof).
+        at_end: whether enough answers in a row ended at the cursor's record (the ``tail`` proof).
     """
 
     key_range: KeyRange
@@ -76,7 +77,9 @@ def _ascending(keys: pa.Int64Array) -> bool:
     return bool(pc.all(pc.less(keys.slice(0, len(keys) - 1), keys.slice(1))).as_py() is not False)
 
 
-def step(key_range: KeyRange, asked_from: int | None, limit: int, keys: pa.Int64Array) -> Step:
+def step(
+    key_range: KeyRange, asked_from: int | None, limit: int, keys: pa.Int64Array, ends_needed: int = ASKINGS
+) -> Step:
     """Checks a page of a walk against the record that it was asked from.
 
     Args:
@@ -84,6 +87,7 @@ def step(key_range: KeyRange, asked_from: int | None, limit: int, keys: pa.Int64
         asked_from: the known record that the answer has to hold: the cursor, or an anchor; None if none is known yet.
         limit: how many records were asked for.
         keys: the page's keys, ascending.
+        ends_needed: how many answers in a row that end at the cursor's record prove the end.
 
     Raises:
         CursorAbsent: the answer does not hold that record.
@@ -113,7 +117,7 @@ def step(key_range: KeyRange, asked_from: int | None, limit: int, keys: pa.Int64
 
     ends_here = short and last == asked_from
     short_answers = key_range.short_answers + 1 if ends_here else int(short)
-    at_end = short_answers > 1
+    at_end = short_answers >= ends_needed
     older = tuple(key for key in (cursor, *key_range.anchors) if key < last and key not in absent)
     after = replace(
         key_range,

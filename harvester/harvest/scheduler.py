@@ -255,22 +255,27 @@ class Scheduler:
         plan.note_witness(self.state)
 
     async def _take_page(self, walk: Walk, page: Page) -> None:
-        asked_from = walk.asked_from
-        if page.batch.num_rows == 0 and asked_from is None:
+        trust, asked_from, rows = self.state.trust, walk.asked_from, page.batch.num_rows
+        if rows == 0:
+            trust.false_empties += asked_from is not None
+        if rows == 0 and asked_from is None:
             return await self._take_empty(walk, failed=None)
         keys = await to_thread.run_sync(proof.checked_keys, page)
         limit = page.query.limit or self.settings.limit
-        step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys)
+        step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys, trust.ends_needed)
         new = page.batch.slice(step.first_new)
-        rows = new.num_rows or None
+        trust.note_page(rows)
+        if walk.key_range.short_answers and new.num_rows:
+            trust.note_went_on(walk.page_rows, limit)
+        plan.note_records(walk, self.state)
+        plan.note_success(walk)
+        walk.page_rows = rows
         walk.rows += new.num_rows
         walk.gone += step.gone
-        why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
-        walk.key_range = step.key_range
-        walk.empty_since = None
-        plan.note_success(walk)
+        walk.key_range = replace(step.key_range, limit=walk.key_range.limit)
         self._learn_limit(limit)
-        await self._hand_over(walk, new if rows else None, why)
+        why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
+        await self._hand_over(walk, new if new.num_rows else None, why)
         return None
 
     def _learn_limit(self, worked: int) -> None:
@@ -288,7 +293,8 @@ class Scheduler:
         asking = await to_thread.run_sync(proof.digest, rows)
         earlier, walk.digest = walk.digest, asking
         why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier)
-        walk.empty_since = None
+        self.state.trust.note_page(rows.num_rows)
+        plan.note_records(walk, self.state)
         plan.note_success(walk)
         if why is None:
             walk.ready_at = anyio.current_time() + self.settings.tuning.apart_s
@@ -298,8 +304,14 @@ class Scheduler:
         return None
 
     async def _take_empty(self, walk: Walk, failed: pa.Int64Array | None) -> None:
-        proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
-        proven = plan.note_empty(walk, anyio.current_time(), self.settings.tuning)
+        trust = self.state.trust
+        trust.answers += 1
+        try:
+            proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
+        except Unproven:
+            trust.false_empties += 1
+            raise
+        proven = plan.note_empty(walk, anyio.current_time(), self.state)
         plan.note_success(walk)
         if proven:
             await self._hand_over(walk, None, Proof.EMPTY)

@@ -1,0 +1,65 @@
+"""How much an answer is worth that says "nothing more" or "nothing at all", by what this run has seen of the source.
+
+Two such answers prove an end (DESIGN), as long as there is reason to believe the source. Once it has said "nothing
+more" where there was more, so many are asked for that all of them being wrong is less likely than one in a million. And
+a source that says "nothing at all" before it has answered much is asked a few times more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+ASKINGS = 2
+"""So many answers that agree prove an end, from a source that is believed."""
+_MOST_ASKINGS = 20
+_DOUBT_AFTER_LIES = 1e-6
+_DOUBT = 1e-3
+
+
+@dataclass(slots=True)
+class Trust:
+    """What this run has seen of the source.
+
+    Attributes:
+        answers: answers that were well-formed.
+        false_ends: pages that ended early though there was more, and though larger pages are served.
+        false_empties: answers without records though there were some.
+        largest_page: the most records that one answer held: perhaps a cap of the server's own.
+    """
+
+    answers: int = 0
+    false_ends: int = 0
+    false_empties: int = 0
+    largest_page: int = 0
+
+    @property
+    def ends_needed(self) -> int:
+        """How many answers in a row that end at the cursor's record prove a ``tail``."""
+        return self._askings(self.false_ends) if self.false_ends else ASKINGS
+
+    @property
+    def empties_needed(self) -> int:
+        """How many answers in a row without records prove an ``empty`` slice."""
+        return self._askings(self.false_empties)
+
+    def note_page(self, rows: int) -> None:
+        """A well-formed answer came, with so many records."""
+        self.answers += 1
+        self.largest_page = max(self.largest_page, rows)
+
+    def note_went_on(self, rows: int, limit: int) -> None:
+        """A page of so many records, shorter than asked, was not the end after all.
+
+        That is how a server's own cap looks, too; but then no page is larger.
+        """
+        if rows < min(limit, self.largest_page):
+            self.false_ends += 1
+
+    def _askings(self, lies: int) -> int:
+        share = min((lies + 1) / (self.answers + 2), 0.5)  # the rule of succession
+        doubt = _DOUBT_AFTER_LIES if lies else _DOUBT
+        return max(ASKINGS, min(_MOST_ASKINGS, math.ceil(math.log(doubt) / math.log(share))))
+
+
+__all__ = ["ASKINGS", "Trust"]

@@ -1,0 +1,306 @@
+"""The main job: a lake that equals the account, whatever shape the answers have and whatever goes wrong."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harvester.datasets import BOUNCES, MESSAGES
+from harvester.errors import AddressRefused, LakeInUse, ServerNotReached, Unauthorized
+from harvester.harvest import plan
+from harvester.lake.lake import open_lake
+from harvester.model import Secret, Send
+from harvester.simulator.behaviour import Behaviour, Fault
+from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Shape, equal, listed, skewed
+from harvester.simulator.truth import expected
+from tests.harvesting import QUICK, at_attempt, field, lake_table, outcomes, proofs
+
+pytestmark = pytest.mark.anyio
+
+NASTY = AccountSpec(seed=11, sends=equal(3, 700), gap=5, awkward=True, waiting=0.05)
+
+
+async def test_four_sends_of_30_000_rows_come_in_exactly(tmp_path: Path) -> None:
+    spec = AccountSpec(seed=7, sends=equal(4, 30_000), gap=7, awkward=True)
+    async with field(tmp_path, spec) as account:
+        result = await account.run()
+        assert result.complete
+        assert result.rows["messages"] == 120_000
+        account.assert_exact()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(pretty=True),
+        Shape(ascii=True),
+        Shape(numbers=Numbers.BARE),
+        Shape(numbers=Numbers.MIXED, shuffle=True, unknown=True),
+        Shape(case=Case.UPPER),
+        Shape(case=Case.LOWER, shuffle=True),
+        Shape(missing=("ID_template", "fax", "s_os", "BOUNCE_CAT")),
+        Shape(unknown=True),
+        Shape(nothing=Nothing.LIST, single_bare=True),
+    ],
+    ids=lambda shape: ",".join(name for name in shape.__slots__ if getattr(shape, name) != getattr(Shape(), name)),
+)
+async def test_every_shape_of_answer_gives_the_same_lake(tmp_path: Path, shape: Shape) -> None:
+    sends = listed({601: 300, 602: 1, 603: 0, 604: 41})
+    spec = AccountSpec(seed=5, sends=sends, gap=3, awkward=True, shape=shape, failed=0.2)
+    async with field(tmp_path, spec, limit=100) as account:
+        result = await account.run()
+        assert result.complete, [outcome.error for outcome in result.slices()]
+        account.assert_exact()
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+@pytest.mark.parametrize("gap", [1, 50])
+@pytest.mark.parametrize(("limit", "cap"), [(3, 25_000), (100, 25_000), (25_000, 90), (100, 99)])
+async def test_cursors_and_caps(tmp_path: Path, inclusive: bool, gap: int, limit: int, cap: int) -> None:
+    rows = 60 if limit == 3 else 700
+    spec = AccountSpec(seed=3, sends=equal(2, rows), gap=gap)
+    behaviour = Behaviour(inclusive=inclusive, page_cap=cap)
+    async with field(tmp_path, spec, behaviour, limit=limit) as account:
+        result = await account.run()
+        assert result.complete
+        account.assert_exact()
+
+
+class TestProofs:
+    async def test_a_known_count_saves_the_query_for_the_tail(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=equal(3, 500), failed=0.1)) as account:
+            sends = [Send(id_send, expected=500) for id_send in account.server.account.spec.sends.ids]
+            result = await account.run(sends)
+            assert proofs(result, "messages") == ["count"] * 3
+            assert proofs(result, "bounces") == ["covers"] * 3
+            assert account.server.stats.functions[MESSAGES.function] == 3
+            assert account.server.stats.functions[BOUNCES.function] == 3
+            account.assert_exact()
+
+    async def test_without_a_count_a_second_short_answer_proves_the_tail(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=equal(3, 500), failed=0.1)) as account:
+            result = await account.run()
+            assert proofs(result, "messages") == ["tail"] * 3
+            assert account.server.stats.functions[MESSAGES.function] == 6
+
+    @pytest.mark.parametrize("said", [499, 501])
+    async def test_a_wrong_count_does_not_prove_and_the_tail_does(self, tmp_path: Path, said: int) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 500}))) as account:
+            result = await account.run([Send(601, expected=said)])
+            outcome = outcomes(result)["messages", 601]
+            assert (outcome.proof, outcome.rows, outcome.expected) == ("tail", 500, said)
+
+    async def test_bounces_alone_are_proven_by_two_askings_that_agree(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=equal(2, 500), failed=0.1)) as account:
+            result = await account.run(datasets=("bounces",))
+            assert proofs(result, "bounces") == ["agreed"] * 2
+            assert account.server.stats.functions[BOUNCES.function] == 4
+
+    async def test_empty_sends_are_proven_by_two_askings_with_a_witness_between(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 0, 602: 0, 603: 50}), failed=0)) as account:
+            result = await account.run()
+            assert proofs(result, "messages") == ["empty", "empty", "tail"]
+            assert proofs(result, "bounces") == ["empty"] * 3
+            account.assert_exact()
+
+    async def test_in_an_account_that_brings_nothing_at_all_nothing_is_proven_empty(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 0})), patience_s=0.1) as account:
+            result = await account.run()
+            assert not result.complete
+            assert "proves nothing" in str(outcomes(result)["messages", 601].error)
+
+    async def test_a_send_with_a_count_is_never_taken_for_empty(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 0, 602: 50})), patience_s=0.1) as account:
+            result = await account.run([Send(601, expected=9), Send(602)], datasets=("messages",))
+            assert not result.complete
+            assert (
+                outcomes(result)["messages", 601].error == "the answer is empty, though the send should have 9 messages"
+            )
+            assert outcomes(result)["messages", 602].proof == "tail"
+
+    async def test_erased_records_at_the_cursor_are_passed_over_and_counted(self, tmp_path: Path) -> None:
+        spec = AccountSpec(seed=2, sends=equal(2, 400), gap=3)
+        async with field(tmp_path, spec, Behaviour(vanish=0.4), limit=40) as account:
+            result = await account.run(datasets=("messages",))
+            assert result.complete
+            assert account.server.stats.vanished
+            for id_send in spec.sends.ids:
+                held = set(lake_table(tmp_path, "messages", id_send)["id_send_message"].to_pylist())
+                left = set(expected(account.server.account, MESSAGES, id_send)["id_send_message"].to_pylist())
+                assert held > left
+                assert 0 < outcomes(result)["messages", id_send].gone <= len(held - left)
+
+
+FAULTS = {
+    Fault.FAILED: 0.04,
+    Fault.BAD_GATEWAY: 0.03,
+    Fault.UNAVAILABLE: 0.03,
+    Fault.RESET: 0.04,
+    Fault.TRUNCATE: 0.03,
+    Fault.SHORT: 0.03,
+    Fault.HTML: 0.02,
+    Fault.EMPTY: 0.02,
+    Fault.ERROR: 0.01,
+}
+
+
+class TestFaults:
+    @pytest.mark.parametrize("fault", sorted(FAULTS))
+    async def test_each_fault_alone_in_a_third_of_answers(self, tmp_path: Path, fault: Fault) -> None:
+        async with field(
+            tmp_path, NASTY, Behaviour(faults={fault: 0.33}, fault_seed=4), limit=100, concurrency=1
+        ) as account:
+            result = await account.run()
+            assert result.complete, [outcome.error for outcome in result.slices()]
+            assert account.server.stats.faults[fault]
+            account.assert_exact()
+
+    async def test_a_quarter_of_all_answers_failing_in_every_way(self, tmp_path: Path) -> None:
+        async with field(tmp_path, NASTY, Behaviour(faults=FAULTS, fault_seed=9), limit=100, concurrency=1) as account:
+            result = await account.run()
+            assert result.complete
+            assert len(account.server.stats.faults) > 5
+            account.assert_exact()
+
+    async def test_a_server_that_hangs_is_asked_again(self, tmp_path: Path) -> None:
+        behaviour = Behaviour(faults={Fault.HANG: 0.2}, fault_seed=1)
+        async with field(tmp_path, NASTY, behaviour, limit=200, timeout_s=0.3, concurrency=8) as account:
+            assert (await account.run()).complete
+            assert account.server.stats.faults[Fault.HANG]
+            account.assert_exact()
+
+    async def test_one_failed_send_fails_alone(self, tmp_path: Path) -> None:
+        async with field(tmp_path, NASTY, patience_s=0.2) as account:
+            first, *others = account.server.account.spec.sends.ids
+            account.server.fail_sends.add(first)
+            result = await account.run()
+            assert not result.complete
+            assert not result.interrupted
+            assert {key[1] for key, outcome in outcomes(result).items() if outcome.state == "incomplete"} == {first}
+            assert "500" in str(outcomes(result)["messages", first].error)
+            account.assert_exact(*others)
+            account.server.fail_sends.clear()
+            assert (await account.run()).complete
+            account.assert_exact()
+
+    async def test_a_rate_limit_is_kept_to(self, tmp_path: Path) -> None:
+        behaviour = Behaviour(rate=50, burst=3)
+        async with field(tmp_path, NASTY, behaviour, limit=200, rate=40.0, burst=1) as account:
+            assert (await account.run()).complete
+            assert account.server.stats.throttled == 0
+
+    async def test_a_429_pauses_everything_for_as_long_as_it_says(self, tmp_path: Path) -> None:
+        behaviour = Behaviour(faults={Fault.THROTTLED: 0.2}, fault_seed=3, retry_after_s=0.05)
+        async with field(tmp_path, NASTY, behaviour, limit=200) as account:
+            assert (await account.run()).complete
+            assert account.server.stats.faults[Fault.THROTTLED]
+            account.assert_exact()
+
+    async def test_a_page_too_large_is_asked_for_in_halves_and_what_worked_is_remembered(self, tmp_path: Path) -> None:
+        tuning = QUICK.__class__(
+            **{name: getattr(QUICK, name) for name in QUICK.__slots__} | {"body_cap_bytes": 150_000}
+        )
+        async with field(tmp_path, AccountSpec(sends=equal(1, 600)), limit=400, tuning=tuning) as account:
+            result = await account.run()
+            assert result.complete
+            account.assert_exact()
+            messages = outcomes(result)["messages", 601_181]
+            assert messages.queries < 20
+
+    async def test_a_server_that_goes_away_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with field(tmp_path, NASTY, limit=50) as account:
+            at_attempt(5, lambda: setattr(account.server, "down", True), monkeypatch)
+            at_attempt(40, lambda: setattr(account.server, "down", False), monkeypatch)
+            assert (await account.run()).complete
+            account.assert_exact()
+
+
+class TestRuns:
+    async def test_a_second_run_asks_nothing(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 90, 602: 0, 603: 10}), failed=0.1)) as account:
+            first = await account.run()
+            assert first.complete
+            asked = account.server.stats.requests
+            second = await account.run()
+            assert (second.complete, second.queries, second.attempts) == (True, 0, 0)
+            assert account.server.stats.requests == asked
+            assert second.rows == first.rows
+
+    async def test_a_drained_run_goes_on_where_it_stopped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with field(tmp_path, NASTY, limit=50) as account:
+            harvest = account.harvest()
+            at_attempt(12, harvest.drain, monkeypatch)
+            first = await harvest.run()
+            assert first.interrupted
+            assert not first.complete
+            assert 12 <= account.server.stats.requests <= 12 + 4
+            assert 0 < first.rows["messages"] < 3 * 700
+            assert (await account.run()).complete
+            account.assert_exact()
+            asked = account.server.stats.functions[MESSAGES.function]
+            assert asked <= 3 * (700 // 48 + 3), "pages that were committed are not asked for again"
+
+    async def test_concurrency_is_used_and_not_exceeded(self, tmp_path: Path) -> None:
+        spec = AccountSpec(sends=equal(24, 100))
+        async with field(tmp_path, spec, Behaviour(latency_s=(0.4, 0.4)), concurrency=12) as account:
+            assert (await account.run(datasets=("messages",))).complete
+            assert account.server.stats.max_in_flight == 12
+
+    async def test_many_sends_are_under_way_a_few_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tuning = replace(QUICK, window=10)
+        async with field(tmp_path, AccountSpec(sends=equal(120, 2)), tuning=tuning) as account:
+            sizes: list[int] = []
+            choose = plan.choose
+
+            def watched(state: plan.State, now: float) -> plan.Decision:
+                sizes.append(len(state.walks))
+                return choose(state, now)
+
+            monkeypatch.setattr(plan, "choose", watched)
+            assert (await account.run(datasets=("messages",))).complete
+            assert 10 <= max(sizes) <= 10 + 64
+
+    async def test_wrong_credentials_stop_the_run_after_one_attempt(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        wrong = Secret("ffffffffffffffffffffffffffffffff")
+        async with field(tmp_path, NASTY, client_md5=wrong) as account:
+            harvest = account.harvest()
+            with pytest.raises(Unauthorized) as refused:
+                await harvest.run()
+            assert account.server.stats.requests == 1
+            assert wrong not in str(refused.value) + caplog.text + repr(account.settings)
+            assert harvest.result is not None
+            assert not harvest.result.complete
+            for path in tmp_path.rglob("*"):
+                assert not path.is_file() or wrong.encode() not in path.read_bytes()
+
+    async def test_a_refused_address_stops_the_run_and_says_what_to_do(self, tmp_path: Path) -> None:
+        async with field(tmp_path, NASTY, Behaviour(disallowed=True)) as account:
+            with pytest.raises(AddressRefused, match=r"127\.0\.0\.1"):
+                await account.run()
+            assert account.server.stats.requests == 1
+
+    async def test_nobody_listening_ends_the_run_in_time(self, tmp_path: Path) -> None:
+        async with field(tmp_path, NASTY) as account:
+            with pytest.raises(ServerNotReached, match="could not be connected to"):
+                await account.run(endpoint="http://127.0.0.1:1")
+
+    async def test_a_lake_in_use_is_left_alone(self, tmp_path: Path) -> None:
+        async with field(tmp_path, NASTY) as account:
+            with open_lake(tmp_path, QUICK), pytest.raises(LakeInUse):
+                await account.run()
+            assert account.server.stats.requests == 0
+            assert (await account.run()).complete
+            account.assert_exact()
+
+    async def test_large_and_small_sends_together(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(seed=1, sends=skewed(40, 8_000), gap=2), limit=500) as account:
+            assert (await account.run()).complete
+            account.assert_exact()

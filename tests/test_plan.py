@@ -1,0 +1,224 @@
+"""Who is asked next, decided over plain state with no loop running."""
+
+import random
+
+import pytest
+
+from harvester.config import Tuning
+from harvester.datasets import BOUNCES, MESSAGES
+from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, UsageError
+from harvester.harvest import plan
+from harvester.harvest.plan import Ask, Feed, Finished, State, Wait, Walk
+from harvester.harvest.trust import Trust
+from harvester.model import KeyRange, Query
+from tests.harvesting import settings_for_nothing
+
+TUNING = Tuning(backoff_s=1, backoff_cap_s=8)
+SETTINGS = settings_for_nothing(patience_s=100, tuning=TUNING)
+
+
+def walk(number: int = 1, *, cursor: int | None = None, ready_at: float = 0, limit: int = 100) -> Walk:
+    key_range = KeyRange(cursor=cursor, held=cursor, anchors=(40, 30), limit=limit)
+    return Walk(number, MESSAGES, number, key_range=key_range, ready_at=ready_at, full_limit=100)
+
+
+def state(*walks: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, memory: int = 1 << 30) -> State:
+    return State(
+        walks={each.slice_id: each for each in walks},
+        witness=plan.witness_walk(),
+        concurrency=concurrency,
+        memory=memory,
+        body_bytes=1000,
+        decoders=2,
+        window=3,
+        apart_s=5,
+        alone=alone,
+        fed=fed,
+    )
+
+
+class TestChoose:
+    def test_slices_begun_earlier_go_first(self) -> None:
+        first, second = walk(1), walk(2)
+        assert plan.choose(state(first, second), 0) == Ask(first)
+        first.busy = True
+        assert plan.choose(state(first, second), 0) == Ask(second)
+
+    def test_a_failed_one_holds_no_turn_while_it_waits(self) -> None:
+        failed, other = walk(1, ready_at=9), walk(2)
+        assert plan.choose(state(failed, other), 0) == Ask(other)
+        other.busy = True
+        assert plan.choose(state(failed, other), 0) == Wait(9)
+        assert plan.choose(state(failed, other), 9) == Ask(failed)
+
+    def test_no_more_than_the_concurrency_is_in_flight(self) -> None:
+        full = state(walk(1), concurrency=2)
+        full.in_flight = 2
+        assert plan.choose(full, 0) == Wait()
+
+    def test_the_first_query_goes_alone_until_its_answer_is_understood(self) -> None:
+        first = state(walk(1), alone=True)
+        assert isinstance(plan.choose(first, 0), Ask)
+        first.busy = 1
+        assert plan.choose(first, 0) == Wait()
+
+    def test_memory_wins_over_concurrency_but_one_page_always_goes(self) -> None:
+        tight = state(walk(1), memory=4000)
+        assert isinstance(plan.choose(tight, 0), Ask)
+        tight.busy = 1
+        assert plan.choose(tight, 0) == Wait()
+
+    def test_slices_are_taken_a_few_at_a_time(self) -> None:
+        assert plan.choose(state(fed=False), 0) == Feed()
+        begun = [walk(number) for number in range(3)]
+        for each in begun:
+            each.busy = True
+        assert plan.choose(state(*begun, fed=False), 0) == Wait()
+        begun[0].failing_since = 0
+        assert plan.choose(state(*begun, fed=False), 0) == Feed()
+
+    def test_it_ends_when_nothing_is_left(self) -> None:
+        assert plan.choose(state(), 0) == Finished()
+
+    def test_while_draining_nothing_begins(self) -> None:
+        draining = state(walk(1))
+        draining.draining, draining.busy = True, 1
+        assert plan.choose(draining, 0) == Wait()
+        draining.busy = 0
+        assert plan.choose(draining, 0) == Finished()
+
+    def test_a_proven_slice_is_not_asked_again_and_not_over_before_its_page_is_in_the_lake(self) -> None:
+        proven = walk(1)
+        proven.done = True
+        assert plan.choose(state(proven), 0) == Wait()
+
+
+class TestEmpty:
+    def test_an_empty_answer_waits_for_the_witness_and_then_goes_last(self) -> None:
+        empty, other = walk(1), walk(2)
+        now = state(empty, other)
+        now.trust = Trust(answers=1000)
+        assert not plan.note_empty(empty, 10, now)
+        assert plan.choose(now, 10) == Ask(other)
+        other.busy = True
+        assert plan.choose(now, 10) == Wait(15)
+        assert plan.choose(now, 15) == Ask(now.witness)
+        plan.note_witness(now)
+        other.busy = False
+        assert plan.choose(now, 15) == Ask(other)
+        other.busy = True
+        assert plan.choose(now, 15) == Ask(empty)
+        assert plan.note_empty(empty, 15, now)
+
+    def test_records_after_an_empty_answer_show_that_the_source_was_wrong(self) -> None:
+        empty = walk(1)
+        now = state(empty)
+        plan.note_empty(empty, 10, now)
+        plan.note_records(empty, now)
+        assert now.trust.false_empties == 1
+        assert empty.empty_since is None
+
+
+class TestTrust:
+    def test_two_answers_do_from_a_source_that_is_believed(self) -> None:
+        trust = Trust(answers=1000)
+        assert (trust.ends_needed, trust.empties_needed) == (2, 2)
+
+    def test_a_source_that_was_caught_is_asked_more_often(self) -> None:
+        trust = Trust(answers=98, false_ends=9, false_empties=0)
+        assert (trust.ends_needed, trust.empties_needed) == (6, 2)
+        assert Trust(answers=10, false_empties=9).empties_needed == 20
+
+    def test_a_source_that_has_answered_little_is_asked_a_few_times_more_whether_it_has_nothing(self) -> None:
+        assert Trust(answers=3).empties_needed == 5
+        assert Trust(answers=3).ends_needed == 2
+
+    def test_a_cap_below_the_limit_is_no_lie(self) -> None:
+        trust = Trust()
+        for _ in range(5):
+            trust.note_page(90)
+            trust.note_went_on(90, limit=100)
+        assert trust.false_ends == 0
+        trust.note_went_on(17, limit=100)
+        assert trust.false_ends == 1
+
+
+class TestFailures:
+    def test_waits_grow_are_jittered_and_capped(self) -> None:
+        failing, dice = walk(), random.Random(1)
+        waits = []
+        for _ in range(6):
+            plan.note_failure(failing, NotData(""), 0, SETTINGS, dice)
+            waits.append(failing.ready_at)
+        for wait, whole in zip(waits, [1, 2, 4, 8, 8, 8], strict=True):
+            assert whole / 2 <= wait <= whole
+
+    def test_the_last_try_is_when_patience_ends(self) -> None:
+        failing = walk()
+        plan.note_failure(failing, NotData("why"), 0, SETTINGS, random.Random(1))
+        for now in (95, 99.9):
+            assert not plan.out_of_patience(failing, now, SETTINGS)
+            plan.note_failure(failing, NotData("why"), now, SETTINGS, random.Random(1))
+            assert failing.ready_at <= 100
+        assert plan.out_of_patience(failing, 100, SETTINGS)
+        assert failing.error == "why"
+
+    def test_three_failures_that_size_can_explain_halve_the_limit_down_to_3(self) -> None:
+        failing = walk(limit=100)
+        limits = []
+        for number in range(21):
+            plan.note_failure(failing, Cut("") if number % 2 else ServerFailed(""), 0, SETTINGS, random.Random(1))
+            limits.append(failing.key_range.limit)
+        assert limits == [100, 100, 50, 50, 50, 25, 25, 25, 12, 12, 12, 6, 6, 6] + [3] * 7
+
+    def test_other_failures_do_not(self) -> None:
+        failing = walk(limit=100)
+        for _ in range(9):
+            plan.note_failure(failing, NotData(""), 0, SETTINGS, random.Random(1))
+        assert failing.key_range.limit == 100
+
+    def test_what_worked_is_kept_and_a_larger_limit_tried_more_and_more_rarely(self) -> None:
+        bounded, asked = walk(limit=100), []
+        for _ in range(60):
+            limit = bounded.key_range.limit
+            asked.append(limit)
+            if limit > 30:
+                plan.note_failure(bounded, Cut(""), 0, SETTINGS, random.Random(1))
+            else:
+                plan.note_success(bounded)
+        assert asked[:10] == [100, 100, 100, 50, 50, 50, 25, 50, 50, 50]
+        assert sum(limit > 30 for limit in asked[-40:]) <= 6
+        assert bounded.key_range.limit >= 25
+
+    def test_a_pause_by_the_server_is_no_reason_to_wait_longer(self) -> None:
+        paused = walk()
+        plan.note_failure(paused, Throttled("", 3), 0, SETTINGS, random.Random(1))
+        assert paused.ready_at == 0
+        assert plan.out_of_patience(paused, 100, SETTINGS)
+
+    def test_after_three_absences_an_anchor_is_asked_for_then_the_next_then_the_cursor_again(self) -> None:
+        lost, asked = walk(cursor=50), []
+        for _ in range(10):
+            asked.append(lost.asked_from)
+            plan.note_failure(lost, CursorAbsent(""), 0, SETTINGS, random.Random(1))
+        assert asked == [50] * 3 + [40] * 3 + [30] * 3 + [50]
+        plan.note_success(lost)
+        assert lost.asked_from == 50
+
+
+class TestQuery:
+    def test_a_walk_asks_from_one_before_its_cursor(self) -> None:
+        assert walk(cursor=50).query() == Query(MESSAGES, 1, start=49, limit=100)
+        assert walk().query() == Query(MESSAGES, 1, start=None, limit=100)
+
+    def test_an_unpaged_dataset_is_asked_whole(self) -> None:
+        assert Walk(1, BOUNCES, 7).query() == Query(BOUNCES, 7)
+
+    def test_the_witness_asks_the_account_for_a_few(self) -> None:
+        assert plan.witness_walk().query() == Query(MESSAGES, None, limit=3)
+
+
+@pytest.mark.parametrize("bad", [{"limit": 2}, {"rate": 0}, {"concurrency": 0}, {"client_id": "12x"}, {"datasets": ()}])
+def test_settings_that_cannot_be_meant_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        settings_for_nothing(**bad)
