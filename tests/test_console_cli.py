@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
@@ -192,6 +193,24 @@ def test_of_two_ways_to_name_sends_the_stronger_source_wins(
     assert "give HARVESTER_SEND or HARVESTER_SENDS_FILE, not both" in refused(capsys, *RUN)
 
 
+def test_a_hyphen_stands_for_standard_input(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"8\n9\n")))
+    assert command_line([*RUN, "--sends-file", "-"]) == 0
+    assert told.sends == [8, 9]
+
+
+def test_a_variable_that_is_no_setting_is_warned_of(
+    told: Told, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HARVESTER_RAET", "HARVESTER_LOG_LEVEL", "HARVESTER_DEBUG", "HARVESTER_SIMULATE_SEED"):
+        monkeypatch.setenv(name, "1")
+    assert command_line([*RUN, "--send", "1"]) == 0
+    assert told.settings.rate == 1.0
+    assert capsys.readouterr().err == (
+        "harvester: HARVESTER_RAET is set, but no setting has that name; is it HARVESTER_RATE?\n"
+    )
+
+
 def test_an_error_in_the_environment_names_the_variable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +341,22 @@ def test_a_reader_of_help_may_go_away() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+@pytest.mark.parametrize("tokens", [["status", "absent", "--json"], ["run", "--help"]])
+def test_a_standard_output_that_cant_be_written_to_is_one_sentence(tokens: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "harvester", *tokens],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode in {1, 4}
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("harvester: ")
 
 
 def test_status_lists_what_is_there_and_what_is_missing(

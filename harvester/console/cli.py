@@ -7,6 +7,7 @@ traceback reaches a person who didn't ask for one with HARVESTER_DEBUG=1.
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,11 +18,12 @@ from harvester import __version__
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
 from harvester.console.options import RunOptions
-from harvester.console.output import Terminal, forgiving, print_object
+from harvester.console.output import Terminal, discard_the_rest, forgiving, print_object
+from harvester.console.recipes import SimulateOptions
 from harvester.console.running import print_failure, run_harvest
 from harvester.console.sends import SendList
-from harvester.console.simulate import SimulateOptions, simulate_account
-from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file
+from harvester.console.simulate import simulate_account
+from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
 from harvester.console.status import show_status
 from harvester.errors import UsageError
 from harvester.model import Send
@@ -61,7 +63,7 @@ app = App(
     sort_key=1,
     usage="Usage: harvester run --lake DIR (--send ID... | --sends-file FILE) [OPTIONS]",
     help_epilogue=_EPILOGUE,
-    config=(Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file),
+    config=(Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file, warn_of_strangers),
 )
 def run(options: RunOptions) -> int:
     """Harvest sends into a lake. The same command again resumes: it asks only for what is missing.
@@ -111,11 +113,14 @@ def demo(options: DemoOptions = _DEMONSTRATED) -> int:
 def command_line(tokens: Sequence[str]) -> int:
     """Do what the command line says; the exit status. Raises nothing but SystemExit."""
     try:
-        status: int | None = Exit.COMPLETE  # of --help, for a reader that has gone away
+        status: int | None = app(list(tokens))
         with forgiving():
-            status = app(list(tokens))
+            sys.stdout.flush()
     except CycloptsError as error:
         return _failed(UsageError(_explained(error)), tokens)
+    except BrokenPipeError:  # of --help, whose reader has gone away
+        discard_the_rest()
+        return Exit.COMPLETE
     except KeyboardInterrupt:
         tell("harvester: interrupted")
         return Exit.INTERRUPTED
@@ -130,10 +135,11 @@ def _failed(error: Exception, tokens: Sequence[str]) -> int:
     if isinstance(error, UsageError) and command in app:
         tell(f"See harvester {command} --help.")
     if "--json" in tokens or os.environ.get(f"{PREFIX}JSON", "").lower() in {"1", "true", "yes"}:
-        if command == "run":
-            print_failure(error)
-        elif command == "status":
-            print_object({"complete": False}, error=error)
+        with suppress(OSError):  # a standard output that can't be written to; it may be what the error is about
+            if command == "run":
+                print_failure(error)
+            elif command == "status":
+                print_object({"complete": False}, error=error)
     return status_of(error)
 
 

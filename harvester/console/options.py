@@ -84,6 +84,7 @@ class RunOptions:
         Parameter(
             group=WHAT,
             metavar="FILE",
+            allow_leading_hyphen=True,  # of the hyphen that stands for standard input
             help="A file that lists the sends, or - for standard input: one ID_send a line (# begins a comment), or "
             "CSV with a header: id_send, and if you like id_message, rows (how many messages the send has), sent_at.",
         ),

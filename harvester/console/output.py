@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,20 @@ class Terminal(Console):
 
 @contextmanager
 def forgiving() -> Iterator[None]:
-    """Ends the block quietly if the reader of standard output has gone away."""
+    """Ends the block quietly if the reader of standard output has gone away; other errors of writing are raised."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; the interpreter must not try again when it exits.
+        discard_the_rest()
+    except OSError:
+        discard_the_rest()
+        raise
+
+
+def discard_the_rest() -> None:
+    """What is still buffered has nowhere to go: the interpreter must not try again when it exits."""
+    with suppress(OSError, ValueError):  # a standard output that is no file has no number
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
@@ -66,14 +74,17 @@ def print_object(
         head = msgspec.json.encode(fields).decode()
         write(head[:-1] + ("," if fields else "") + '"slices":[')
         separator = "\n  "
-        try:
-            for one in slices:
-                write(separator + _slice(one))
-                separator = ",\n  "
-        except BrokenPipeError:
-            raise
-        except Exception as failed:  # noqa: BLE001  half an object is worse than one that says what is missing
-            error = failed
+        rest = iter(slices)
+        while True:
+            try:
+                one = next(rest, None)
+            except Exception as failed:  # noqa: BLE001  half an object is worse than one that says what is missing
+                error = failed
+                break
+            if one is None:
+                break
+            write(separator + _slice(one))
+            separator = ",\n  "
         write("]")
         if error is not None:
             write(f',"error":{msgspec.json.encode(sentence(error)).decode()}')
@@ -88,4 +99,4 @@ def _slice(one: SliceOutcome) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-__all__ = ["Terminal", "forgiving", "print_lines", "print_object"]
+__all__ = ["Terminal", "discard_the_rest", "forgiving", "print_lines", "print_object"]

@@ -8,6 +8,7 @@ one that is silently ignored. The MD5 code itself is refused there, since such a
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import Token
 
+from harvester.console.exits import tell
 from harvester.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ PREFIX = "HARVESTER_"
 MD5_VARIABLE = "HARVESTER_CLIENT_MD5"
 ALTERNATIVES = (("--send", "--sends-file"),)
 """Options that say the same thing in two ways: the one from the stronger source wins."""
+_OTHERS = {MD5_VARIABLE, "HARVESTER_LOG_LEVEL", "HARVESTER_DEBUG"}
+_OTHER_COMMANDS = ("HARVESTER_SIMULATE_", "HARVESTER_DEMO_")
 _STRENGTH = {"cli": 0, "env": 1}
 _WEAKEST = 2
 
@@ -104,4 +108,21 @@ def code_or_file(_app: App, _commands: tuple[str, ...], arguments: ArgumentColle
         file.tokens.clear()
 
 
-__all__ = ["ALTERNATIVES", "MD5_VARIABLE", "PREFIX", "code_or_file", "strongest_alternative", "toml_file"]
+def warn_of_strangers(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Warn of variables that look like settings and are none. Not an error, since the prefix belongs to nobody."""
+    known = {PREFIX + argument.name.lstrip("-").replace("-", "_").upper() for argument in arguments} | _OTHERS
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_OTHER_COMMANDS):
+            meant = difflib.get_close_matches(name, known, n=1)
+            tell(f"harvester: {name} is set, but no setting has that name{f'; is it {meant[0]}?' if meant else ''}")
+
+
+__all__ = [
+    "ALTERNATIVES",
+    "MD5_VARIABLE",
+    "PREFIX",
+    "code_or_file",
+    "strongest_alternative",
+    "toml_file",
+    "warn_of_strangers",
+]
