@@ -208,7 +208,7 @@ def test_what_is_missing_is_named_with_its_reason_and_how_to_resume() -> None:
     text = told([COMPLETE, replace(failed(2), rows=3, expected=10), failed(3, None)])
     assert "Incomplete: 1 of 3 slices complete." in text
     assert "messages of send 2: 3 of 10 rows; the server answered 500" in text
-    assert "messages of send 3: 100 rows; not finished yet" in text
+    assert "Not finished yet: 1 slice." in text
     assert "run the same command again" in text
     assert "SELECT" not in text
 
@@ -224,7 +224,9 @@ def test_an_interrupted_run_says_that_nothing_is_lost() -> None:
     assert "Stopped: 1 of 2 slices complete; what was fetched is kept." in told(
         [COMPLETE, failed(2, None)], interrupted=True
     )
-    assert "Ended early: 1 of 2 slices complete" in told([COMPLETE, failed(2, None)], early=True)
+    text = told([COMPLETE, failed(2, None)], early=True)
+    assert "Ended early: 1 of 2 slices complete" in text
+    assert "Once that is put right, the same command resumes" in text
 
 
 def test_a_send_without_rows_may_be_mistyped() -> None:
@@ -259,7 +261,7 @@ def test_rows_other_than_expected_unsettled_and_gone_are_told() -> None:
 
 def test_findings_stay_small() -> None:
     findings = Findings(most=3).read(failed(number) for number in range(1_000))
-    assert (len(findings.open.shown), findings.open.more) == (3, 997)
+    assert (len(findings.failed.shown), findings.failed.more) == (3, 997)
     assert findings.incomplete == {"messages": 1_000}
 
 

@@ -158,7 +158,8 @@ def _compared(account: _Simulated, lake: Path) -> bool:
     """Hold every value that the lake holds against what the account holds."""
     tell("Comparing every value with the truth …")
     total, wrong = 0, []
-    with ThreadPoolExecutor(1) as ahead:  # the simulator works on one send while the lake's part of another is read
+    ahead = ThreadPoolExecutor(1)  # the simulator works on one send while the lake's part of another is read
+    try:
         truths = ahead.map(account.get, [f"/truth?id_send={id_send}" for id_send in account.sends])
         for id_send, truth in zip(account.sends, truths, strict=True):
             for name, dataset in CATALOGUE.items():
@@ -168,6 +169,8 @@ def _compared(account: _Simulated, lake: Path) -> bool:
                     wrong.append(
                         f"{name} of send {id_send}: {rows:,} rows in the lake, {truth[name]['rows']:,} in truth"
                     )
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
     if not wrong:
         print_lines(
             [Text(f"The lake equals the truth: {count(total, 'row')}, every value compared.", style="bold green")]

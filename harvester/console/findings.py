@@ -47,7 +47,8 @@ class Findings:
         proofs: how many slices each proof holds for.
         unsettled: rows whose status may still change.
         gone: rows that the lake holds and the source no longer does.
-        open: slices that are not complete.
+        failed: slices that are not complete because something failed.
+        unfinished: slices that are not complete and have not failed.
         miscounted: complete slices whose rows are not as many as the send is said to have.
         rowless: sends whose messages were asked for, and that have none. Their id may be mistyped.
     """
@@ -60,7 +61,8 @@ class Findings:
         self.proofs: dict[str, int] = {}
         self.unsettled = 0
         self.gone = 0
-        self.open: Examples[SliceOutcome] = Examples(most)
+        self.failed: Examples[SliceOutcome] = Examples(most)
+        self.unfinished = 0
         self.miscounted: Examples[SliceOutcome] = Examples(most)
         self.rowless: Examples[int] = Examples(most)
         self._send: int | None = None
@@ -92,7 +94,10 @@ class Findings:
         self.gone += one.gone
         self._has_rows |= one.rows > 0
         if not done:
-            self.open.add(one)
+            if one.error is None:
+                self.unfinished += 1
+            else:
+                self.failed.add(one)
             return
         if one.proof:
             self.proofs[one.proof] = self.proofs.get(one.proof, 0) + 1

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harvester.console.findings import Examples
-    from harvester.harvest.outcome import Result, SliceOutcome
+    from harvester.harvest.outcome import Result
 
 RESUME = "To resume, run the same command again: it asks only for what is missing."
+RESUME_LATER = "Once that is put right, the same command resumes: it asks only for what is missing."
 _QUERIES = {
     MESSAGES.name: "SELECT message_status, count(*) FROM {files} GROUP BY 1",
     BOUNCES.name: "SELECT bounce_cat, count(*) FROM {files} GROUP BY 1",
@@ -30,11 +31,11 @@ def report(result: Result, lake: Path, *, early: bool = False) -> Iterator[Text]
     findings = Findings().read(result.slices())
     yield _headline(result, findings, early=early)
     yield from _totals(result, lake)
-    yield from open_slices(findings.open, f"harvester status {lake} --json lists them")
+    yield from open_slices(findings, f"harvester status {lake} --json lists them")
     yield from _oddities(findings)
     yield Text("")
     if not result.complete:
-        yield Text(RESUME, style="bold")
+        yield Text(RESUME_LATER if early else RESUME, style="bold")
     elif sql := example(result.rows, lake):
         yield Text("Try it:", style="bold")
         yield Text(f'  duckdb -c "{sql}"')
@@ -49,18 +50,20 @@ def example(rows: Mapping[str, int], lake: Path) -> str | None:
     return _QUERIES[name].format(files=f"'{pattern}'")
 
 
-def open_slices(slices: Examples[SliceOutcome], how_to_list: str) -> Iterator[Text]:
-    """A line for each slice that is not complete, and why; how many more there are."""
-    if not slices.total:
-        return
-    yield Text("")
-    yield Text("Not complete:", style="bold")
-    for one in slices.shown:
+def open_slices(findings: Findings, how_to_list: str) -> Iterator[Text]:
+    """The slices that are not complete: those that failed with their reasons, and how many more there are."""
+    if findings.failed.total:
+        yield Text("")
+        yield Text("Not complete:", style="bold")
+    for one in findings.failed.shown:
         of = "" if one.expected is None else f" of {one.expected:,}"
-        why = redacted(" ".join(one.error.split())) if one.error else "not finished yet"
+        why = redacted(" ".join((one.error or "").split()))
         yield Text(f"  {one.dataset} of send {one.id_send}: {one.rows:,}{of} rows; {why}")
-    if slices.more:
-        yield Text(f"  … and {slices.more:,} more; {how_to_list}")
+    if findings.failed.more:
+        yield Text(f"  … and {findings.failed.more:,} more; {how_to_list}")
+    if findings.unfinished:
+        yield Text("")
+        yield Text(f"Not finished yet: {count(findings.unfinished, 'slice')}.")
 
 
 def _headline(result: Result, findings: Findings, *, early: bool) -> Text:
@@ -115,4 +118,4 @@ def _named(sends: Examples[int]) -> str:
     return f"{noun} {', '.join(map(str, sends.shown))}{more}"
 
 
-__all__ = ["RESUME", "example", "open_slices", "report"]
+__all__ = ["RESUME", "RESUME_LATER", "example", "open_slices", "report"]

@@ -63,7 +63,8 @@ def run_harvest(settings: Settings, sends: Iterable[Send], *, json: bool, log_fo
     if ending.error is not None:
         complain(ending.error, say)
     if ending.result is not None:
-        structlog.get_logger().info("finished", **_fields(ending.result, complete=ending.result.complete))
+        fields = _fields(ending.result, complete=ending.result.complete)
+        structlog.get_logger().info("finished", **fields.pop("rows"), **fields)
     failed = (_print_json if json else _print_text)(ending, settings)
     if failed is not None and failed is not ending.error:
         complain(failed, say)

@@ -68,7 +68,7 @@ def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
         yield Text(f"proofs: {proofs}")
     last = "never" if status.last_run is None else f"{status.last_run:%Y-%m-%d %H:%M:%S} UTC"
     yield Text(f"last run: {last}{'; a run is at work on it now' if status.in_use else ''}")
-    yield from open_slices(findings.open, "--json lists all")
+    yield from open_slices(findings, "--json lists all")
 
 
 def _table(status: LakeStatus) -> Table:
