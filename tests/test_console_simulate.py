@@ -16,7 +16,7 @@ import pytest
 from harvester.console import cli, demo
 from harvester.console.cli import command_line
 from harvester.console.exits import Exit
-from harvester.console.simulate import SimulateOptions
+from harvester.console.recipes import SimulateOptions
 from harvester.datasets import CATALOGUE
 from harvester.simulator import (
     Account,
