@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from harvester.model import Send
 from harvester.simulator.banks import banks_of
 from harvester.simulator.hashing import mix, salt
-from harvester.simulator.spec import AWKWARD_FIRST_KEY, FIRST_KEY
+from harvester.simulator.spec import BETWEEN_SENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from harvester.simulator.spec import AccountSpec
 
 _FIRST_ID_MESSAGE = 32_443
-_BETWEEN_SENDS = 16
-"""Keys that belong to nobody between the blocks of two sends: a cursor may well name one of them."""
 _FIRST_DATE_S = int(datetime(2016, 6, 20, 14, 37, 47, tzinfo=UTC).timestamp())
 _DATES_SPAN_S = 8 * 365 * 86_400
 _DATES_STEP_S = 25_201
@@ -57,7 +55,6 @@ class Account:
         self._ids = spec.sends.ids
         self._rows = spec.sends.rows
         self._rows_before = tuple(accumulate(self._rows, initial=0))
-        self._first_key = spec.first_key or (AWKWARD_FIRST_KEY if spec.awkward else FIRST_KEY)
         self._ordinals = None if isinstance(self._ids, range) else {id_: n for n, id_ in enumerate(self._ids)}
         self._date_step_s = min(_DATES_STEP_S, _DATES_SPAN_S // max(1, len(self._ids)))
         self._erased: dict[int, list[int]] = {}
@@ -115,7 +112,7 @@ class Account:
 
     def first_key(self, ordinal: int) -> int:
         """The lowest key that the send's block holds."""
-        return self._first_key + self._rows_before[ordinal] * self.spec.gap + ordinal * _BETWEEN_SENDS
+        return self.spec.lowest_key + self._rows_before[ordinal] * self.spec.gap + ordinal * BETWEEN_SENDS
 
     def key(self, ordinal: int, index: int) -> int:
         """The ``ID_send_message`` of a record."""

@@ -103,7 +103,7 @@ class Chance:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._random = random.Random(behaviour.fault_seed)  # noqa: S311 - reproducible faults, not secrets
-        self._faults = tuple(sorted(behaviour.faults.items()))
+        self._faults = tuple(sorted((Fault(kind), share) for kind, share in behaviour.faults.items()))
         self._latency_s = behaviour.latency_s
 
     def fault(self) -> Fault | None:

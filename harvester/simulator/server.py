@@ -55,7 +55,7 @@ async def serve(
 
 
 async def run_simulator(
-    account: AccountSpec,
+    account: AccountSpec | Account,
     behaviour: Behaviour,
     host: str,
     port: int,

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from harvester.errors import UsageError
+from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ FIRST_KEY = 723_043_606
 """The first key of an ordinary account (next to the vendor's own example)."""
 AWKWARD_FIRST_KEY = 2**53 + 1_000_001
 """The first key of an awkward account: odd and beyond 2^53, so that a reader that goes through a float is found out."""
+BETWEEN_SENDS = 16
+"""Keys that belong to nobody between the blocks of two sends: a cursor may well name one of them."""
 LARGEST_STRIDE = 2**31
 """The largest mean distance between keys: offsets within a stride are drawn from 32 bits."""
 
@@ -178,15 +181,27 @@ class AccountSpec:
                 self.failed >= 0 and self.waiting >= 0 and self.failed + self.waiting <= 1,
                 "the shares of failed and waiting messages are not negative, and at most 1 together",
             ),
-            (self.first_key is None or self.first_key > 0, "keys are positive"),
+            (self.lowest_key > 0, "keys are positive"),
+            (
+                self.lowest_key + sum(self.sends.rows) * self.gap + len(self.sends.ids) * BETWEEN_SENDS < KEY_END,
+                "the last keys would not fit into 63 bits; choose a smaller gap or a lower first key",
+            ),
         ]
         for holds, message in checks:
             if not holds:
                 raise UsageError(message)
 
+    @property
+    def lowest_key(self) -> int:
+        """No key is lower; the first send's block begins here."""
+        if self.first_key is not None:
+            return self.first_key
+        return AWKWARD_FIRST_KEY if self.awkward else FIRST_KEY
+
 
 __all__ = [
     "AWKWARD_FIRST_KEY",
+    "BETWEEN_SENDS",
     "FIRST_ID_SEND",
     "FIRST_KEY",
     "AccountSpec",
