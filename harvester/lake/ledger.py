@@ -268,10 +268,10 @@ class Ledger:
 
     def walked(self, run: int | None) -> Iterator[sa.RowMapping]:
         """Every slice of a run's selection (of the lake if None), by send and dataset, read a thousand at a time."""
-        after = (-1, "")
-        position = sa.tuple_(slices.c.id_send, slices.c.dataset)
+        after = (-1, -1)
+        position = sa.tuple_(slices.c.id_send, slices.c.id)
         while True:
-            query = sa.select(slices).order_by(slices.c.id_send, slices.c.dataset).limit(_BATCH)
+            query = sa.select(slices).order_by(slices.c.id_send, slices.c.id).limit(_BATCH)
             query = query.where(position > sa.tuple_(*after))
             if run is not None:
                 query = query.where(slices.c.run == run)
@@ -280,7 +280,7 @@ class Ledger:
             yield from rows
             if len(rows) < _BATCH:
                 return
-            after = (rows[-1]["id_send"], rows[-1]["dataset"])
+            after = (rows[-1]["id_send"], rows[-1]["id"])
 
     # --- a page's one commit point, and its failures
 

@@ -37,7 +37,7 @@ slices = Table(
     Column("error", String),
     Column("digest", String),  # of the last asking of an unpaged dataset
     UniqueConstraint("dataset", "id_send"),
-    Index("slices_by_run", "run", "id_send", "dataset"),
+    Index("slices_by_run", "run", "id_send", "id"),
 )
 
 ranges = Table(
