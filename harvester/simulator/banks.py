@@ -23,6 +23,12 @@ VERSIONS = ("", "A", "B")
 ZERO_DATE = "0000-00-00 00:00:00"
 
 _SEED = 601_181
+_ODD_DATES = 0.1
+"""The share of dates, in an awkward account, that are none."""
+_WITH_CUSTOM = 0.4
+"""The share of recipients who have any custom fields."""
+_WELL_KNOWN = 0.1
+"""The share of recipients of whom more than the name is known."""
 _FIRST_NAMES = (
     *("Jana", "Petr", "Marie", "Jiří", "Eva", "Tomáš", "Hana", "Pavel", "Lucie", "Martin", "Kateřina", "Jakub", "Věra"),
     *("Ondřej", "Zuzana", "Lukáš", "Anna", "Michal", "Šárka", "Václav", "Alena", "František", "Markéta", "Karel"),
@@ -106,7 +112,7 @@ class Banks:
         first_s = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
         dates = [date_text(first_s + rng.randrange(8 * 365 * 86_400)) for _ in range(EMAIL_DATES)]
         self.email_dates = texts(
-            [rng.choice(_AWKWARD_DATES) if awkward and rng.random() < 0.1 else date for date in dates]  # noqa: PLR2004
+            [rng.choice(_AWKWARD_DATES) if awkward and rng.random() < _ODD_DATES else date for date in dates]
         )
         self.deliveries = Bank(
             ("ab_version", "message_status", "tld", "domain"),
@@ -135,12 +141,12 @@ class Banks:
 
     def _custom(self, rng: random.Random) -> dict[str, str]:
         # Most lists use no custom fields; those that do fill a few.
-        share = 0.15 if rng.random() < 0.4 else 0.0  # noqa: PLR2004
+        share = 0.15 if rng.random() < _WITH_CUSTOM else 0.0
         values = (rng.choice(_CUSTOM) if rng.random() < share else "" for _ in range(25))
         return {f"custom_{number}": self._text(rng, value, 0.04) for number, value in enumerate(values, 1)}
 
     def _person(self, rng: random.Random, first: str, last: str) -> dict[str, str]:
-        full = rng.random() < 0.1  # noqa: PLR2004
+        full = rng.random() < _WELL_KNOWN
         given = {"first_name": first, "last_name": last, "full_name": f"{first} {last}"}
         if full:
             given |= {
