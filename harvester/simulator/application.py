@@ -71,6 +71,7 @@ class Server:
         self.behaviour = behaviour
         self._url = ""
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._arrived = anyio.Event()
         self._stopping = anyio.Event()
 
     @property
@@ -115,6 +116,8 @@ class Server:
         self.stats.requests += 1
         self.stats.arrivals_s.append(time.monotonic())
         self.stats.entered()
+        self._arrived.set()
+        self._arrived = anyio.Event()
         try:
             if self.down:
                 return _cut_off(request)
@@ -228,7 +231,11 @@ class Server:
         _cut_off(request)
         return response
 
-    async def _get_stats(self, _: web.Request) -> web.Response:
+    async def _get_stats(self, request: web.Request) -> web.Response:
+        """The counts; with ``?requests=N`` once there have been so many calls."""
+        awaited = request.query.get("requests", "0")
+        while awaited.isdecimal() and self.stats.requests < int(awaited):
+            await self._arrived.wait()
         return web.json_response(self.stats.as_json())
 
     async def _get_truth(self, request: web.Request) -> web.Response:
