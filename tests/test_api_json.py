@@ -207,6 +207,8 @@ RECORDS = [
         lambda records: [record | {"REASON": True} for record in records],
         lambda records: [record | {"REASON": None} for record in records],
         lambda records: [record | {"REASON": 'a "quoted" \\ \n text 😀 { } , [ ]'} for record in records],
+        lambda records: [record | {"REASON": '[{"a": "1"},{"b": "2"}], {x},{y}, }, {'} for record in records],
+        lambda records: [record | {"REASON": "},{"} for record in records],
         lambda records: records[:1],
     ],
 )

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from harvester.api.exact import Record, decode_rows
+from harvester.api.lines import as_lines
 from harvester.api.meaning import of_other_text
 from harvester.api.records import RawColumn, RawTable, as_json, nothing
 from harvester.api.surrogates import disarmed
@@ -32,9 +33,12 @@ Body = bytes | bytearray
 NAMES_KEPT = 1000
 """How many names of fields that the catalogue doesn't know are remembered from page to page."""
 
+BLOCK_BYTES = 2**20
+"""How much ``pyarrow.json`` parses at a time; larger records go to the exact decoder."""
+
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = b" \t\r\n"
-_COMMA, _OPEN, _CLOSE, _NEWLINE = b",{}\n"
+_OPEN = ord("{")
 _ZERO = pa.scalar(0, pa.int64())
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RECORD = msgspec.json.Decoder(Record)
@@ -89,15 +93,17 @@ class JsonCodec:
         body = _trimmed(body)
         if body[:1] != b"[" or body[-1:] != b"]" or b"\0" in body:
             return None
-        lines, separators, first_stop = _lines(body)
-        schema = self._schema(bytes(body[1:first_stop]))
+        lines, separators, first_stop = as_lines(body)
+        first = bytes(body[1:first_stop])
+        schema = self._schema(first)
         if schema is None:
             return None
+        # Blocks end between records where a record has a line of its own; they are small for the processor's cache.
+        block_bytes = len(lines) + 1 if b"\n" in first.strip() else BLOCK_BYTES
         try:
             table = pj.read_json(
                 cast("IO[bytes]", pa.BufferReader(pa.py_buffer(lines))),  # no copy
-                # One block: records can't straddle, and each column comes in one piece.
-                read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+                read_options=pj.ReadOptions(use_threads=False, block_size=block_bytes),
                 parse_options=pj.ParseOptions(
                     explicit_schema=schema, newlines_in_values=False, unexpected_field_behavior="error"
                 ),
@@ -237,39 +243,6 @@ def _trimmed(body: Body) -> Body:
     if bytes(body[:1]) in _EDGES and bytes(body[-1:]) in _EDGES:
         return body
     return body.strip(_WHITESPACE)
-
-
-def _lines(body: Body) -> tuple[bytearray, int, int]:
-    """The list's records with a newline in place of each comma between them, without the brackets.
-
-    Returns:
-        The lines, the number of separators, and where the first record stops. A text may hold what looks like a
-        separator: then parsing fails on the newline in it, or the rows don't equal the separators and one.
-    """
-    lines = bytearray(body)
-    find = lines.find
-    separators, first_stop = 0, len(lines) - 1
-    place = find(b"{") + 1
-    while (place := find(b"{", place)) > 0:
-        comma = place - 1
-        before = lines[comma]
-        if before != _COMMA or lines[comma - 1] != _CLOSE:
-            while before in _WHITESPACE:
-                comma -= 1
-                before = lines[comma]
-            close = comma - 1
-            while lines[close] in _WHITESPACE:
-                close -= 1
-            if before != _COMMA or lines[close] != _CLOSE:
-                place += 1
-                continue
-        lines[comma] = _NEWLINE
-        separators += 1
-        if separators == 1:
-            first_stop = comma
-        place += 1
-    lines[0] = lines[-1] = _NEWLINE
-    return lines, separators, first_stop
 
 
 def _kind(value: bytes) -> pa.DataType | None:

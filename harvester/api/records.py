@@ -21,17 +21,16 @@ import pyarrow.compute as pc
 from harvester.datasets import EXTRA, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from harvester.datasets import Dataset
 
-ZERO_DATE = "0000-00-00 00:00:00"
-"""How the API (a MySQL behind it) writes that there is no date; it is no date, so ``_extra`` keeps it."""
-
 _BLANK = pa.scalar("")
-_ZERO_DATE = pa.scalar(ZERO_DATE)
 _NULL = pa.scalar(None, pa.string())
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_NO_DATE = pa.scalar(None, pa.timestamp("s"))
+_SURE_INTEGER = "^(?:0|-?[1-9][0-9]{0,17})$"  # whatever matches is an int64
+_FORMAT = "%Y-%m-%d %H:%M:%S"
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _INT64 = range(-(2**63), 2**63)
 _FIRST_YEAR = pa.scalar(datetime(1, 1, 1), pa.timestamp("s"))  # noqa: DTZ001  the API's dates have no zone
@@ -124,7 +123,9 @@ def as_integers(values: pa.StringArray) -> tuple[pa.Array[Any], Misfits]:
             return typed, []
     except pa.ArrowInvalid:
         pass
-    return _one_by_one(values, pa.int64(), _integer)
+    fits = pc.match_substring_regex(values, _SURE_INTEGER)
+    sure = cast("pa.StringArray", pc.if_else(fits, values, _NULL))
+    return _sorted_out(values, fits, pc.cast(sure, pa.int64()), _integer)
 
 
 def as_dates(values: pa.StringArray) -> tuple[pa.Array[Any], Misfits]:
@@ -135,18 +136,16 @@ def as_dates(values: pa.StringArray) -> tuple[pa.Array[Any], Misfits]:
     values, blank = _without_blanks(values)
     if blank:
         return pa.nulls(len(values), pa.timestamp("us")), []
-    dates, zeros = values, pc.equal(values, _ZERO_DATE)
-    misfits: Misfits = []
-    if pc.any(zeros).as_py():  # common enough not to be taken one by one
-        dates = cast("pa.StringArray", pc.if_else(zeros, _NULL, values))
-        misfits = [(row, ZERO_DATE) for row, zero in enumerate(zeros.to_pylist()) if zero]
     try:
-        seconds = pc.cast(dates, pa.timestamp("s"))
-        if pc.cast(seconds, pa.string()).equals(dates) and _within_years(seconds):
-            return pc.cast(seconds, pa.timestamp("us")), misfits
+        seconds = pc.cast(values, pa.timestamp("s"))
+        if pc.cast(seconds, pa.string()).equals(values) and _within_years(seconds):
+            return pc.cast(seconds, pa.timestamp("us")), []
     except pa.ArrowInvalid:
         pass
-    return _one_by_one(values, pa.timestamp("us"), _date)
+    parsed = pc.strptime(values, format=_FORMAT, unit="s", error_is_null=True)
+    fits = pc.and_(pc.equal(pc.cast(parsed, pa.string()), values), pc.greater_equal(parsed, _FIRST_YEAR))
+    sure = cast("pa.TimestampArray[Any, Any]", pc.if_else(fits, parsed, _NO_DATE))
+    return _sorted_out(values, fits, pc.cast(sure, pa.timestamp("us")), _date)
 
 
 def _without_blanks(values: pa.StringArray) -> tuple[pa.StringArray, bool]:
@@ -168,15 +167,23 @@ def _within_years(seconds: pa.Array[Any]) -> bool:
     return bool(pc.greater_equal(ends["min"], _FIRST_YEAR).as_py() and pc.less_equal(ends["max"], _LAST_YEAR).as_py())
 
 
-def _one_by_one(values: pa.StringArray, to: pa.DataType, parse: Any) -> tuple[pa.Array[Any], Misfits]:  # noqa: ANN401  two parsers with two results
-    typed: list[Any] = []
-    misfits: Misfits = []
-    for row, text in enumerate(values.to_pylist()):
-        value = None if text is None else parse(text)
-        typed.append(value)
-        if value is None and text is not None:
-            misfits.append((row, text))
-    return pa.array(typed, to), misfits
+def _sorted_out(
+    values: pa.StringArray, fits: pa.BooleanArray, typed: pa.Array[Any], parse: Callable[[str], object]
+) -> tuple[pa.Array[Any], Misfits]:
+    """The typed column and the rest, which are misfits, unless ``parse`` can type one of them after all."""
+    misfits = [
+        (row, text)
+        for row, (text, fit) in enumerate(zip(values.to_pylist(), fits.to_pylist(), strict=True))
+        if text is not None and not fit
+    ]
+    late = {text: value for text in {text for _, text in misfits} if (value := parse(text)) is not None}
+    if not late:
+        return typed, misfits
+    column = typed.to_pylist()
+    for row, text in misfits:
+        if text in late:
+            column[row] = late[text]
+    return pa.array(column, typed.type), [(row, text) for row, text in misfits if text not in late]
 
 
 def _integer(text: str) -> int | None:
@@ -190,7 +197,7 @@ def _date(text: str) -> datetime | None:
     if not _DATE_TIME.fullmatch(text):
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S") if text[17] < "6" else None  # noqa: DTZ007  no zone is sent
+        return datetime.strptime(text, _FORMAT) if text[17] < "6" else None  # noqa: DTZ007  no zone is sent
     except ValueError:
         return None
 
@@ -234,7 +241,6 @@ def as_json(text: str) -> str:
 
 
 __all__ = [
-    "ZERO_DATE",
     "Misfits",
     "RawColumn",
     "RawTable",
