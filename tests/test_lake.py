@@ -20,9 +20,9 @@ from sqlalchemy.engine import Connection
 from harvester.config import Tuning
 from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse
 from harvester.lake import layout, sealing
+from harvester.lake.entries import SegmentRecord
 from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
-from harvester.lake.ledger import SegmentRecord
 from harvester.lake.store import Store
 from harvester.model import KEY_END, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
@@ -161,7 +161,7 @@ class TestSealing:
             lake.seal(number, everything=True)
             lake.stage([page(number, proof=Proof.TAIL)])
             lake.seal(number)
-            assert [file.stop for file in lake.ledger.files(number)] == [KEY_END]
+            assert [file.stop for file in lake.inventory.files(number)] == [KEY_END]
         assert footer(tmp_path / visible(tmp_path)[0]).proof == "tail"
         assert keys(tmp_path) == [10, 11]
 
@@ -284,8 +284,8 @@ def test_a_stop_after_each_durable_step_loses_and_doubles_nothing(tmp_path: Path
         harvest_from_ledger(root, batches)
         assert keys(root) == [10, 11, 12, 15, 20, 21, 30], f"after step {step}"
         assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
-        with look_into(root) as (_, ledger):
-            row = next(ledger.walked(None))
+        with look_into(root) as seen:
+            row = next(seen.ledger.walked(None))
             assert (row["rows"], row["proof"]) == (7, "tail"), f"after step {step}"
     assert step > 30
 
@@ -294,7 +294,7 @@ class TestPuttingRight:
     def test_a_missing_segment_moves_the_cursor_back_to_before_it(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):
             lake.stage([page(number, 10, 11), page(number, 20, 21), page(number, 30, 31, proof=Proof.TAIL)])
-            missing = lake.ledger.staged(number)[1].name
+            missing = lake.inventory.staged(number)[1].name
         (tmp_path / missing).unlink()
         with lake_with_slice(tmp_path) as (lake, number):
             record = lake.ledger.record(number)
@@ -302,12 +302,12 @@ class TestPuttingRight:
             assert record.key_range is not None
             assert (record.key_range.cursor, record.key_range.held, record.key_range.anchors) == (11, 11, (10,))
             assert (record.rows, record.proof) == (2, None)
-            assert [segment.first_key for segment in lake.ledger.staged(number)] == [10]
+            assert [segment.first_key for segment in lake.inventory.staged(number)] == [10]
 
     def test_a_first_segment_that_is_short_moves_it_to_the_start(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):
             lake.stage([page(number, 10, 11)])
-            name = lake.ledger.staged(number)[0].name
+            name = lake.inventory.staged(number)[0].name
         os.truncate(tmp_path / name, 5)
         with lake_with_slice(tmp_path) as (lake, number):
             record = lake.ledger.record(number)

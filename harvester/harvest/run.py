@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from harvester.config import Settings
+    from harvester.lake.entries import Tally
     from harvester.lake.lake import Lake
-    from harvester.lake.ledger import Tally
     from harvester.model import Send
 
 Entered = TypeVar("Entered")
@@ -93,7 +93,7 @@ class Harvest:
 
     async def _harvest(self, lake: Lake, run: int) -> None:
         to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
-        for slice_id in await to_thread.run_sync(lake.ledger.staged_slices):
+        for slice_id in await to_thread.run_sync(lake.inventory.staged_slices):
             to_seal.send_nowait(slice_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._seal, lake, sealing)
@@ -101,7 +101,7 @@ class Harvest:
                 if any(tally.complete < tally.slices for tally in self._before.values()):
                     await self._ask(lake, run, to_seal.send_nowait)
         if self._drained_at is None:
-            for slice_id in await to_thread.run_sync(lake.ledger.staged_slices):
+            for slice_id in await to_thread.run_sync(lake.inventory.staged_slices):
                 await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
 
     async def _ask(self, lake: Lake, run: int, seal_soon: Callable[[int], None]) -> None:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from harvester.api.client import Client
     from harvester.api.limiter import Limiter, Permit
     from harvester.config import Settings
+    from harvester.lake.entries import SliceRecord
     from harvester.lake.lake import Lake
-    from harvester.lake.ledger import SliceRecord
     from harvester.model import Page
 
 log = structlog.get_logger("harvester")
@@ -134,7 +134,9 @@ class Scheduler:
                     case Wait(until):
                         await self._wait(until)
                     case Finished():
-                        return
+                        break
+            for walk in self.state.walks.values():  # left unfinished by a drain
+                await to_thread.run_sync(self._lake.ledger.note, walk.slice_id, walk.error, walk.queries)
 
     def _decide(self) -> plan.Decision:
         self.state.in_flight = self._limiter.in_flight
@@ -214,8 +216,7 @@ class Scheduler:
 
     async def _give_up(self, walk: Walk, reason: str) -> None:
         log.warning("gave up", dataset=walk.key.dataset, id_send=walk.key.id_send, reason=reason, rows=walk.rows)
-        key_range = walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None
-        await to_thread.run_sync(self._lake.ledger.give_up, walk.slice_id, reason, walk.queries, key_range)
+        await to_thread.run_sync(self._lake.ledger.give_up, walk.slice_id, reason, walk.queries, walk.key_range.limit)
         self.gave_up += 1
         self.ended(walk.slice_id)
 

@@ -52,8 +52,8 @@ def outcomes(lake: Path, run: int | None = None) -> Iterator[SliceOutcome]:
 
     Raises LakeError if there is no lake, or it can't be read.
     """
-    with look_into(lake) as (_, ledger):
-        yield from (_outcome(row) for row in ledger.walked(run))
+    with look_into(lake) as seen:
+        yield from (_outcome(row) for row in seen.ledger.walked(run))
 
 
 def _outcome(row: RowMapping) -> SliceOutcome:
@@ -74,7 +74,7 @@ def _outcome(row: RowMapping) -> SliceOutcome:
 
 def read_status(lake: Path) -> LakeStatus:
     """Reads a lake's ledger. Raises LakeError if there is no lake, or it can't be read."""
-    with look_into(lake) as (store, ledger):
+    with look_into(lake) as seen:
         rows: Counter[str] = Counter()
         states: dict[str, Counter[str]] = {}
         unsettled = 0
@@ -82,8 +82,8 @@ def read_status(lake: Path) -> LakeStatus:
             rows[outcome.dataset] += outcome.rows
             states.setdefault(outcome.dataset, Counter())[outcome.state] += 1
             unsettled += outcome.unsettled
-        data_files, data_bytes = ledger.sealed_bytes()
-        segments, staged_bytes = ledger.staged_bytes()
+        data_files, data_bytes = seen.inventory.sealed_bytes()
+        segments, staged_bytes = seen.inventory.staged_bytes()
         return LakeStatus(
             rows=rows,
             slices_by_state=states,
@@ -92,8 +92,8 @@ def read_status(lake: Path) -> LakeStatus:
             staged_segments=segments,
             staged_bytes=staged_bytes,
             unsettled=unsettled,
-            in_use=store.is_locked(layout.LOCK),
-            last_run=ledger.last_run(),
+            in_use=seen.store.is_locked(layout.LOCK),
+            last_run=seen.ledger.last_run(),
             slices=lambda: outcomes(lake),
         )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from harvester.errors import LakeBroken
 from harvester.lake import layout
+from harvester.lake.database import Database
+from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.reading import failed_keys
 from harvester.lake.recovery import Repairs, put_right
@@ -30,12 +32,16 @@ class Lake:
     """A lake that this process alone writes to. Every method is blocking: call it from a worker thread.
 
     Attributes:
-        ledger: what the lake knows.
+        store: its files.
+        ledger: what is known of its slices.
+        inventory: what is known of its files.
+        sealer: makes data files.
         repairs: what was put right when it was opened.
     """
 
     store: Store
     ledger: Ledger
+    inventory: Inventory
     sealer: Sealer
     repairs: Repairs
     _files_turn: threading.Lock = field(default_factory=threading.Lock)
@@ -57,7 +63,16 @@ class Lake:
     def failed_keys(self, id_send: int) -> pa.Int64Array | None:
         """The keys of the send's failed messages; None if the lake does not hold all messages of the send."""
         with self._files_turn:  # rows on their way from a segment into a data file are in neither
-            return failed_keys(self.store, self.ledger, id_send)
+            return failed_keys(self.store, self.ledger, self.inventory, id_send)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A lake that is only looked at: its files, slices and inventory."""
+
+    store: Store
+    ledger: Ledger
+    inventory: Inventory
 
 
 @contextmanager
@@ -71,23 +86,25 @@ def open_lake(root: Path, tuning: Tuning) -> Iterator[Lake]:
         store.make_folder(folder)
     with ExitStack() as held:
         held.enter_context(store.locked(layout.LOCK))
-        ledger = Ledger.open(root / layout.LEDGER, create=True)
-        held.callback(ledger.close)
-        repairs = put_right(store, ledger)
-        yield Lake(store, ledger, Sealer(store, ledger, tuning.target_bytes, tuning.row_group_bytes), repairs)
+        database = Database.open(root / layout.LEDGER, create=True)
+        held.callback(database.close)
+        ledger, inventory = Ledger(database), Inventory(database)
+        repairs = put_right(store, ledger, inventory)
+        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes)
+        yield Lake(store, ledger, inventory, sealer, repairs)
 
 
 @contextmanager
-def look_into(root: Path) -> Iterator[tuple[Store, Ledger]]:
+def look_into(root: Path) -> Iterator[Glance]:
     """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
     store = Store(root)
     if store.size(layout.LEDGER) is None:
         raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
-    ledger = Ledger.open(root / layout.LEDGER, create=False)
+    database = Database.open(root / layout.LEDGER, create=False)
     try:
-        yield store, ledger
+        yield Glance(store, Ledger(database), Inventory(database))
     finally:
-        ledger.close()
+        database.close()
 
 
-__all__ = ["Lake", "look_into", "open_lake"]
+__all__ = ["Glance", "Lake", "look_into", "open_lake"]

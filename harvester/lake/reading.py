@@ -15,29 +15,30 @@ from harvester.model import SliceKey
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
 
 
-def failed_keys(store: Store, ledger: Ledger, id_send: int) -> pa.Int64Array | None:
+def failed_keys(store: Store, ledger: Ledger, inventory: Inventory, id_send: int) -> pa.Int64Array | None:
     """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking."""
     record = ledger.find(SliceKey(MESSAGES.name, id_send))
     if record is None or record.proof is None or MESSAGES.status is None:
         return None
     parts = [
         part.column(MESSAGES.key).filter(pc.equal(part.column(MESSAGES.status), pa.scalar(FAILED)))
-        for part in _columns(store, ledger, record.id, [MESSAGES.key, MESSAGES.status])
+        for part in _columns(store, inventory, record.id, [MESSAGES.key, MESSAGES.status])
     ]
     keys = pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
     assert isinstance(keys, pa.Int64Array)
     return keys
 
 
-def _columns(store: Store, ledger: Ledger, slice_id: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-    for data_file in ledger.files(slice_id):
+def _columns(store: Store, inventory: Inventory, slice_id: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    for data_file in inventory.files(slice_id):
         with broken_if_unreadable(data_file.name), pq.ParquetFile(store.path(data_file.name)) as file:
             yield from file.iter_batches(columns=names)
-    for segment in ledger.staged(slice_id):
+    for segment in inventory.staged(slice_id):
         with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
             yield pa.ipc.open_file(source).get_batch(0).select(names)
 

@@ -15,7 +15,9 @@ from harvester.model import KeyRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.lake.ledger import DataFileRecord, Ledger, SegmentRecord
+    from harvester.lake.entries import DataFileRecord, SegmentRecord
+    from harvester.lake.inventory import Inventory
+    from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
 
 _ANCHORS = 16
@@ -31,37 +33,39 @@ class Repairs:
     lost: int = 0
 
 
-def put_right(store: Store, ledger: Ledger) -> Repairs:
+def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
     """Puts a lake right that nobody else is using. Blocking."""
     finished = undone = 0
-    for file in ledger.intended():
+    for file in inventory.intended():
         if store.size(file.name) == file.bytes and store.checksum(file.name) == file.checksum:
-            ledger.fulfil(file.id)
+            inventory.fulfil(file.id)
             finished += 1
         else:
-            ledger.forgo(file.id)
+            inventory.forgo(file.id)
             undone += 1
-    lost = sum(_lose(ledger, slice_id, gone) for slice_id, gone in _missing_segments(store, ledger))
-    return Repairs(finished, undone, _remove_strays(store, ledger), lost)
+    lost = sum(_lose(ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory))
+    return Repairs(finished, undone, _remove_strays(store, inventory), lost)
 
 
-def _missing_segments(store: Store, ledger: Ledger) -> list[tuple[int, list[SegmentRecord]]]:
+def _missing_segments(store: Store, inventory: Inventory) -> list[tuple[int, list[SegmentRecord]]]:
     missing = [
-        (slice_id, segment) for slice_id, segment in ledger.all_segments() if store.size(segment.name) != segment.bytes
+        (slice_id, segment)
+        for slice_id, segment in inventory.all_segments()
+        if store.size(segment.name) != segment.bytes
     ]
     missing.sort(key=lambda pair: pair[0])
     return [(number, [segment for _, segment in pairs]) for number, pairs in groupby(missing, key=lambda pair: pair[0])]
 
 
-def _lose(ledger: Ledger, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
+def _lose(ledger: Ledger, inventory: Inventory, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
     """Moves the slice's cursor back to before the first missing segment; the later ones will be asked for again."""
     first_missing = min(segment.first_key for segment in missing)
-    staged = ledger.staged(slice_id)
+    staged = inventory.staged(slice_id)
     lost = [segment for segment in staged if segment.first_key >= first_missing]
     kept = [segment for segment in staged if segment.first_key < first_missing]
     record = ledger.record(slice_id)
-    key_range = record.key_range and _range_before(record.key_range, [*ledger.files(slice_id), *kept])
-    ledger.lose(slice_id, lost, key_range)
+    key_range = record.key_range and _range_before(record.key_range, [*inventory.files(slice_id), *kept])
+    inventory.lose(slice_id, lost, key_range)
     return len(lost)
 
 
@@ -79,8 +83,8 @@ def _range_before(key_range: KeyRange, kept: Sequence[SegmentRecord | DataFileRe
     )
 
 
-def _remove_strays(store: Store, ledger: Ledger) -> int:
-    known = {segment.name for _, segment in ledger.all_segments()}
+def _remove_strays(store: Store, inventory: Inventory) -> int:
+    known = {segment.name for _, segment in inventory.all_segments()}
     strays = [name for name in store.names(layout.SEGMENTS) if name not in known]
     strays += store.names(layout.WRITING)
     for name in strays:

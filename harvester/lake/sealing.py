@@ -21,12 +21,13 @@ from harvester import __version__
 from harvester.datasets import CATALOGUE, Dataset, Kind
 from harvester.errors import LakeBroken
 from harvester.lake import layout
-from harvester.lake.ledger import DataFileRecord, SegmentRecord, SliceRecord
+from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
 
@@ -44,7 +45,8 @@ class Sealer:
 
     Attributes:
         store: the lake's files.
-        ledger: the lake's ledger.
+        ledger: what is known of slices.
+        inventory: what is known of files.
         target_bytes: the size that data files aim at.
         row_group_bytes: the size in memory that row groups aim at.
         ratio: a data file's size to that of its segments, learned from those made so far.
@@ -52,6 +54,7 @@ class Sealer:
 
     store: Store
     ledger: Ledger
+    inventory: Inventory
     target_bytes: int
     row_group_bytes: int
     ratio: float = 0.5
@@ -64,7 +67,7 @@ class Sealer:
         """
         record = self.ledger.record(slice_id)
         complete = record.proof is not None
-        staged = self.ledger.staged(slice_id)
+        staged = self.inventory.staged(slice_id)
         groups = plan_files(staged, self.target_bytes / self.ratio, complete=complete, everything=everything)
         for number, group in enumerate(groups):
             self._seal_group(record, group, last=complete and number == len(groups) - 1)
@@ -72,7 +75,7 @@ class Sealer:
             self._mark_last(record)
 
     def _seal_group(self, record: SliceRecord, group: Sequence[SegmentRecord], *, last: bool) -> None:
-        files = self.ledger.files(record.id)
+        files = self.inventory.files(record.id)
         first_key = min(segment.first_key for segment in group)
         last_key = max(segment.last_key for segment in group)
         file = DataFileRecord(
@@ -94,7 +97,7 @@ class Sealer:
 
     def _mark_last(self, record: SliceRecord) -> None:
         """Writes the last data file again, so that it covers the rest of the keys and says the proof."""
-        files = self.ledger.files(record.id)
+        files = self.inventory.files(record.id)
         if not files or files[-1].stop == KEY_END:
             return
         last = files[-1]
@@ -109,9 +112,9 @@ class Sealer:
     def _publish(
         self, record: SliceRecord, file: DataFileRecord, group: Sequence[SegmentRecord], replaces: int | None
     ) -> None:
-        number = self.ledger.intend(record.id, file, group, replaces)
+        number = self.inventory.intend(record.id, file, group, replaces)
         self.store.publish(layout.being_written(file.name), file.name)
-        for segment in self.ledger.fulfil(number):
+        for segment in self.inventory.fulfil(number):
             self.store.remove(segment)
 
     def _read_segment(self, segment: SegmentRecord) -> pa.RecordBatch:

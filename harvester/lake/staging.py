@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from harvester.datasets import UNSETTLED, Dataset
 from harvester.lake import layout
-from harvester.lake.ledger import Advance, SegmentRecord
+from harvester.lake.entries import Advance, SegmentRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy.dialects.sqlite import insert
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from harvester.model import KeyRange
 
 FORMAT = 1
 """The version of this schema, kept in the ledger's ``facts``."""
@@ -90,4 +99,15 @@ segments = Table(
     Index("segments_by_slice", "slice_id", "first_key"),
 )
 
-__all__ = ["FORMAT", "data_files", "facts", "metadata", "ranges", "segments", "slices"]
+
+def put_range(connection: Connection, slice_id: int, key_range: KeyRange) -> None:
+    """Writes where a walk is, in place of what was there."""
+    values = asdict(key_range) | {
+        "anchors": " ".join(map(str, key_range.anchors)),
+        "missing": " ".join(map(str, key_range.missing)),
+    }
+    row = insert(ranges).values(slice_id=slice_id, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=["slice_id", "start"], set_=values))
+
+
+__all__ = ["FORMAT", "data_files", "facts", "metadata", "put_range", "ranges", "segments", "slices"]
