@@ -54,7 +54,7 @@ class Tuning:
         never_reached_s: a server that was not reached once in this time ends the run.
         apart_s: how far apart two askings must be to count as apart in time.
         target_bytes: the size that sealed files aim at.
-        row_group_bytes: the encoded size that row groups aim at.
+        row_group_bytes: the size in memory that row groups aim at; encoded, they come to a third to a half of it.
         window: the most slices under way that are not waiting after a failure.
         seed: of the jitter; None for one from the system.
     """
@@ -67,7 +67,7 @@ class Tuning:
     never_reached_s: float = 45.0
     apart_s: float = 3.0
     target_bytes: int = 128 * 2**20
-    row_group_bytes: int = 32 * 2**20
+    row_group_bytes: int = 96 * 2**20
     window: int = 256
     seed: int | None = None
 

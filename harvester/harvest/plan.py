@@ -136,6 +136,8 @@ class State:
         apart_s: how far apart two askings must be to count as apart in time.
         held_bytes: bytes of pages that wait for the lake.
         trust: what this run has seen of the source.
+        worked_limit: the largest limit that an answer came to; slices begun later start there, so that a bound of the
+            server's own is not met anew by each.
     """
 
     walks: dict[int, Walk]
@@ -153,6 +155,7 @@ class State:
     draining: bool = False
     held_bytes: int = 0
     trust: Trust = field(default_factory=Trust)
+    worked_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,12 @@ from harvester.errors import (
     NotConnected,
     ServerNotReached,
     SliceRefused,
-    Unproven,
 )
-from harvester.harvest import plan, proof
+from harvester.harvest import plan, taking
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait, Walk
-from harvester.lake.staging import Taken
-from harvester.model import KeyRange, Proof
+from harvester.model import KeyRange
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from anyio.streams.memory import MemoryObjectSendStream
 
     from harvester.api.client import Client
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from harvester.config import Settings
     from harvester.lake.entries import SliceRecord
     from harvester.lake.lake import Lake
+    from harvester.lake.staging import Taken
     from harvester.model import Page
 
 log = structlog.get_logger("harvester")
@@ -101,10 +99,8 @@ class Scheduler:
         self._lake = lake
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
-        self._began_at = anyio.current_time()
         self._unreachable_since: float | None = None
         self._unreachable_times = 0
-        self._worked_limit = 0
         self._fed_to = -1
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
@@ -135,7 +131,7 @@ class Scheduler:
                         await self._wait(until)
                     case Finished():
                         break
-            for walk in self.state.walks.values():  # left unfinished by a drain
+            for walk in list(self.state.walks.values()):  # left unfinished by a drain
                 await to_thread.run_sync(self._lake.ledger.note, walk.slice_id, walk.error, walk.queries)
 
     def _decide(self) -> plan.Decision:
@@ -189,7 +185,7 @@ class Scheduler:
                 self._begin(record)
 
     def _begin(self, record: SliceRecord) -> None:
-        limit = self._worked_limit or self.settings.limit
+        limit = self.state.worked_limit or self.settings.limit
         walk = Walk(
             slice_id=record.id,
             dataset=CATALOGUE[record.key.dataset],
@@ -227,11 +223,9 @@ class Scheduler:
             page = await self._client.attempt(walk.query(), permit)
             self._reached(page)
             if walk is self.state.witness:
-                self._take_witness(page)
-            elif walk.dataset.paged:
-                await self._take_page(walk, page)
-            else:
-                await self._take_list(walk, page)
+                taking.take_witness(self.state, page)
+            elif taken := await taking.take(self.state, walk, page, self._lake.failed_keys):
+                await self._hand_over(walk, taken)
         except AttemptFailed as error:
             await self._failed(walk, error)
         except SliceRefused as error:
@@ -249,89 +243,12 @@ class Scheduler:
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
         self.state.body_bytes = max(page.body_bytes, guess)
 
-    def _take_witness(self, page: Page) -> None:
-        if page.batch.num_rows == 0:
-            raise Unproven("no rows of the account came back, so that an empty answer proves nothing")
-        plan.note_success(self.state.witness)
-        plan.note_witness(self.state)
-
-    async def _take_page(self, walk: Walk, page: Page) -> None:
-        trust, asked_from, rows = self.state.trust, walk.asked_from, page.batch.num_rows
-        if rows == 0:
-            trust.false_empties += asked_from is not None
-        if rows == 0 and asked_from is None:
-            return await self._take_empty(walk, failed=None)
-        keys = await to_thread.run_sync(proof.checked_keys, page)
-        limit = page.query.limit or self.settings.limit
-        step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys, trust.ends_needed)
-        new = page.batch.slice(step.first_new)
-        trust.note_page(rows)
-        if walk.key_range.short_answers and new.num_rows:
-            trust.note_went_on(walk.page_rows, limit)
-        plan.note_records(walk, self.state)
-        plan.note_success(walk)
-        walk.page_rows = rows
-        walk.rows += new.num_rows
-        walk.gone += step.gone
-        walk.key_range = replace(step.key_range, limit=walk.key_range.limit)
-        self._learn_limit(limit)
-        why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
-        await self._hand_over(walk, new if new.num_rows else None, why)
-        return None
-
-    def _learn_limit(self, worked: int) -> None:
-        """Slices begun later start with the most that has worked, so that a server's bound isn't met anew per send."""
-        self._worked_limit = max(self._worked_limit, worked)
-
-    async def _take_list(self, walk: Walk, page: Page) -> None:
-        keys = await to_thread.run_sync(proof.checked_keys, page)
-        failed: pa.Int64Array | None = None
-        if walk.id_send is not None:
-            failed = await to_thread.run_sync(self._lake.failed_keys, walk.id_send)
-        if page.batch.num_rows == 0:
-            return await self._take_empty(walk, failed=failed)
-        rows = await to_thread.run_sync(proof.in_lake_order, walk.dataset, page.batch)
-        asking = await to_thread.run_sync(proof.digest, rows)
-        earlier, walk.digest = walk.digest, asking
-        why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier)
-        self.state.trust.note_page(rows.num_rows)
-        plan.note_records(walk, self.state)
-        plan.note_success(walk)
-        if why is None:
-            walk.ready_at = anyio.current_time() + self.settings.tuning.apart_s
-            return await self._hand_over(walk, None, None)
-        walk.rows = rows.num_rows
-        await self._hand_over(walk, rows, why)
-        return None
-
-    async def _take_empty(self, walk: Walk, failed: pa.Int64Array | None) -> None:
-        trust = self.state.trust
-        trust.answers += 1
-        try:
-            proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
-        except Unproven:
-            trust.false_empties += 1
-            raise
-        proven = plan.note_empty(walk, anyio.current_time(), self.state)
-        plan.note_success(walk)
-        if proven:
-            await self._hand_over(walk, None, Proof.EMPTY)
-
-    async def _hand_over(self, walk: Walk, rows: pa.RecordBatch | None, why: Proof | None) -> None:
-        walk.done = why is not None
-        if rows is not None:
-            self.rows[walk.key.dataset] += rows.num_rows
-        taken = Taken(
-            slice_id=walk.slice_id,
-            dataset=walk.dataset,
-            rows=rows,
-            key_range=walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None,
-            proof=why,
-            gone=walk.gone,
-            queries=walk.queries,
-            digest=walk.digest,
-        )
-        size = rows.nbytes if rows is not None else 0
+    async def _hand_over(self, walk: Walk, taken: Taken) -> None:
+        walk.done = taken.proof is not None
+        size = 0
+        if taken.rows is not None:
+            size = taken.rows.nbytes
+            self.rows[walk.key.dataset] += taken.rows.num_rows
         self.state.held_bytes += size
         await self._deliver.send(Delivery(walk, taken, size))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from harvester.lake.database import Database
-    from harvester.model import KeyRange, Send, SliceKey
+    from harvester.model import Send, SliceKey
 
 _BATCH = 1000
 
