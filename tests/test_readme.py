@@ -1,0 +1,367 @@
+"""The README holds: its examples run, its tables are those of the code, and nothing that exists is missing from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass, fields
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import duckdb
+import polars as pl
+import pytest
+
+from harvester import __version__
+from harvester.config import parse_duration, parse_size
+from harvester.console import cli
+from harvester.console.cli import app, command_line
+from harvester.console.exits import Exit
+from harvester.console.sends import COLUMNS, SendList
+from harvester.console.sources import PREFIX
+from harvester.datasets import CATALOGUE
+from harvester.harvest.outcome import SliceOutcome
+from harvester.lake.layout import Footer
+from harvester.model import Proof, Send
+from harvester.simulator.spec import AccountSpec, equal
+from tests.harvesting import field
+from tests.test_console_run import MD5, untouched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cyclopts import Argument
+
+    from harvester.config import Settings
+    from harvester.console.recipes import SimulateOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROSE = FENCE.sub("", README)
+SENDS, ROWS_EACH = (601181, 601182), 400
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+# --- what the README holds
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return [found[2] for found in FENCE.finditer(README) if found[1] == language]
+
+
+def block(language: str) -> str:
+    """The one fenced block of a language."""
+    (only,) = blocks(language)
+    return only
+
+
+def section(title: str) -> str:
+    """What is below a heading, up to the next one; without its fenced blocks."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", PROSE, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no section {title!r}"
+    return found[1]
+
+
+def table(title: str, heading: str) -> list[list[str]]:
+    """The cells of the table in a section whose first heading is ``heading``, without the row of headings."""
+    rows = [line.strip("|").split("|") for line in section(title).splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    start = next(index for index, row in enumerate(cells) if row[0] == heading)
+    rest = cells[start + 2 :]  # without the line of dashes
+    stop = next((index for index, row in enumerate(rest) if set(row[0]) == {"-"}), len(rest) + 1)
+    return rest[: stop - 1]
+
+
+def code(text: str) -> set[str]:
+    """What stands in backquotes."""
+    return set(re.findall(r"`([^`]+)`", " ".join(text.split())))
+
+
+# --- what it is held against
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds all that the README's examples name; among them a lake that was really harvested."""
+    home = tmp_path_factory.mktemp("home")
+
+    async def harvest() -> bool:
+        async with field(home / "lake", AccountSpec(sends=equal(len(SENDS), ROWS_EACH))) as served:
+            assert tuple(served.server.account.spec.sends.ids) == SENDS
+            return (await served.run()).complete
+
+    assert anyio.run(harvest)
+    for name in ("mailkit-md5", ".mailkit-md5"):
+        (home / name).write_text(MD5)
+        (home / name).chmod(0o600)
+    (home / "sends.csv").write_text(block("csv"))
+    (home / "harvester.toml").write_text(block("toml"))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Started in that folder, with no setting in the environment but the account."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    with untouched(monkeypatch):
+        yield
+
+
+@dataclass
+class Told:
+    """Stands in for the run and for the simulator: remembers what they were told."""
+
+    settings: Settings | None = None
+    sends: tuple[Send, ...] = ()
+    json: bool = False
+    log_format: str = ""
+    served: int = 0
+
+    def run(self, settings: Settings, sends: Iterable[Send], *, json: bool, log_format: str) -> Exit:
+        self.settings, self.sends, self.json, self.log_format = settings, tuple(sends), json, log_format
+        return Exit.COMPLETE
+
+    def simulate(self, options: SimulateOptions) -> Exit:
+        options.behaviour()
+        self.served = len(options.account().sends.ids)
+        return Exit.COMPLETE
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    told = Told()
+    monkeypatch.setattr(cli, "run_harvest", told.run)
+    monkeypatch.setattr(cli, "simulate_account", told.simulate)
+    return told
+
+
+# --- commands and options
+
+
+def test_the_first_two_commands_are_make_demo_and_make_test() -> None:
+    assert [found[2].strip() for found in FENCE.finditer(README)][:2] == ["make demo", "make test"]
+
+
+def test_every_command_has_a_section() -> None:
+    assert sorted(re.findall(r"^### harvester (\w+)$", PROSE, re.MULTILINE)) == sorted(COMMANDS)
+
+
+def options_of(command: str) -> list[Argument]:
+    arguments = app[command].assemble_argument_collection()
+    return [one for one in arguments if one.name.startswith("--") and one.parameter.show is not False]
+
+
+def default_of(option: Argument) -> str:
+    """The cell of an option's default."""
+    default, shown = option.field_info.default, option.parameter.show_default
+    if option.required:
+        return "required"
+    if shown is False or default in (None, Parameter.empty):
+        return ""
+    return f"`{shown(default) if callable(shown) else default}`"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_in_its_commands_table_with_its_default(command: str) -> None:
+    documented = [(row[0], row[1]) for row in table(f"harvester {command}", "option")]
+    expected = [
+        (f"`{' '.join(filter(None, [option.name, option.parameter.metavar]))}`", default_of(option))
+        for option in options_of(command)
+    ]
+    assert sorted(documented) == sorted(expected)
+
+
+def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
+    names = {option.name for command in COMMANDS for option in options_of(command)}
+    ours = {"--help", "--version"}
+    others = {"--no-cache-dir", "--time"}  # of pip and docker
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README)) <= names | ours | others
+    variables = {PREFIX + name for name in ("CLIENT_MD5", "LOG_LEVEL", "DEBUG")}
+    for command in COMMANDS:
+        prefix = PREFIX if command in {"run", "status"} else f"{PREFIX}{command.upper()}_"
+        variables |= {prefix + option.name[2:].replace("-", "_").upper() for option in options_of(command)}
+    assert set(re.findall(rf"{PREFIX}\w+", README)) - {PREFIX} <= variables
+
+
+def shown_commands() -> list[list[str]]:
+    """Every ``harvester`` command line of the examples, as a shell would part it, without redirections."""
+    lines = [line for language in ("sh", "crontab") for text in blocks(language) for line in text.splitlines()]
+    found = [re.search(r"(?:^|/)harvester (?!=)([^>&|]+)", line) for line in lines]
+    return [shlex.split(one[1].replace("~", "$HOME").replace("$HOME", str(Path.cwd()))) for one in found if one]
+
+
+def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_commands()
+    assert {tokens[0] for tokens in shown} == {"run", "status", "simulate", "--version"}
+    for tokens in shown:
+        assert command_line(tokens) == 0, capsys.readouterr().err
+    assert told.settings is not None
+    assert told.served == 20
+
+
+def test_the_settings_file_is_accepted_and_says_what_it_seems_to_say(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARVESTER_CLIENT_MD5")
+    monkeypatch.delenv("HARVESTER_CLIENT_ID")
+    assert command_line(["run", "--config", "harvester.toml"]) == 0
+    settings, document = told.settings, tomllib.loads(block("toml"))
+    says: dict[str, Any] = document | document["run"]
+    assert settings is not None
+    assert (settings.lake, settings.client_id) == (Path(says["lake"]), str(says["client_id"]))
+    assert str(settings.client_md5) == MD5
+    assert (settings.datasets, settings.rate) == (tuple(says["dataset"]), says["rate"])
+    assert (settings.concurrency, settings.memory) == (says["concurrency"], parse_size(says["memory"]))
+    assert settings.timeout_s == parse_duration(says["timeout"])
+    assert settings.patience_s == parse_duration(says["patience"])
+    assert told.log_format == says["log_format"]
+    assert len(told.sends) == 3
+
+
+def test_the_lists_of_sends_are_read_as_they_are_explained(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text(block("text"))
+    with SendList(str(plain)) as sends:
+        assert list(sends) == [Send(601181), Send(601182)]
+    with SendList("sends.csv") as sends:
+        first, second, third = sends
+    assert (first.id_message, first.expected, str(first.sent_at)) == (32443, 120_000, "2024-05-31 08:00:00")
+    assert second.expected == 5_000
+    assert third == Send(601183)
+    assert [row[0] for row in table("Lists of sends", "column")] == [f"`{name}`" for name in COLUMNS]
+
+
+# --- reading the lake
+
+
+def test_the_sql_runs_on_duckdb(home: Path) -> None:
+    assert (home / "lake").is_dir()
+    with duckdb.connect() as database:
+        statements = database.extract_statements(block("sql"))
+        statuses, domains, bounces, proofs = [database.execute(one).fetchall() for one in statements]
+        held = database.execute("SELECT count(*) FROM 'lake/bounces/*/*.parquet'").fetchall()[0][0]
+    assert sum(number for _, number in statuses) == len(SENDS) * ROWS_EACH
+    assert 0 < sum(number for _, number in domains) <= ROWS_EACH
+    assert sum(number for *_, number in bounces) == held > 0
+    assert [(name.split("/")[2], proof) for name, proof in proofs] == [(f"send={one}", Proof.TAIL) for one in SENDS]
+
+
+def test_the_python_runs_on_polars(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = [text for text in blocks("python") if "polars" in text]
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    assert capsys.readouterr().out.count("shape: ") == 3
+    messages: pl.LazyFrame = names["messages"]
+    one: pl.LazyFrame = names["one"]
+    assert messages.collect().height == len(SENDS) * ROWS_EACH
+    assert one.collect()["id_send"].unique().to_list() == [601181]
+
+
+def test_the_python_for_spark_is_python() -> None:
+    (text,) = [text for text in blocks("python") if "spark" in text]
+    compile(text, "README.md", "exec")
+    assert all((Path(path) / "send=601181").is_dir() for path in re.findall(r'parquet\("(.+?)"\)', text))
+
+
+# --- what scripts and readers rely on
+
+
+def test_every_exit_status_is_explained_in_order() -> None:
+    rows = table("Exit statuses", "status")
+    assert [row[0] for row in rows] == [str(status.value) for status in Exit]
+    assert all(row[1] and row[2] for row in rows)
+
+
+def test_every_proof_is_explained() -> None:
+    rows = table("Proofs", "proof")
+    assert [row[0] for row in rows] == [f"`{proof}`" for proof in Proof]
+    assert {row[1] for row in rows} == {*CATALOGUE, "both"}
+
+
+def test_every_dataset_is_explained() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section("Columns and types").splitlines()]
+    (names, functions, columns, keys) = [row[1:] for row in rows if len(row) > 1 and set(row[0]) != {"-"}]
+    assert names == list(CATALOGUE)
+    for dataset, function, count, key in zip(CATALOGUE.values(), functions, columns, keys, strict=True):
+        assert function == f"`{dataset.function}`"
+        assert count.startswith(f"{len(dataset.fields)} that the vendor documents")
+        assert code(count) == set(dataset.schema.names) - {column.name for column in dataset.fields}
+        assert key.startswith(f"`{dataset.key}`")
+    dates = {
+        name
+        for one in CATALOGUE.values()
+        for name in one.schema.names
+        if "timestamp" in str(one.schema.field(name).type)
+    }
+    assert dates <= code(section("Columns and types"))
+
+
+def test_every_key_of_a_data_files_footer_is_explained() -> None:
+    footer = Footer("messages", 1, 0, 1, 0, "", "", proof="tail", expected=1)
+    assert [row[0] for row in table("Files", "key")] == [f"`{key}`" for key in footer.encode()]
+
+
+def test_the_json_summary_has_the_fields_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["run", "--json"]) == Exit.USAGE
+    printed = json.loads(capsys.readouterr().out)
+    shown = json.loads(block("json"))
+    assert [*shown, "error"] == list(printed)
+    explained = " ".join(row[0] for row in table("The JSON summary", "field"))
+    assert code(explained) == set(printed)
+    for one in shown["slices"]:
+        assert list(one) == [attribute.name for attribute in fields(SliceOutcome)]
+    for name in CATALOGUE:
+        assert shown["rows"][name] == sum(one["rows"] for one in shown["slices"] if one["dataset"] == name)
+    assert shown["queries"] == sum(one["queries"] for one in shown["slices"])
+    (of_slices,) = [part for part in section("The JSON summary").split("\n\n") if part.startswith("Of a slice")]
+    assert {attribute.name for attribute in fields(SliceOutcome)} <= code(of_slices)
+
+
+def test_the_fields_of_status_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["status", "lake", "--json"]) == Exit.COMPLETE
+    printed = json.loads(capsys.readouterr().out)
+    (paragraph,) = [part for part in section("The JSON summary").split("\n\n") if "`harvester status --json`" in part]
+    assert code(paragraph) == set(printed) | {"harvester status --json"}
+
+
+# --- the project itself
+
+
+def test_every_make_target_is_explained() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    rows = table("Development", "command")
+    explained = set(re.findall(r"make ([a-z-]+)", " ".join(row[0] for row in rows)))
+    assert explained == targets
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", README, re.MULTILINE)) <= targets
+
+
+def test_links_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", PROSE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)\s]+)\)", PROSE)
+    local = [link for link in links if not link.startswith("https://")]
+    assert len(local) > 10
+    for link in local:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        assert not anchor or anchor in anchors, link
+
+
+def test_every_part_of_the_package_is_in_the_tree_of_the_code() -> None:
+    (tree,) = [text for text in blocks("") if text.startswith("harvester/")]
+    parts = {
+        path.name + "/" * path.is_dir() for path in (ROOT / "harvester").iterdir() if not path.name.startswith("_")
+    }
+    assert parts - {"py.typed"} <= set(re.findall(r"[\w.]+/?", tree))
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == __version__
