@@ -232,11 +232,11 @@ class Server:
         return response
 
     async def _get_stats(self, request: web.Request) -> web.Response:
-        """The counts; with ``?requests=N`` once there have been so many calls."""
+        """The counts and this process's processor time; with ``?requests=N`` once there have been so many calls."""
         awaited = request.query.get("requests", "0")
         while awaited.isdecimal() and self.stats.requests < int(awaited):
             await self._arrived.wait()
-        return web.json_response(self.stats.as_json())
+        return web.json_response(self.stats.as_json() | {"processor_s": time.process_time()})
 
     async def _get_truth(self, request: web.Request) -> web.Response:
         """Rows and digest of a send's messages and bounces, as a correct lake holds them now."""
