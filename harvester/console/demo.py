@@ -101,7 +101,7 @@ def run_demo(options: DemoOptions) -> Exit:
         status = run_harvest(settings, sends, json=False, log_format="auto")
         if status is not Exit.COMPLETE:
             return status
-        print_lines(_polars(settings.lake))
+        print_lines(_to_try(settings.lake))
         print_lines(_served(account))
         same = _compared(account, settings.lake)
     return Exit.COMPLETE if same else Exit.INCOMPLETE
@@ -137,10 +137,11 @@ def _simulator(options: DemoOptions) -> Iterator[_Simulated]:
                 pipe.close()
 
 
-def _polars(lake: Path) -> Iterator[Text]:
+def _to_try(lake: Path) -> Iterator[Text]:
+    """A query that runs with what the harvester itself needs, unlike the one for DuckDB."""
     yield Text(
-        '  python -c "import polars as pl; print(pl.scan_parquet('
-        f"'{lake}/messages/*/*.parquet').group_by('domain').len().collect())\""
+        f'  {sys.executable} -c "import pyarrow.parquet as pq; print(pq.read_table('
+        f"'{lake}/messages').group_by('tld').aggregate([([], 'count_all')]).to_pylist())\""
     )
 
 
