@@ -115,7 +115,8 @@ class TestProofs:
             result = await account.run([Send(601, expected=9), Send(602)], datasets=("messages",))
             assert not result.complete
             assert (
-                outcomes(result)["messages", 601].error == "the answer is empty, though the send should have 9 messages"
+                outcomes(result)["messages", 601].error
+                == "the answer is empty, though the list of sends says 9 messages"
             )
             assert outcomes(result)["messages", 602].proof == "tail"
 

@@ -346,6 +346,16 @@ class TestLedger:
             pass
         assert path.read_bytes() == before
 
+    def test_data_without_a_ledger_is_not_harvested_beside(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11, proof=Proof.TAIL)])
+            lake.seal(number)
+        for path in (tmp_path / "_harvest").glob("ledger*"):
+            path.unlink()
+        with pytest.raises(LakeBroken, match="holds data"), open_lake(tmp_path, TUNING):
+            pass
+        assert keys(tmp_path) == [10, 11]
+
     def test_a_folder_without_a_ledger_is_no_lake_to_look_into(self, tmp_path: Path) -> None:
         with pytest.raises(LakeBroken, match="is not a lake"), look_into(tmp_path):
             pass

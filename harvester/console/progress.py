@@ -198,7 +198,9 @@ class LineView:
         self._log = structlog.get_logger()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Log a snapshot."""
+        """Log a snapshot, once the lake is open and it is known what there is to do."""
+        if not snapshot.slices:
+            return
         pace = self._meter.read(snapshot)
         known = {
             "done_percent": None if pace.done is None else math.floor(pace.done * 100),

@@ -141,7 +141,7 @@ def _lines(source: IO[bytes]) -> Iterator[bytes]:
 
 def _opened(path: str) -> AbstractContextManager[IO[bytes]]:
     if path != STANDARD_INPUT:
-        return Path(path).open("rb")
+        return Path(path).expanduser().open("rb")
     if sys.stdin is None:  # a process may be started without one
         raise UsageError("--sends-file -: there is no standard input")
     return nullcontext(sys.stdin.buffer)  # not ours to close

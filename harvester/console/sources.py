@@ -58,7 +58,7 @@ def toml_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
 
 def _entries(path: str, command: str) -> Iterator[tuple[str, Any]]:
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             document = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror or error}") from None

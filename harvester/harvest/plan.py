@@ -48,6 +48,7 @@ class Walk:
         busy: whether a query of it is being asked or its answer taken.
         ready_at: when it may be asked again.
         queries: queries asked, retries not counted.
+        asked: whether the query that is due has been counted.
         failures: failures since the last success.
         failing_since: when those began; None while it doesn't fail.
         error: the last failure.
@@ -77,6 +78,7 @@ class Walk:
     busy: bool = False
     ready_at: float = 0.0
     queries: int = 0
+    asked: bool = False
     failures: int = 0
     failing_since: float | None = None
     error: str | None = None
@@ -228,6 +230,7 @@ def _wants_witness(state: State, now: float) -> bool:
 def note_success(walk: Walk) -> None:
     """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
     walk.failures = walk.size_failures = walk.absences = 0
+    walk.asked = False
     walk.failing_since = None
     walk.error = None
     walk.anchor = -1

@@ -162,7 +162,8 @@ class Scheduler:
         walk = decision.walk
         walk.busy = True
         self.state.busy += 1
-        if walk.failures == 0:
+        if not walk.asked:
+            walk.asked = True
             walk.queries += 1
             self.queries += 1
         asking.start_soon(self._ask, walk, permit)
@@ -224,8 +225,8 @@ class Scheduler:
             self._reached(page)
             if walk is self.state.witness:
                 taking.take_witness(self.state, page)
-            elif taken := await taking.take(self.state, walk, page, self._lake.failed_keys):
-                await self._hand_over(walk, taken)
+            else:
+                await self._take(walk, page)
         except AttemptFailed as error:
             await self._failed(walk, error)
         except SliceRefused as error:
@@ -242,6 +243,17 @@ class Scheduler:
         self._unreachable_since = None
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
         self.state.body_bytes = max(page.body_bytes, guess)
+
+    async def _take(self, walk: Walk, page: Page) -> None:
+        trust = self.state.trust
+        believed = not (trust.false_ends or trust.false_empties)
+        try:
+            taken = await taking.take(self.state, walk, page, self._lake.failed_keys)
+        finally:
+            if believed and (trust.false_ends or trust.false_empties):
+                log.warning("the source said that there is nothing more where there was; ends are asked for more often")
+        if taken is not None:
+            await self._hand_over(walk, taken)
 
     async def _hand_over(self, walk: Walk, taken: Taken) -> None:
         walk.done = taken.proof is not None

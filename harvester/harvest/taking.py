@@ -52,6 +52,7 @@ def take_witness(state: State, page: Page) -> None:
     """Takes the account's answer to the witness. Raises Unproven if it brought nothing."""
     if page.batch.num_rows == 0:
         raise Unproven("no rows of the account came back, so that an empty answer proves nothing")
+    state.trust.note_page(page.batch.num_rows)
     plan.note_success(state.witness)
     plan.note_witness(state)
 
@@ -104,7 +105,6 @@ async def _take_list(
 
 
 def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken | None:
-    state.trust.answers += 1
     try:
         proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
     except Unproven:

@@ -22,7 +22,7 @@ class Trust:
     """What this run has seen of the source.
 
     Attributes:
-        answers: answers that were well-formed.
+        answers: answers that held records.
         false_ends: pages that ended early though there was more, and though larger pages are served.
         false_empties: answers without records though there were some.
         largest_page: the most records that one answer held: perhaps a cap of the server's own.
@@ -44,7 +44,7 @@ class Trust:
         return self._askings(self.false_empties)
 
     def note_page(self, rows: int) -> None:
-        """A well-formed answer came, with so many records."""
+        """An answer with so many records came."""
         self.answers += 1
         self.largest_page = max(self.largest_page, rows)
 

@@ -5,7 +5,6 @@ Invariant: every commit is synced (WAL, ``synchronous=FULL``). Writers take turn
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -32,19 +31,21 @@ class Database:
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Database:
-        """Opens the ledger, or makes one. Raises LakeBroken if it isn't one that this version can use."""
-        if create and not path.exists():
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        """Opens the ledger in an existing file; with ``create``, an empty file becomes one.
+
+        Raises LakeBroken if it isn't one that this version can use.
+        """
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": 60}
         )
         event.listen(engine, "connect", _synchronous)
         database = cls(engine)
         try:
-            with database.writing() as connection:
-                if create:
+            if create:
+                with database.writing() as connection:
                     metadata.create_all(connection)
                     connection.execute(insert(facts).values(name="format", value=str(FORMAT)).on_conflict_do_nothing())
+            with database.reading() as connection:
                 found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "format"))
         except BaseException:
             database.close()

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.database import Database
@@ -86,12 +87,26 @@ def open_lake(root: Path, tuning: Tuning) -> Iterator[Lake]:
         store.make_folder(folder)
     with ExitStack() as held:
         held.enter_context(store.locked(layout.LOCK))
+        if not store.size(layout.LEDGER):
+            _refuse_orphans(store)
+            store.touch(layout.LEDGER)
         database = Database.open(root / layout.LEDGER, create=True)
         held.callback(database.close)
         ledger, inventory = Ledger(database), Inventory(database)
         repairs = put_right(store, ledger, inventory)
         sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes)
         yield Lake(store, ledger, inventory, sealer, repairs)
+
+
+def _refuse_orphans(store: Store) -> None:
+    """Raises LakeBroken if there is data without a ledger: harvesting beside it would double every row."""
+    orphaned = [name for name in CATALOGUE if store.holds_anything(name)]
+    if orphaned:
+        message = (
+            f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
+            "Put it back, or harvest into another folder"
+        )
+        raise LakeBroken(message)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -79,6 +78,11 @@ class Store:
                     os.unlink(path)
                 raise
 
+    def touch(self, name: str) -> None:
+        """Makes an empty file, unless there is one of that name already."""
+        with translated(f"write {self.path(name)}"):
+            os.close(os.open(self.path(name), os.O_WRONLY | os.O_CREAT, _FILE_MODE))
+
     def sync_folder(self, name: str) -> None:
         """Makes the names in a folder durable."""
         with translated(f"sync {self.path(name)}"):
@@ -122,10 +126,15 @@ class Store:
                     if entry.is_file(follow_symlinks=False):
                         yield f"{folder}/{entry.name}"
 
-    def free_bytes(self) -> int:
-        """The space left where the lake is, in bytes."""
-        with translated(f"look at {self.root}"):
-            return shutil.disk_usage(self.root).free
+    def holds_anything(self, folder: str) -> bool:
+        """Whether there is a folder of that name with anything in it."""
+        with (
+            translated(f"list {self.path(folder)}"),
+            suppress(FileNotFoundError),
+            os.scandir(self.path(folder)) as found,
+        ):
+            return next(found, None) is not None
+        return False
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
