@@ -148,9 +148,9 @@ FAULTS = {
 
 class TestFaults:
     @pytest.mark.parametrize("fault", sorted(FAULTS))
-    async def test_each_fault_alone_in_a_third_of_answers(self, tmp_path: Path, fault: Fault) -> None:
+    async def test_each_fault_alone_in_a_quarter_of_answers(self, tmp_path: Path, fault: Fault) -> None:
         async with field(
-            tmp_path, NASTY, Behaviour(faults={fault: 0.33}, fault_seed=4), limit=100, concurrency=1
+            tmp_path, NASTY, Behaviour(faults={fault: 0.25}, fault_seed=4), limit=100, concurrency=1
         ) as account:
             result = await account.run()
             assert result.complete, [outcome.error for outcome in result.slices()]

@@ -148,19 +148,27 @@ class TestErased:
 
 class TestLists:
     def test_keys_that_cover_every_failed_message_prove(self) -> None:
-        assert proof.unpaged_proof(keys(3, 1, 3, 5), failed=keys(1, 3), asking="a", earlier=None) is Proof.COVERS
+        assert (
+            proof.unpaged_proof(keys(3, 1, 3, 5), failed=keys(1, 3), asking="a", earlier=None, believed=True)
+            is Proof.COVERS
+        )
 
     def test_keys_that_miss_one_do_not(self) -> None:
-        assert proof.unpaged_proof(keys(3), failed=keys(1, 3), asking="a", earlier=None) is None
+        assert proof.unpaged_proof(keys(3), failed=keys(1, 3), asking="a", earlier=None, believed=True) is None
 
     @pytest.mark.parametrize("failed", [None, keys()])
     def test_without_failed_messages_to_cover_two_askings_have_to_agree(self, failed: pa.Int64Array | None) -> None:
-        assert proof.unpaged_proof(keys(3), failed=failed, asking="a", earlier=None) is None
-        assert proof.unpaged_proof(keys(3), failed=failed, asking="a", earlier="a") is Proof.AGREED
+        assert proof.unpaged_proof(keys(3), failed=failed, asking="a", earlier=None, believed=True) is None
+        assert proof.unpaged_proof(keys(3), failed=failed, asking="a", earlier="a", believed=True) is Proof.AGREED
+
+    def test_a_source_that_was_caught_has_to_say_twice_what_covers(self) -> None:
+        assert proof.unpaged_proof(keys(3), failed=keys(3), asking="a", earlier=None, believed=False) is None
+        again = proof.unpaged_proof(keys(3), failed=keys(3), asking="a", earlier="a", believed=False)
+        assert again is Proof.COVERS
 
     def test_askings_that_differ_prove_nothing(self) -> None:
         with pytest.raises(Unproven):
-            proof.unpaged_proof(keys(3), failed=None, asking="a", earlier="b")
+            proof.unpaged_proof(keys(3), failed=None, asking="a", earlier="b", believed=True)
 
     def test_the_digest_depends_on_every_value_and_not_on_the_order_served(self) -> None:
         served, turned = page(3, 1, dataset=BOUNCES).batch, page(1, 3, dataset=BOUNCES).batch

@@ -178,7 +178,7 @@ def digest(batch: pa.RecordBatch) -> str:
 
 
 def unpaged_proof(
-    keys: pa.Int64Array, *, failed: pa.Int64Array | None, asking: str, earlier: str | None
+    keys: pa.Int64Array, *, failed: pa.Int64Array | None, asking: str, earlier: str | None, believed: bool
 ) -> Proof | None:
     """Why an unpaged answer that has rows is complete; None if one asking is not enough.
 
@@ -187,17 +187,20 @@ def unpaged_proof(
         failed: the keys of the send's failed messages, if the lake holds all of its messages.
         asking: the answer's digest.
         earlier: the digest of an earlier asking, apart in time, if there was one.
+        believed: whether the source was not caught ending answers early. A list that lacks one of a message's two
+            bounces still covers the message, so a source that was caught has to say the same twice.
 
     Raises:
         Unproven: the two askings differ.
     """
-    if failed is not None and len(failed) and pc.all(pc.is_in(failed, value_set=keys)).as_py():
+    covered = failed is not None and len(failed) > 0 and bool(pc.all(pc.is_in(failed, value_set=keys)).as_py())
+    if covered and believed:
         return Proof.COVERS
     if earlier is None:
         return None
     if asking != earlier:
         raise Unproven("two askings of the same list differ; it has to hold still")
-    return Proof.AGREED
+    return Proof.COVERS if covered else Proof.AGREED
 
 
 def check_may_be_empty(*, rows: int, expected: int | None, failed: pa.Int64Array | None) -> None:

@@ -93,8 +93,10 @@ async def _take_list(
     rows = await to_thread.run_sync(proof.in_lake_order, walk.dataset, page.batch)
     asking = await to_thread.run_sync(proof.digest, rows)
     earlier, walk.digest = walk.digest, asking
-    why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier)
-    state.trust.note_page(rows.num_rows)
+    trust = state.trust
+    trust.note_page(rows.num_rows)
+    trust.false_ends += earlier is not None and asking != earlier
+    why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier, believed=not trust.false_ends)
     plan.note_records(walk, state)
     plan.note_success(walk)
     if why is None:

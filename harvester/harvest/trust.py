@@ -23,7 +23,8 @@ class Trust:
 
     Attributes:
         answers: answers that held records.
-        false_ends: pages that ended early though there was more, and though larger pages are served.
+        false_ends: pages that ended early though there was more, and though larger pages are served; lists that
+            another asking contradicted.
         false_empties: answers without records though there were some.
         largest_page: the most records that one answer held: perhaps a cap of the server's own.
     """

@@ -160,7 +160,8 @@ class Server:
         if fault is None:
             return await self._answer(request, asked)
         self.stats.faults[fault.value] += 1
-        return self._instead(fault) or await self._spoilt(request, asked, fault, share)
+        instead = self._instead(fault)
+        return await self._spoilt(request, asked, fault, share) if instead is None else instead
 
     async def _answer(self, request: web.Request, asked: Asked, share: float | None = None) -> web.StreamResponse:
         """The answer to a query, or its first ``share``."""
