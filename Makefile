@@ -29,7 +29,7 @@ lint: $(VENV)/.check  ## format and lint, without changing anything
 
 types: $(VENV)/.check  ## mypy (strict) and pyright
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named references
 	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
