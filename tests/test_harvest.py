@@ -4,13 +4,16 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AddressRefused, LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest import plan
 from harvester.lake.lake import open_lake
-from harvester.model import Secret, Send
+from harvester.lake.layout import Footer
+from harvester.model import KEY_END, Secret, Send
 from harvester.simulator.behaviour import Behaviour, Fault
 from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Shape, equal, listed, skewed
 from harvester.simulator.truth import expected
@@ -227,6 +230,22 @@ class TestRuns:
             assert (second.complete, second.queries, second.attempts) == (True, 0, 0)
             assert account.server.stats.requests == asked
             assert second.rows == first.rows
+
+    async def test_a_large_send_becomes_files_of_the_target_size_that_adjoin(self, tmp_path: Path) -> None:
+        target = 400_000
+        spec = AccountSpec(seed=6, sends=equal(1, 40_000), gap=3, awkward=True)
+        async with field(tmp_path, spec, limit=1000, tuning=replace(QUICK, target_bytes=target)) as account:
+            assert (await account.run(datasets=("messages",))).complete
+        files = sorted(tmp_path.glob("messages/*/*.parquet"))
+        assert len(files) > 2
+        assert all(target / 3 < path.stat().st_size < target * 2 for path in files[:-1])
+        footers = [Footer.decode(pq.read_metadata(path).metadata or {}) for path in files]
+        assert [footer.start for footer in footers] == [0, *(footer.stop for footer in footers[:-1])]
+        assert [footer.proof for footer in footers] == [None] * (len(files) - 1) + ["tail"]
+        assert footers[-1].stop == KEY_END
+        keys = lake_table(tmp_path, "messages", 601_181)["id_send_message"].combine_chunks()
+        assert len(keys) == 40_000
+        assert pc.all(pc.less(keys[:-1], keys[1:])).as_py(), "ascending across files"
 
     async def test_a_drained_run_goes_on_where_it_stopped(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
