@@ -207,7 +207,10 @@ class TestSealing:
 class TestPlanFiles:
     @staticmethod
     def plan(sizes: list[int], *, complete: bool = False, everything: bool = False) -> list[list[int]]:
-        segments = [SegmentRecord(f"s{key}", 1, size, 0, key, key) for key, size in enumerate(sizes)]
+        segments = [
+            SegmentRecord(name=f"s{key}", rows=1, bytes=size, unsettled=0, first_key=key, last_key=key)
+            for key, size in enumerate(sizes)
+        ]
         groups = sealing.plan_files(segments, 100, complete=complete, everything=everything)
         return [[segment.bytes for segment in group] for group in groups]
 

@@ -7,9 +7,10 @@ import pytest
 from harvester.config import Tuning
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, UsageError
-from harvester.harvest import plan
-from harvester.harvest.plan import Ask, Feed, Finished, State, Wait, Walk
+from harvester.harvest import plan, walks
+from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.trust import Trust
+from harvester.harvest.walks import Walk
 from harvester.model import KeyRange, Query
 from tests.harvesting import settings_for_nothing
 
@@ -22,10 +23,10 @@ def walk(number: int = 1, *, cursor: int | None = None, ready_at: float = 0, lim
     return Walk(number, MESSAGES, number, key_range=key_range, ready_at=ready_at, full_limit=100)
 
 
-def state(*walks: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, memory: int = 1 << 30) -> State:
+def state(*begun: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, memory: int = 1 << 30) -> State:
     return State(
-        walks={each.slice_id: each for each in walks},
-        witness=plan.witness_walk(),
+        walks={each.slice_id: each for each in begun},
+        witness=walks.witness_walk(),
         concurrency=concurrency,
         memory=memory,
         body_bytes=1000,
@@ -98,7 +99,7 @@ class TestEmpty:
         empty, other = walk(1), walk(2)
         now = state(empty, other)
         now.trust = Trust(answers=1000)
-        assert not plan.note_empty(empty, 10, now)
+        assert not walks.note_empty(empty, 10, now.trust, now.apart_s)
         assert plan.choose(now, 10) == Ask(other)
         other.busy = True
         assert plan.choose(now, 10) == Wait(15)
@@ -108,13 +109,13 @@ class TestEmpty:
         assert plan.choose(now, 15) == Ask(other)
         other.busy = True
         assert plan.choose(now, 15) == Ask(empty)
-        assert plan.note_empty(empty, 15, now)
+        assert walks.note_empty(empty, 15, now.trust, now.apart_s)
 
     def test_records_after_an_empty_answer_show_that_the_source_was_wrong(self) -> None:
         empty = walk(1)
         now = state(empty)
-        plan.note_empty(empty, 10, now)
-        plan.note_records(empty, now)
+        walks.note_empty(empty, 10, now.trust, now.apart_s)
+        walks.note_records(empty, now.trust)
         assert now.trust.false_empties == 1
         assert empty.empty_since is None
 
@@ -148,33 +149,33 @@ class TestFailures:
         failing, dice = walk(), random.Random(1)
         waits = []
         for _ in range(6):
-            plan.note_failure(failing, NotData(""), 0, SETTINGS, dice)
+            walks.note_failure(failing, NotData(""), 0, SETTINGS, dice)
             waits.append(failing.ready_at)
         for wait, whole in zip(waits, [1, 2, 4, 8, 8, 8], strict=True):
             assert whole / 2 <= wait <= whole
 
     def test_the_last_try_is_when_patience_ends(self) -> None:
         failing = walk()
-        plan.note_failure(failing, NotData("why"), 0, SETTINGS, random.Random(1))
+        walks.note_failure(failing, NotData("why"), 0, SETTINGS, random.Random(1))
         for now in (95, 99.9):
-            assert not plan.out_of_patience(failing, now, SETTINGS)
-            plan.note_failure(failing, NotData("why"), now, SETTINGS, random.Random(1))
+            assert not walks.out_of_patience(failing, now, SETTINGS)
+            walks.note_failure(failing, NotData("why"), now, SETTINGS, random.Random(1))
             assert failing.ready_at <= 100
-        assert plan.out_of_patience(failing, 100, SETTINGS)
+        assert walks.out_of_patience(failing, 100, SETTINGS)
         assert failing.error == "why"
 
     def test_three_failures_that_size_can_explain_halve_the_limit_down_to_3(self) -> None:
         failing = walk(limit=100)
         limits = []
         for number in range(21):
-            plan.note_failure(failing, Cut("") if number % 2 else ServerFailed(""), 0, SETTINGS, random.Random(1))
+            walks.note_failure(failing, Cut("") if number % 2 else ServerFailed(""), 0, SETTINGS, random.Random(1))
             limits.append(failing.key_range.limit)
         assert limits == [100, 100, 50, 50, 50, 25, 25, 25, 12, 12, 12, 6, 6, 6] + [3] * 7
 
     def test_other_failures_do_not(self) -> None:
         failing = walk(limit=100)
         for _ in range(9):
-            plan.note_failure(failing, NotData(""), 0, SETTINGS, random.Random(1))
+            walks.note_failure(failing, NotData(""), 0, SETTINGS, random.Random(1))
         assert failing.key_range.limit == 100
 
     def test_what_worked_is_kept_and_a_larger_limit_tried_more_and_more_rarely(self) -> None:
@@ -183,26 +184,26 @@ class TestFailures:
             limit = bounded.key_range.limit
             asked.append(limit)
             if limit > 30:
-                plan.note_failure(bounded, Cut(""), 0, SETTINGS, random.Random(1))
+                walks.note_failure(bounded, Cut(""), 0, SETTINGS, random.Random(1))
             else:
-                plan.note_success(bounded)
+                walks.note_success(bounded)
         assert asked[:10] == [100, 100, 100, 50, 50, 50, 25, 50, 50, 50]
         assert sum(limit > 30 for limit in asked[-40:]) <= 6
         assert bounded.key_range.limit >= 25
 
     def test_a_pause_by_the_server_is_no_reason_to_wait_longer(self) -> None:
         paused = walk()
-        plan.note_failure(paused, Throttled("", 3), 0, SETTINGS, random.Random(1))
+        walks.note_failure(paused, Throttled("", 3), 0, SETTINGS, random.Random(1))
         assert paused.ready_at == 0
-        assert plan.out_of_patience(paused, 100, SETTINGS)
+        assert walks.out_of_patience(paused, 100, SETTINGS)
 
     def test_after_three_absences_an_anchor_is_asked_for_then_the_next_then_the_cursor_again(self) -> None:
         lost, asked = walk(cursor=50), []
         for _ in range(10):
             asked.append(lost.asked_from)
-            plan.note_failure(lost, CursorAbsent(""), 0, SETTINGS, random.Random(1))
+            walks.note_failure(lost, CursorAbsent(""), 0, SETTINGS, random.Random(1))
         assert asked == [50] * 3 + [40] * 3 + [30] * 3 + [50]
-        plan.note_success(lost)
+        walks.note_success(lost)
         assert lost.asked_from == 50
 
 
@@ -215,7 +216,7 @@ class TestQuery:
         assert Walk(1, BOUNCES, 7).query() == Query(BOUNCES, 7)
 
     def test_the_witness_asks_the_account_for_a_few(self) -> None:
-        assert plan.witness_walk().query() == Query(MESSAGES, None, limit=3)
+        assert walks.witness_walk().query() == Query(MESSAGES, None, limit=3)
 
 
 @pytest.mark.parametrize("bad", [{"limit": 2}, {"rate": 0}, {"concurrency": 0}, {"client_id": "12x"}, {"datasets": ()}])

@@ -24,8 +24,9 @@ from harvester.errors import (
     ServerNotReached,
     SliceRefused,
 )
-from harvester.harvest import plan, taking
-from harvester.harvest.plan import Ask, Feed, Finished, State, Wait, Walk
+from harvester.harvest import plan, taking, walks
+from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
+from harvester.harvest.walks import Walk
 from harvester.model import KeyRange
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Scheduler:
         self.settings = settings
         self.state = State(
             walks={},
-            witness=plan.witness_walk(),
+            witness=walks.witness_walk(),
             concurrency=settings.concurrency,
             memory=settings.memory,
             body_bytes=settings.limit * _FIRST_GUESS_BYTES_A_ROW,
@@ -283,15 +284,15 @@ class Scheduler:
             self._not_connected(error, now)
             return
         self._unreachable_since = None
-        plan.note_failure(walk, error, now, self.settings, self._dice)
-        if not plan.out_of_patience(walk, now, self.settings):
+        walks.note_failure(walk, error, now, self.settings, self._dice)
+        if not walks.out_of_patience(walk, now, self.settings):
             return
         if walk is not self.state.witness:
             await self._give_up(walk, str(error))
             return
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
             await self._give_up(waiting, str(error))
-        plan.note_success(walk)
+        walks.note_success(walk)
 
     def _not_connected(self, error: NotConnected, now: float) -> None:
         """The server can't be reached: the whole run waits, and no slice is charged."""
@@ -306,7 +307,7 @@ class Scheduler:
         gives_up_at = self._unreachable_since + limit_s
         if now >= gives_up_at:
             raise ServerNotReached(f"{error}; gave up after {now - self._unreachable_since:.0f} s")
-        wait_s = min(plan.backoff_s(self._unreachable_times, tuning), gives_up_at - now)
+        wait_s = min(walks.backoff_s(self._unreachable_times, tuning), gives_up_at - now)
         log.warning("the server can't be reached", reason=str(error), next_try_s=round(wait_s, 1))
         self._limiter.pause(wait_s)
 

@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import plan, proof
+from harvester.harvest import plan, proof, walks
 from harvester.lake.staging import Taken
 from harvester.model import Proof
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from harvester.harvest.plan import State, Walk
+    from harvester.harvest.plan import State
+    from harvester.harvest.walks import Walk
     from harvester.model import Page
 
 
@@ -53,7 +54,7 @@ def take_witness(state: State, page: Page) -> None:
     if page.batch.num_rows == 0:
         raise Unproven("no rows of the account came back, so that an empty answer proves nothing")
     state.trust.note_page(page.batch.num_rows)
-    plan.note_success(state.witness)
+    walks.note_success(state.witness)
     plan.note_witness(state)
 
 
@@ -71,8 +72,8 @@ async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
     trust.note_page(rows)
     if walk.key_range.short_answers and new.num_rows:
         trust.note_went_on(walk.page_rows, limit)
-    plan.note_records(walk, state)
-    plan.note_success(walk)
+    walks.note_records(walk, state.trust)
+    walks.note_success(walk)
     walk.page_rows = rows
     walk.rows += new.num_rows
     walk.gone += step.gone
@@ -97,8 +98,8 @@ async def _take_list(
     trust.note_page(rows.num_rows)
     trust.false_ends += earlier is not None and asking != earlier
     why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier, believed=not trust.false_ends)
-    plan.note_records(walk, state)
-    plan.note_success(walk)
+    walks.note_records(walk, state.trust)
+    walks.note_success(walk)
     if why is None:
         walk.ready_at = anyio.current_time() + state.apart_s
         return _taken(walk, None, None)
@@ -112,8 +113,8 @@ def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken
     except Unproven:
         state.trust.false_empties += 1
         raise
-    proven = plan.note_empty(walk, anyio.current_time(), state)
-    plan.note_success(walk)
+    proven = walks.note_empty(walk, anyio.current_time(), state.trust, state.apart_s)
+    walks.note_success(walk)
     return _taken(walk, None, Proof.EMPTY) if proven else None
 
 

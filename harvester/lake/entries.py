@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from harvester.model import KeyRange, Proof, SliceKey
@@ -36,34 +36,32 @@ class SliceRecord:
     digest: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRecord:
-    """A segment: ``rows`` rows in the file ``name`` of ``bytes`` bytes, with keys from first to last."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file of so many rows, ``unsettled`` of which may still change, and bytes; keys go from first to last."""
 
-    name: str
-    rows: int
-    bytes: int
-    unsettled: int
-    first_key: int
-    last_key: int
     id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DataFileRecord:
-    """A data file: as SegmentRecord, and the covered range [start, stop), the generation and the SHA-256."""
-
     name: str
     rows: int
     bytes: int
     unsettled: int
     first_key: int
     last_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord(FileRecord):
+    """A segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFileRecord(FileRecord):
+    """A data file, with its covered range [start, stop), its generation and its SHA-256."""
+
     start: int
     stop: int
     generation: int
     checksum: str
-    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +126,18 @@ def slice_record(row: RowMapping) -> SliceRecord:
 
 def segment_record(row: RowMapping) -> SegmentRecord:
     """From a row of ``segments``."""
-    return SegmentRecord(**{name: row[name] for name in SegmentRecord.__slots__})
+    return SegmentRecord(**{field.name: row[field.name] for field in fields(SegmentRecord)})
 
 
 def data_file_record(row: RowMapping) -> DataFileRecord:
     """From a row of ``data_files``."""
-    return DataFileRecord(**{name: row[name] for name in DataFileRecord.__slots__})
+    return DataFileRecord(**{field.name: row[field.name] for field in fields(DataFileRecord)})
 
 
 __all__ = [
     "Advance",
     "DataFileRecord",
+    "FileRecord",
     "SegmentRecord",
     "SliceRecord",
     "Tally",

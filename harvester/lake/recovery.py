@@ -15,7 +15,7 @@ from harvester.model import KeyRange
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.lake.entries import DataFileRecord, SegmentRecord
+    from harvester.lake.entries import FileRecord, SegmentRecord
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
@@ -69,7 +69,7 @@ def _lose(ledger: Ledger, inventory: Inventory, slice_id: int, missing: Sequence
     return len(lost)
 
 
-def _range_before(key_range: KeyRange, kept: Sequence[SegmentRecord | DataFileRecord]) -> KeyRange:
+def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
     """The range as it was after its rows in ``kept``; their ends are the anchors."""
     known = sorted({key for part in kept for key in (part.first_key, part.last_key)}, reverse=True)
     cursor = known[0] if known else None

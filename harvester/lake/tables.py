@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint
 from sqlalchemy.dialects.sqlite import insert
@@ -63,17 +63,25 @@ ranges = Table(
     Column("missing", String, nullable=False),  # likewise
 )
 
+
+def _file_columns() -> list[Column[Any]]:
+    """What the records of all files of rows have: see ``entries.FileRecord``."""
+    return [
+        Column("id", Integer, primary_key=True),
+        Column("slice_id", Integer, ForeignKey("slices.id"), nullable=False),
+        Column("name", String, nullable=False),
+        Column("rows", Integer, nullable=False),
+        Column("bytes", Integer, nullable=False),
+        Column("unsettled", Integer, nullable=False),
+        Column("first_key", Integer, nullable=False),
+        Column("last_key", Integer, nullable=False),
+    ]
+
+
 data_files = Table(
     "data_files",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("slice_id", Integer, ForeignKey("slices.id"), nullable=False),
-    Column("name", String, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("unsettled", Integer, nullable=False),
-    Column("first_key", Integer, nullable=False),
-    Column("last_key", Integer, nullable=False),
+    *_file_columns(),
     Column("start", Integer, nullable=False),
     Column("stop", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
@@ -87,14 +95,7 @@ data_files = Table(
 segments = Table(
     "segments",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("slice_id", Integer, ForeignKey("slices.id"), nullable=False),
-    Column("name", String, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("unsettled", Integer, nullable=False),
-    Column("first_key", Integer, nullable=False),
-    Column("last_key", Integer, nullable=False),
+    *_file_columns(),
     Column("data_file_id", Integer, ForeignKey("data_files.id")),  # the data file that its rows are being sealed into
     Index("segments_by_slice", "slice_id", "first_key"),
 )

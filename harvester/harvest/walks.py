@@ -1,0 +1,207 @@
+"""Walks: slices under way, and what successes and failures change for them. Plain state, changed synchronously.
+
+Times are in seconds on the scheduler's clock. A walk that failed has a ``ready_at``, and while it waits it holds no
+turn and no permit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from harvester.config import LEAST_LIMIT
+from harvester.datasets import MESSAGES
+from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.model import KeyRange, Query, SliceKey
+
+if TYPE_CHECKING:
+    import random
+
+    from harvester.config import Settings, Tuning
+    from harvester.datasets import Dataset
+    from harvester.errors import AttemptFailed
+    from harvester.harvest.trust import Trust
+
+ABSENCES = 3
+"""So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
+SIZE_FAILURES = 3
+"""So many failures that the size of the query can explain, and half of it is asked for (DESIGN)."""
+_GROW_AFTER = 1
+"""So many pages at a lowered limit, and twice the limit is tried again; four times as many when that failed."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """A slice under way in this run.
+
+    Attributes:
+        slice_id: its number in the ledger.
+        key: dataset and send. ``id_send`` is None for the witness: the account itself.
+        expected: ``SEND_COUNT``, where known.
+        rows: rows taken, of this and earlier runs.
+        gone: rows that the source no longer has.
+        key_range: where a paged walk is.
+        digest: of the last asking of an unpaged dataset.
+        full_limit: the most records to ask for.
+        busy: whether a query of it is being asked or its answer taken.
+        ready_at: when it may be asked again.
+        queries: queries asked, retries not counted.
+        asked: whether the query that is due has been counted.
+        failures: failures since the last success.
+        failing_since: when those began; None while it doesn't fail.
+        error: the last failure.
+        size_failures: failures since the last success that the query's size can explain.
+        good_pages: pages in a row that worked at a lowered limit.
+        grow_after: so many of those, and a larger limit is tried.
+        grown: whether the limit is such a larger one, still to prove itself.
+        absences: well-formed answers in a row that lacked the record asked for.
+        anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
+        page_rows: the records of the last page.
+        empty_answers: answers in a row that brought nothing.
+        empty_since: when the last of those came; None if there is none.
+        witnessed: whether the account brought rows since then.
+        staged_bytes: bytes of segments that wait for sealing.
+        done: whether it is proven, and only its last page is still on its way into the lake.
+    """
+
+    slice_id: int
+    dataset: Dataset
+    id_send: int | None
+    expected: int | None = None
+    rows: int = 0
+    gone: int = 0
+    key_range: KeyRange = field(default_factory=KeyRange)
+    digest: str | None = None
+    full_limit: int = 25_000
+    busy: bool = False
+    ready_at: float = 0.0
+    queries: int = 0
+    asked: bool = False
+    failures: int = 0
+    failing_since: float | None = None
+    error: str | None = None
+    size_failures: int = 0
+    good_pages: int = 0
+    grow_after: int = _GROW_AFTER
+    grown: bool = False
+    absences: int = 0
+    anchor: int = -1
+    page_rows: int = 0
+    empty_answers: int = 0
+    empty_since: float | None = None
+    witnessed: bool = False
+    staged_bytes: int = 0
+    done: bool = False
+
+    @property
+    def key(self) -> SliceKey:
+        """The slice's name."""
+        return SliceKey(self.dataset.name, self.id_send or 0)
+
+    @property
+    def asked_from(self) -> int | None:
+        """The known record that the next answer has to hold; None if none is known yet."""
+        return self.key_range.anchors[self.anchor] if self.anchor >= 0 else self.key_range.cursor
+
+    @property
+    def awaits_witness(self) -> bool:
+        """Whether it can't go on before the account has brought rows."""
+        return self.empty_since is not None and not self.witnessed
+
+    def query(self) -> Query:
+        """What to ask next. From one before the known record: the API may count its start in or out."""
+        if not self.dataset.paged:
+            return Query(self.dataset, self.id_send)
+        start = None if self.asked_from is None else self.asked_from - 1
+        return Query(self.dataset, self.id_send, start, self.key_range.limit)
+
+
+def note_success(walk: Walk) -> None:
+    """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
+    walk.failures = walk.size_failures = walk.absences = 0
+    walk.asked = False
+    walk.failing_since = None
+    walk.error = None
+    walk.anchor = -1
+    if walk.key_range.limit < walk.full_limit:
+        walk.good_pages += 1
+        if walk.grown:
+            walk.grow_after = _GROW_AFTER
+        walk.grown = walk.good_pages >= walk.grow_after
+        if walk.grown:
+            walk.good_pages = 0
+            walk.key_range = replace(walk.key_range, limit=min(walk.full_limit, walk.key_range.limit * 2))
+
+
+def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random) -> None:
+    """An attempt failed: it waits, longer each time; it may ask for less, or for another known record."""
+    walk.failures += 1
+    walk.error = str(error)
+    if walk.failing_since is None:
+        walk.failing_since = now
+    if isinstance(error, Throttled):
+        return  # the limiter pauses every task for as long as the server says
+    wait_s = backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
+    walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
+    if isinstance(error, TooBigToServe) and walk.dataset.paged:
+        walk.size_failures += 1
+        if walk.size_failures >= SIZE_FAILURES:
+            _ask_for_less(walk)
+    if isinstance(error, CursorAbsent):
+        walk.absences += 1
+        if walk.absences >= ABSENCES and walk.key_range.anchors:
+            walk.absences = 0
+            walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
+
+
+def _ask_for_less(walk: Walk) -> None:
+    if walk.grown:
+        walk.grow_after *= 4
+    walk.grown = False
+    walk.size_failures = walk.good_pages = 0
+    walk.key_range = replace(walk.key_range, limit=max(LEAST_LIMIT, walk.key_range.limit // 2))
+
+
+def backoff_s(failures: int, tuning: Tuning) -> float:
+    """How long to wait after so many failures in a row, without jitter, in seconds."""
+    return min(tuning.backoff_cap_s, tuning.backoff_s * 2.0 ** min(failures - 1, 30))
+
+
+def note_empty(walk: Walk, now: float, trust: Trust, apart_s: float) -> bool:
+    """An answer without records that may be the truth. Whether that is proven now (the ``empty`` proof)."""
+    walk.empty_answers += 1
+    if walk.empty_answers >= trust.empties_needed:
+        return True
+    walk.empty_since = now
+    walk.witnessed = False
+    walk.ready_at = now + apart_s
+    return False
+
+
+def note_records(walk: Walk, trust: Trust) -> None:
+    """An answer with records: if there seemed to be none before, the source was wrong then."""
+    trust.false_empties += walk.empty_answers
+    walk.empty_answers = 0
+    walk.empty_since = None
+
+
+def out_of_patience(walk: Walk, now: float, settings: Settings) -> bool:
+    """Whether a walk has failed for longer than the run is patient."""
+    return walk.failing_since is not None and now - walk.failing_since >= settings.patience_s
+
+
+def witness_walk() -> Walk:
+    """The walk whose only query asks the account for a few rows."""
+    return Walk(slice_id=0, dataset=MESSAGES, id_send=None, key_range=KeyRange(limit=LEAST_LIMIT))
+
+
+__all__ = [
+    "Walk",
+    "backoff_s",
+    "note_empty",
+    "note_failure",
+    "note_records",
+    "note_success",
+    "out_of_patience",
+    "witness_walk",
+]
