@@ -136,6 +136,54 @@ class TestProofs:
                 assert 0 < outcomes(result)["messages", id_send].gone <= len(held - left)
 
 
+class TestProofsRefused:
+    """What looks like an end and is none: a shortened page, an empty answer, a cap, at any point of a walk."""
+
+    @pytest.mark.parametrize("fault", [Fault.SHORT, Fault.EMPTY])
+    @pytest.mark.parametrize("nothing", [Nothing.OBJECT, Nothing.LIST])
+    async def test_by_count(self, tmp_path: Path, fault: Fault, nothing: Nothing) -> None:
+        spec = AccountSpec(seed=8, sends=equal(3, 300), gap=4, failed=0.1, shape=Shape(nothing=nothing))
+        behaviour = Behaviour(faults={fault: 0.3}, fault_seed=2, page_cap=90)
+        async with field(tmp_path, spec, behaviour, limit=100) as account:
+            result = await account.run([Send(id_send, expected=300) for id_send in spec.sends.ids])
+            assert result.complete
+            assert account.server.stats.faults[fault]
+            account.assert_exact()
+
+    async def test_by_count_that_a_shortened_page_seems_to_reach(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 300})), limit=100) as account:
+            result = await account.run([Send(601, expected=199)])  # which a full page reaches in the middle
+            assert outcomes(result)["messages", 601].proof == "tail"
+            account.assert_exact()
+
+    async def test_by_covers_while_bounces_are_missing(self, tmp_path: Path) -> None:
+        spec = AccountSpec(seed=8, sends=equal(4, 300), failed=0.3)
+        behaviour = Behaviour(faults={Fault.SHORT: 0.4}, fault_seed=12)
+        async with field(tmp_path, spec, behaviour, concurrency=1) as account:
+            result = await account.run()
+            assert result.complete
+            account.assert_exact()
+
+    @pytest.mark.parametrize("nothing", list(Nothing)[:2])
+    async def test_by_empty_while_failed_messages_are_known(self, tmp_path: Path, nothing: Nothing) -> None:
+        spec = AccountSpec(seed=8, sends=listed({601: 60}), failed=0.3, shape=Shape(nothing=nothing))
+        async with field(tmp_path, spec, patience_s=0.2) as account:
+            assert (await account.run(datasets=("messages",))).complete
+            account.server.behaviour = Behaviour(faults={Fault.EMPTY: 1.0})
+            result = await account.run()
+            assert not result.complete
+            assert "messages of the send failed" in str(outcomes(result)["bounces", 601].error)
+            account.server.behaviour = Behaviour()
+            assert (await account.run()).complete
+            account.assert_exact()
+
+    async def test_by_anything_while_every_answer_is_empty(self, tmp_path: Path) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 60})), patience_s=0.2) as account:
+            account.server.behaviour = Behaviour(faults={Fault.EMPTY: 1.0})
+            result = await account.run()
+            assert {outcome.state for outcome in result.slices()} == {"incomplete"}
+
+
 FAULTS = {
     Fault.FAILED: 0.04,
     Fault.BAD_GATEWAY: 0.03,

@@ -170,6 +170,11 @@ class TestLists:
         with pytest.raises(Unproven):
             proof.unpaged_proof(keys(3), failed=None, asking="a", earlier="b", believed=True)
 
+    def test_a_list_shorter_than_another_asking_brought_is_refused(self) -> None:
+        proof.check_not_shorter(9, longest=9)
+        with pytest.raises(Unproven):
+            proof.check_not_shorter(8, longest=9)
+
     def test_the_digest_depends_on_every_value_and_not_on_the_order_served(self) -> None:
         served, turned = page(3, 1, dataset=BOUNCES).batch, page(1, 3, dataset=BOUNCES).batch
         other = page(1, 4, dataset=BOUNCES).batch

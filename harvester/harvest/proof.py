@@ -203,6 +203,12 @@ def unpaged_proof(
     return Proof.COVERS if covered else Proof.AGREED
 
 
+def check_not_shorter(rows: int, *, longest: int) -> None:
+    """Whether a list is as long as the longest that another asking of it brought. Raises Unproven if it is not."""
+    if rows < longest:
+        raise Unproven(f"the answer holds {rows} records, though another asking brought {longest}")
+
+
 def check_may_be_empty(*, rows: int, expected: int | None, failed: pa.Int64Array | None) -> None:
     """Whether an answer without records can be the truth.
 
@@ -226,6 +232,7 @@ __all__ = [
     "Step",
     "anchors",
     "check_may_be_empty",
+    "check_not_shorter",
     "checked_keys",
     "digest",
     "in_lake_order",

@@ -97,6 +97,8 @@ async def _take_list(
     trust = state.trust
     trust.note_page(rows.num_rows)
     trust.false_ends += earlier is not None and asking != earlier
+    walk.page_rows = max(walk.page_rows, rows.num_rows)
+    proof.check_not_shorter(rows.num_rows, longest=walk.page_rows)
     why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier, believed=not trust.false_ends)
     walks.note_records(walk, state.trust)
     walks.note_success(walk)

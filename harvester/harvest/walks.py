@@ -56,7 +56,7 @@ class Walk:
         grown: whether the limit is such a larger one, still to prove itself.
         absences: well-formed answers in a row that lacked the record asked for.
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
-        page_rows: the records of the last page.
+        page_rows: the records of the last page; of the longest answer of an unpaged dataset.
         empty_answers: answers in a row that brought nothing.
         empty_since: when the last of those came; None if there is none.
         witnessed: whether the account brought rows since then.
