@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from harvester.datasets import CATALOGUE, PAGE_CAP
 from harvester.errors import UsageError
@@ -39,6 +40,16 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 2GB")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** _POWERS[found[2].lower()])
+
+
+def _can_be_asked(endpoint: str) -> bool:
+    """Whether it is an http or https URL of a host, with no user, query or fragment in it."""
+    try:
+        parts = urlsplit(endpoint)
+        plain = not (parts.username or parts.password or parts.query or parts.fragment or " " in endpoint)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +116,16 @@ class Settings:
             (self.patience_s >= 0, "--patience is not negative"),
             (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
             (bool(self.client_md5), "the client's MD5 code is empty"),
-            (
-                self.endpoint.startswith(("https://", "http://")),
-                f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}",
-            ),
+            (_can_be_asked(self.endpoint), f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}"),
         ]
         for holds, message in checks:
             if not holds:
                 raise UsageError(message)
+
+    @property
+    def answer_cap_bytes(self) -> int:
+        """The largest decoded body that is accepted: a part of the memory, since some are held at a time."""
+        return min(self.tuning.body_cap_bytes, self.memory // 4)
 
 
 __all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Settings", "Tuning", "parse_duration", "parse_size"]

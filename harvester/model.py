@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -129,6 +130,10 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "Secret('***')"
+
+    def hidden_in(self, text: str) -> str:
+        """The text with stars wherever this secret stands in it, in either letter case. Before any cutting."""
+        return re.sub(re.escape(self), "***", text, flags=re.IGNORECASE) if self else text
 
 
 __all__ = ["KEY_END", "KeyRange", "Page", "Proof", "Query", "Secret", "Send", "SliceKey"]

@@ -8,12 +8,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from harvester.api.client import Client
+from harvester.api.limiter import Permit
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AddressRefused, LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest import plan
 from harvester.lake.lake import open_lake
 from harvester.lake.layout import Footer
-from harvester.model import KEY_END, Secret, Send
+from harvester.model import KEY_END, Page, Query, Secret, Send
 from harvester.simulator.behaviour import Behaviour, Fault
 from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Shape, equal, listed, skewed
 from harvester.simulator.truth import expected
@@ -174,6 +176,23 @@ class TestProofsRefused:
             assert not result.complete
             assert "messages of the send failed" in str(outcomes(result)["bounces", 601].error)
             account.server.behaviour = Behaviour()
+            assert (await account.run()).complete
+            account.assert_exact()
+
+    async def test_by_tail_while_every_answer_holds_half_of_what_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempt = Client.attempt
+
+        async def halved(self: Client, query: Query, permit: Permit) -> Page:
+            page = await attempt(self, query, permit)
+            return replace(page, batch=page.batch.slice(0, (page.batch.num_rows + 1) // 2))
+
+        async with field(tmp_path, AccountSpec(sends=listed({601: 500})), limit=400, patience_s=0.2) as account:
+            monkeypatch.setattr(Client, "attempt", halved)
+            result = await account.run(datasets=("messages",))
+            assert outcomes(result)["messages", 601].state == "incomplete"
+            monkeypatch.setattr(Client, "attempt", attempt)
             assert (await account.run()).complete
             account.assert_exact()
 

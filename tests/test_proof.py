@@ -1,5 +1,6 @@
 """Continuity and the proofs, as plain functions over keys (DESIGN, "What always holds" 2 to 4)."""
 
+import json
 from dataclasses import replace
 
 import pyarrow as pa
@@ -38,6 +39,19 @@ class TestKeys:
     def test_records_of_another_send_are_refused(self) -> None:
         with pytest.raises(OutOfOrder, match="another send"):
             proof.checked_keys(page(1, 2, id_send=8))
+
+    @pytest.mark.parametrize("named", ["000777", "777.0", "another"])
+    def test_records_whose_send_is_no_id_are_refused(self, named: str) -> None:
+        rows = rows_of(
+            MESSAGES, {"id_send_message": 1, "_extra": json.dumps({"ID_send": named}, separators=(",", ":"))}
+        )
+        with pytest.raises(OutOfOrder, match="another send"):
+            proof.checked_keys(Page(Query(MESSAGES, 7, limit=100), rows, body_bytes=0))
+
+    def test_a_send_that_records_do_not_name_is_the_one_asked_for(self) -> None:
+        rows = rows_of(MESSAGES, {"id_send_message": 1}, {"id_send_message": 2, "id_send": 7})
+        assert len(proof.checked_keys(Page(Query(MESSAGES, 7, limit=100), rows, body_bytes=0))) == 2
+        assert proof.of_send(rows, 7)["id_send"].to_pylist() == [7, 7]
 
     def test_one_record_and_none_are_in_order(self) -> None:
         assert len(proof.checked_keys(page(1))) == 1

@@ -96,7 +96,10 @@ class Client:
             if isinstance(failure, Throttled):
                 self.limiter.pause(DEFAULT_PAUSE_S if failure.retry_after_s is None else failure.retry_after_s)
                 raise failure
-        return await anyio.to_thread.run_sync(self._page, query, answer, failure, limiter=self._threads)
+        page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, limiter=self._threads)
+        if isinstance(page, HarvesterError):
+            raise page
+        return page
 
     def _payload(self, query: Query) -> bytes:
         dataset = query.dataset
@@ -111,17 +114,25 @@ class Client:
             }
         )
 
+    def _page_or_error(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page | HarvesterError:
+        """As ``_page``, its errors as values: with their tracebacks they would keep the body in memory, too."""
+        try:
+            return self._page(query, answer, failure)
+        except HarvesterError as error:
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
+
     def _page(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page:
         """Unpack, decode and type an answer; on a worker thread."""
         try:
-            body = unpack(answer.chunks, answer.content_encoding, self._settings.tuning.body_cap_bytes)
+            body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
             decoded = self._codec(query.dataset).decode(body)
         except AttemptFailed:
             if failure is not None:
                 raise failure from None
             raise
         if isinstance(decoded, Words):
-            said = meaning.of_words(decoded.text)
+            said = meaning.of_words(self._settings.client_md5.hidden_in(decoded.text))
             raise said if failure is None or meaning.decides(said) else failure
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
             raise failure
@@ -129,7 +140,7 @@ class Client:
         return Page(query, batch, len(body), decoded.met)
 
     def _codec(self, dataset: Dataset) -> JsonCodec:
-        return self._codecs.setdefault(dataset.name, JsonCodec(dataset))
+        return self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._settings.client_md5.hidden_in))
 
 
 __all__ = ["DEFAULT_PAUSE_S", "PATH", "Client"]

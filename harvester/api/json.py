@@ -26,6 +26,8 @@ from harvester.api.surrogates import disarmed
 from harvester.errors import Cut, NotData
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harvester.datasets import Dataset
 
 Body = bytes | bytearray
@@ -36,6 +38,7 @@ NAMES_KEPT = 1000
 BLOCK_BYTES = 2**20
 """How much ``pyarrow.json`` parses at a time; larger records go to the exact decoder."""
 
+_LOOKED_AT = 4096
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = b" \t\r\n"
 _OPEN = ord("{")
@@ -56,11 +59,14 @@ class Words:
 class JsonCodec:
     """Decodes the answers to one dataset's queries. Threads may share it.
 
+    ``hide`` takes secrets out of what an error shows of an answer that holds no records.
+
     It remembers unknown names and the letter case of known ones, so that the next page takes the fast way.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, hide: Callable[[str], str] = str) -> None:
         self.dataset = dataset
+        self._hide = hide
         self._position = {column.name: number for number, column in enumerate(dataset.fields)}
         self._spelling = tuple(column.api_name for column in dataset.fields)
         self._met: tuple[str, ...] = ()
@@ -192,7 +198,7 @@ class JsonCodec:
         if start == b'"' or body == b"null":
             said = _ANY.decode(body)
             return Words(said) if said else nothing(self.dataset)
-        raise of_other_text(bytes(body[:400]).decode(errors="replace"))
+        raise of_other_text(self._hide(bytes(body[:_LOOKED_AT]).decode(errors="replace")))
 
     def _list(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable | Words:
         if any(memoryview(row)[0] != _OPEN for row in rows):

@@ -27,25 +27,26 @@ if TYPE_CHECKING:
 RETRY_AFTER_CAP_S = 600.0
 """The longest pause that a ``Retry-After`` is believed, in seconds."""
 
+_PARTIAL = 206
 _TOO_MANY = 429
 _UNAVAILABLE = 503
 _NOT_FOUND = 404
 _ODD_FAILURE = 443  # a status that clients of the API have seen; it belongs with the 5xx
 _SHOWN = 80
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_NUMBER = re.compile(r"[0-9]{1,300}(\.[0-9]{1,9})?")
 _WORDLESS = re.compile(r"\s+")
 _ADDRESS = re.compile(r"Disallowed IP\b\s*([0-9A-Fa-f.:]*)")
 _SLICE_WORDS = frozenset({"Invalid ID_message", "Missing ID_send", "Invalid ID_send"})
 
 
 def of_status(status: int, retry_after: str | None = None) -> HarvesterError | None:
-    """The error that an HTTP status stands for, or None where the body decides (2xx).
+    """The error that an HTTP status stands for, or None where the body decides (2xx, but for a part of one).
 
     Args:
         status: the HTTP status.
         retry_after: the ``Retry-After`` header as sent, if any.
     """
-    if 200 <= status < 300:  # noqa: PLR2004  HTTP's classes
+    if 200 <= status < 300 and status != _PARTIAL:  # noqa: PLR2004  HTTP's classes
         return None
     pause_s = retry_after_s(retry_after)
     if status == _TOO_MANY or (status == _UNAVAILABLE and pause_s is not None):

@@ -60,7 +60,8 @@ class Transport:
         self._timeout_s = settings.timeout_s
         self._connect_s = tuning.connect_s
         self._silence_s = tuning.silence_s
-        self._cap = tuning.body_cap_bytes
+        self._cap = settings.answer_cap_bytes
+        self._hide = settings.client_md5.hidden_in
         self._concurrency = settings.concurrency
         self._session: aiohttp.ClientSession | None = None
 
@@ -111,7 +112,7 @@ class Transport:
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{host} could not be connected to within {self._connect_s:g} s") from None
         except TimeoutError:
-            raise TimedOut(f"{host} did not answer within {self._timeout_s:g} s") from None
+            raise TimedOut(f"{host} did not answer in full within {self._timeout_s:g} s") from None
         except aiohttp.ClientConnectorError as error:
             raise NotConnected(f"{host} could not be connected to: {_cause(error)}") from None
         except aiohttp.InvalidURL:

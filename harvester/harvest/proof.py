@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from harvester.datasets import EXTRA
 from harvester.errors import CursorAbsent, OutOfOrder, Unproven
 from harvester.harvest.trust import ASKINGS
 from harvester.model import KEY_END, KeyRange, Proof
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harvester.model import Page
 
 _MOST_ANCHORS = 16
+_MOST_FRUITLESS = 60
 _ANCHOR_SPREAD = 3
 """Anchors lie 1, 3, 9, 27 … records before the cursor: near ones cost least to go over again, far ones outlive more."""
 
@@ -58,19 +60,36 @@ def checked_keys(page: Page) -> pa.Int64Array:
     keys = batch.column(dataset.key)
     assert isinstance(keys, pa.Int64Array)
     if keys.null_count:
-        raise OutOfOrder(f"{page.query}: {keys.null_count} of {len(keys)} records have no usable {dataset.key}")
+        raise OutOfOrder(f"{page.query}: {keys.null_count} of {len(keys)} records lack a usable {dataset.key}")
     if len(keys) == 0:
         return keys
     least, most = pc.min_max(keys).values()
     if least.as_py() < 1 or most.as_py() >= KEY_END:
-        raise OutOfOrder(f"{page.query}: a {dataset.key} is not a positive number that fits")
+        raise OutOfOrder(f"{page.query}: the {dataset.key} of a record is not a positive number that fits")
     if dataset.paged and not _ascending(keys):
         raise OutOfOrder(f"{page.query}: the records do not come in ascending order of {dataset.key}")
-    if page.query.id_send is not None:
-        others = pc.not_equal(batch.column("id_send"), pa.scalar(page.query.id_send))
-        if pc.any(others).as_py():
-            raise OutOfOrder(f"{page.query}: the answer holds records of another send")
+    if page.query.id_send is not None and not _all_of_send(batch, page.query.id_send):
+        raise OutOfOrder(f"{page.query}: the answer holds records of another send")
     return keys
+
+
+def _all_of_send(batch: pa.RecordBatch, id_send: int) -> bool:
+    """Whether no record says that it is another send's. A value that is no id is in ``_extra``, and says so too."""
+    named = batch.column("id_send")
+    if pc.any(pc.not_equal(named, pa.scalar(id_send))).as_py():
+        return False
+    unnamed = batch.column(EXTRA).filter(pc.is_null(named))
+    return not pc.any(pc.match_substring_regex(unnamed, pattern='"id_send":', ignore_case=True)).as_py()
+
+
+def of_send(batch: pa.RecordBatch, id_send: int) -> pa.RecordBatch:
+    """The batch with ``id_send`` filled in where a record does not say it: it is what was asked for."""
+    named = batch.column("id_send")
+    if not named.null_count:
+        return batch
+    place = batch.schema.get_field_index("id_send")
+    filled = cast("pa.Int64Array", pc.fill_null(named, pa.scalar(id_send, pa.int64())))
+    return batch.set_column(place, batch.schema.field(place), filled)
 
 
 def _ascending(keys: pa.Int64Array) -> bool:
@@ -99,8 +118,7 @@ def step(
         after = replace(key_range, cursor=last, held=last, anchors=anchors(keys, ()), short_answers=int(short))
         return Step(after, first_new=0, gone=0, short=short, at_end=False)
 
-    if not _holds(keys, asked_from):
-        raise CursorAbsent(f"a query from the record {asked_from} did not bring that record back")
+    check_holds(keys, asked_from)
     cursor, held = key_range.cursor, key_range.held
     assert cursor is not None
     assert held is not None
@@ -115,7 +133,7 @@ def step(
     erased = {key for key in absent if key < last}
     missing = absent - erased
 
-    ends_here = short and last == asked_from
+    ends_here = short and last == cursor
     short_answers = key_range.short_answers + 1 if ends_here else int(short)
     at_end = short_answers >= ends_needed
     older = tuple(key for key in (cursor, *key_range.anchors) if key < last and key not in absent)
@@ -129,6 +147,12 @@ def step(
     )
     gone = len(erased) + (len(missing) if at_end else 0)
     return Step(after, first_new=_count_up_to(keys, held), gone=gone, short=short, at_end=at_end)
+
+
+def check_holds(keys: pa.Int64Array, key: int | None) -> None:
+    """Whether an answer holds a record that it has to. Raises CursorAbsent if it does not."""
+    if key is not None and not _holds(keys, key):
+        raise CursorAbsent(f"a query from the record {key} did not bring that record back")
 
 
 def anchors(keys: pa.Int64Array, older: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,6 +173,15 @@ def _holds(keys: pa.Int64Array, key: int) -> bool:
 
 def _count_up_to(keys: pa.Int64Array, key: int) -> int:
     return pc.less_equal(keys, pa.scalar(key, pa.int64())).true_count
+
+
+def check_fruitful(answers: int) -> None:
+    """Whether a walk that took so many answers in a row without anything new can still come to a proof.
+
+    Raises Unproven if the source just keeps ending in different places.
+    """
+    if answers > _MOST_FRUITLESS:
+        raise Unproven(f"{answers} answers in a row brought nothing new, and yet do not agree on where the send ends")
 
 
 def walk_proof(taken: Step, *, rows: int, expected: int | None) -> Proof | None:
@@ -231,11 +264,14 @@ def check_may_be_empty(*, rows: int, expected: int | None, failed: pa.Int64Array
 __all__ = [
     "Step",
     "anchors",
+    "check_fruitful",
+    "check_holds",
     "check_may_be_empty",
     "check_not_shorter",
     "checked_keys",
     "digest",
     "in_lake_order",
+    "of_send",
     "step",
     "unpaged_proof",
     "walk_proof",

@@ -67,8 +67,13 @@ async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
     limit = page.query.limit
     assert limit is not None
     keys = await to_thread.run_sync(proof.checked_keys, page)
+    if walk.confirming:
+        proof.check_holds(keys, walk.key_range.cursor)
     step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys, trust.ends_needed)
-    new = page.batch.slice(step.first_new)
+    assert walk.id_send is not None
+    new = proof.of_send(page.batch, walk.id_send).slice(step.first_new)
+    walk.fruitless = 0 if new.num_rows else walk.fruitless + 1
+    proof.check_fruitful(walk.fruitless)
     trust.note_page(rows)
     if walk.key_range.short_answers and new.num_rows:
         trust.note_went_on(walk.page_rows, limit)
@@ -78,6 +83,8 @@ async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
     walk.rows += new.num_rows
     walk.gone += step.gone
     walk.key_range = replace(step.key_range, limit=walk.key_range.limit)
+    if trust.false_ends and step.key_range.short_answers:
+        walks.confirm_from_further_back(walk)
     state.worked_limit = max(state.worked_limit, limit)
     why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
     return _taken(walk, new if new.num_rows else None, why)

@@ -26,6 +26,9 @@ ABSENCES = 3
 """So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
 SIZE_FAILURES = 3
 """So many failures that the size of the query can explain, and half of it is asked for (DESIGN)."""
+_NEAR_ANCHORS = 3
+_LEAST_LIMIT_TO_GO_BACK = 64
+"""The near anchors lie at most some twenty records back; a page from there has to be far from full."""
 _GROW_AFTER = 1
 """So many pages at a lowered limit, and twice the limit is tried again; four times as many when that failed."""
 
@@ -57,7 +60,10 @@ class Walk:
         absences: well-formed answers in a row that lacked the record asked for.
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
         page_rows: the records of the last page; of the longest answer of an unpaged dataset.
+        fruitless: answers in a row that were taken and brought nothing new.
         empty_answers: answers in a row that brought nothing.
+        confirming: whether the record asked from is an anchor although the cursor's record is not in doubt: then the
+            answer has to hold both.
         empty_since: when the last of those came; None if there is none.
         witnessed: whether the account brought rows since then.
         staged_bytes: bytes of segments that wait for sealing.
@@ -87,6 +93,8 @@ class Walk:
     absences: int = 0
     anchor: int = -1
     page_rows: int = 0
+    fruitless: int = 0
+    confirming: bool = False
     empty_answers: int = 0
     empty_since: float | None = None
     witnessed: bool = False
@@ -119,7 +127,7 @@ class Walk:
 def note_success(walk: Walk) -> None:
     """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
     walk.failures = walk.size_failures = walk.absences = 0
-    walk.asked = False
+    walk.asked = walk.confirming = False
     walk.failing_since = None
     walk.error = None
     walk.anchor = -1
@@ -151,6 +159,7 @@ def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Setting
         walk.absences += 1
         if walk.absences >= ABSENCES and walk.key_range.anchors:
             walk.absences = 0
+            walk.confirming = False
             walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
 
 
@@ -165,6 +174,14 @@ def _ask_for_less(walk: Walk) -> None:
 def backoff_s(failures: int, tuning: Tuning) -> float:
     """How long to wait after so many failures in a row, without jitter, in seconds."""
     return min(tuning.backoff_cap_s, tuning.backoff_s * 2.0 ** min(failures - 1, 30))
+
+
+def confirm_from_further_back(walk: Walk) -> None:
+    """Asks for the end once more, but from an anchor: what shortens answers by a share won't end there again."""
+    if walk.key_range.limit >= _LEAST_LIMIT_TO_GO_BACK:
+        near = min(_NEAR_ANCHORS, len(walk.key_range.anchors))
+        walk.anchor = walk.key_range.short_answers % (near + 1) - 1
+        walk.confirming = walk.anchor >= 0
 
 
 def note_empty(walk: Walk, now: float, trust: Trust, apart_s: float) -> bool:
@@ -198,6 +215,7 @@ def witness_walk() -> Walk:
 __all__ = [
     "Walk",
     "backoff_s",
+    "confirm_from_further_back",
     "note_empty",
     "note_failure",
     "note_records",
