@@ -1,6 +1,6 @@
 """``python -m harvester``."""
 
-from harvester.console.cli import main
+from harvester.console.start import main
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,8 @@
     └── AttemptFailed           one attempt failed; the query may be asked again
         ├── NotConnected            no connection, so nothing was asked
         ├── Throttled               the server asks for a pause, of every task
-        ├── NotData                 an answer that is no answer to the query (HTML, a 4xx, not JSON, wrong shape)
+        ├── NotData                 an answer that is no answer to the query (HTML, not JSON, wrong shape)
+        │   └── NotTheApi               a redirect or a 4xx: perhaps it is not the API that was asked
         ├── TooBigToServe           failures that the query's size can explain: ask for less after three
         │   ├── Cut                     the connection or the body ended early
         │   ├── TimedOut
@@ -99,6 +100,10 @@ class NotData(AttemptFailed):
     """What came back is not an answer of the API: HTML, an unexpected status, a body that is not what it should be."""
 
 
+class NotTheApi(NotData):
+    """A redirect or a 4xx status. If nothing else comes, it is not the API that is being asked."""
+
+
 class TooBigToServe(AttemptFailed):
     """A failure that the size of the query can explain."""
 
@@ -148,6 +153,7 @@ __all__ = [
     "LakeInUse",
     "NotConnected",
     "NotData",
+    "NotTheApi",
     "OutOfOrder",
     "OverCap",
     "PageRefused",

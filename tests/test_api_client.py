@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
+import tracemalloc
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from harvester.errors import (
     HarvesterError,
     NotConnected,
     NotData,
+    NotTheApi,
     OverCap,
     ServerFailed,
     SliceRefused,
@@ -129,17 +132,17 @@ async def test_an_answer_becomes_a_page() -> None:
         (b'{"error_status":1,"error":"Disallowed IP 10.0.0.1"}', 403, AddressRefused),
         (b'{"error_status":1,"error":"Missing ID_send"}', 400, SliceRefused),
         (b'{"error_status":1,"error":"Error"}', 200, ServerFailed),
-        (b'{"error_status":1,"error":"Error"}', 400, NotData),
+        (b'{"error_status":1,"error":"Error"}', 400, NotTheApi),
         (b'{"error_status":1,"error":"whatever"}', 500, ServerFailed),
         (b"<html>Bad Gateway</html>", 200, NotData),
         (b"<html>Bad Gateway</html>", 502, ServerFailed),
         (RECORD, 500, ServerFailed),
         (RECORD, 443, ServerFailed),
-        (RECORD, 403, NotData),
-        (b"[]", 404, NotData),
-        (b"<html>Not Found</html>", 404, NotData),
+        (RECORD, 403, NotTheApi),
+        (b"[]", 404, NotTheApi),
+        (b"<html>Not Found</html>", 404, NotTheApi),
         (b"", 200, NotData),
-        (b"", 302, NotData),
+        (b"", 302, NotTheApi),
         (RECORD[:-5], 200, Cut),
         (b"[" + b" " * 2**20 + b"]", 200, OverCap),
         (gzip.compress(bytes(2**21)), 200, OverCap),
@@ -220,3 +223,34 @@ async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hol
                 assert [extra and json.loads(extra) for extra in table["_extra"].to_pylist()] == [
                     extra and json.loads(extra) for extra in truth["_extra"].to_pylist()
                 ]
+
+
+@pytest.mark.parametrize("before", range(0, 90, 3))
+@pytest.mark.parametrize("words", [b'{"error_status":1,"error":"%s"}', b"%s", b"<html>%s</html>", b'"%s"'])
+async def test_a_server_that_repeats_the_md5_code_does_not_get_it_shown_not_even_a_part(
+    words: bytes, before: int
+) -> None:
+    said = b"x" * before + MD5.upper().encode() + b" and " + MD5.encode()
+    async with client_of(words % said) as client:
+        with pytest.raises(HarvesterError) as failed:
+            await client.attempt(QUERY, await client.limiter.acquire())
+    assert MD5[:6] not in str(failed.value).lower()
+
+
+async def test_an_error_keeps_no_body_in_memory() -> None:
+    body = b"[" + b",".join(b'{"ID_send_message":"%d","email":"%s"}' % (n, b"x" * 1000) for n in range(1, 3000))
+    errors: list[Cut] = []
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        async with client_of(body, cap=2**24) as client:
+            for _ in range(6):
+                with pytest.raises(Cut) as failed:
+                    await client.attempt(QUERY, await client.limiter.acquire())
+                errors.append(failed.value.with_traceback(None))
+                del failed
+            assert tracemalloc.get_traced_memory()[0] < 2 * len(body)
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -12,6 +12,7 @@ from harvester.errors import (
     AddressRefused,
     HarvesterError,
     NotData,
+    NotTheApi,
     ServerFailed,
     SliceRefused,
     Throttled,
@@ -24,11 +25,11 @@ from harvester.errors import (
     [
         (200, None, None),
         (204, None, None),
-        (301, None, NotData),
-        (400, None, NotData),
-        (401, None, NotData),
-        (403, None, NotData),
-        (404, None, NotData),
+        (301, None, NotTheApi),
+        (400, None, NotTheApi),
+        (401, None, NotTheApi),
+        (403, None, NotTheApi),
+        (404, None, NotTheApi),
         (429, None, Throttled),
         (429, "7", Throttled),
         (443, None, ServerFailed),
@@ -96,7 +97,7 @@ def test_only_refusals_weigh_more_than_a_failing_status() -> None:
         ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_CAP_S),
         ("Fri, 31 Dec 1999 23:59:59 GMT", None),
         ("Fri, 99 Dec 1999 23:59:59 GMT", None),
-        ("9" * 50, None),
+        ("9" * 50, 600.0),
     ],
 )
 def test_retry_after_is_believed_within_reason(header: str | None, seconds: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -211,3 +212,51 @@ def test_a_lake_that_cannot_be_written_ends_with_4(tmp_path: Path) -> None:
         assert done.returncode == 4
         assert "could not make the folder" in done.stderr
         assert served.stats()["requests"] == 0
+
+
+def test_a_signal_while_the_program_is_loaded_is_quiet(tmp_path: Path) -> None:
+    command = [*HARVESTER, "run", "--lake", str(tmp_path), "--send", "1", "--client-id", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "rich" not in process.stderr.readline():  # the program's parts are being loaded
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "harvester: interrupted" in err
+
+
+@pytest.mark.parametrize("stream", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_standard_stream_fails_no_run(tmp_path: Path, stream: str) -> None:
+    with account(sends="1x50") as served:
+        command = shlex.join(served.command(tmp_path / "lake", "--json"))
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {stream}"], env=served.environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        served.assert_exact(tmp_path / "lake")
+
+
+def test_a_wrong_endpoint_ends_the_run_in_time_and_is_named(tmp_path: Path) -> None:
+    with account(sends="1x50") as served:
+        command = [*served.command(tmp_path / "lake", "--patience", "1s"), "--json"]
+        command[command.index("--endpoint") + 1] = f"{served.url}/elsewhere"
+        done = subprocess.run(command, env=served.environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "404" in done.stderr
+        assert "--endpoint" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["--lake", "--sends-file", "--client-md5-file"])
+def test_an_empty_path_is_a_variable_that_was_not_set(tmp_path: Path, path: str) -> None:
+    given = {"--lake": str(tmp_path), "--client-id": "1", "--sends-file": "-", "--client-md5-file": "x"} | {path: ""}
+    words = [word for pair in given.items() for word in pair]
+    done = subprocess.run(
+        [*HARVESTER, "run", *words], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 2
+    assert "is empty" in done.stderr

@@ -26,7 +26,8 @@ import structlog
 
 import harvester.harvest.run
 from harvester.console import secrecy
-from harvester.console.cli import command_line, main
+from harvester.console.cli import command_line
+from harvester.console.start import main
 from harvester.errors import LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest.outcome import Result, SliceOutcome, Snapshot
 from harvester.harvest.status import LakeStatus

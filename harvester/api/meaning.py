@@ -15,6 +15,7 @@ from harvester.errors import (
     AccessRefused,
     AddressRefused,
     NotData,
+    NotTheApi,
     ServerFailed,
     SliceRefused,
     Throttled,
@@ -55,8 +56,8 @@ def of_status(status: int, retry_after: str | None = None) -> HarvesterError | N
     if status >= 500 or status == _ODD_FAILURE:  # noqa: PLR2004  HTTP's classes
         return ServerFailed(f"the server failed with status {status}")
     if 300 <= status < 400:  # noqa: PLR2004  HTTP's classes
-        return NotData(f"the server redirects elsewhere (status {status}), and redirects are not followed")
-    return NotData(f"the server answered with status {status}")
+        return NotTheApi(f"the server redirects elsewhere (status {status}), and redirects are not followed")
+    return NotTheApi(f"the server answered with status {status}")
 
 
 def rows_count(status: int) -> bool:

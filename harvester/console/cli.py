@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.config import Env
@@ -18,14 +18,14 @@ from harvester import __version__
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
 from harvester.console.options import RunOptions
-from harvester.console.output import Terminal, discard_the_rest, forgiving, print_object
+from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.recipes import SimulateOptions
 from harvester.console.running import print_failure, run_harvest
 from harvester.console.sends import SendList
 from harvester.console.simulate import simulate_account
 from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
 from harvester.console.status import show_status
-from harvester.errors import UsageError
+from harvester.errors import HarvesterError, UsageError
 from harvester.model import Send
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
@@ -123,6 +123,7 @@ def command_line(tokens: Sequence[str]) -> int:
         return Exit.COMPLETE
     except KeyboardInterrupt:
         tell("harvester: interrupted")
+        _print_object_of(HarvesterError("interrupted"), tokens)
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001  no traceback reaches a person
         return _failed(error, tokens)
@@ -134,13 +135,19 @@ def _failed(error: Exception, tokens: Sequence[str]) -> int:
     command = next((token for token in tokens if not token.startswith("-")), "")
     if isinstance(error, UsageError) and command in app:
         tell(f"See harvester {command} --help.")
+    _print_object_of(error, tokens)
+    return status_of(error)
+
+
+def _print_object_of(error: Exception, tokens: Sequence[str]) -> None:
+    """Whoever asked for a JSON object gets one, also if nothing ran."""
+    command = next((token for token in tokens if not token.startswith("-")), "")
     if "--json" in tokens or os.environ.get(f"{PREFIX}JSON", "").lower() in {"1", "true", "yes"}:
-        with suppress(OSError):  # a standard output that can't be written to; it may be what the error is about
+        with suppress(OutputLost):  # it may be what the error is about
             if command == "run":
                 print_failure(error)
             elif command == "status":
                 print_object({"complete": False}, error=error)
-    return status_of(error)
 
 
 def _explained(error: CycloptsError) -> str:
@@ -152,9 +159,4 @@ def _explained(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
-def main() -> NoReturn:
-    """Start here."""
-    sys.exit(command_line(sys.argv[1:]))
-
-
-__all__ = ["app", "command_line", "main"]
+__all__ = ["app", "command_line"]

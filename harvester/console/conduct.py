@@ -1,8 +1,8 @@
 """Runs a harvest in front of a person: its progress is shown, signals and ``--for`` are heeded.
 
-The first SIGINT or SIGTERM lets what is in flight finish and be kept, and begins nothing more. The second stops at
-once: the process ends without waiting for anything, worker threads included. That loses nothing durable, because a
-cursor never outruns its rows, whatever instant the process ends at.
+The first SIGINT, SIGTERM or SIGHUP lets what is in flight finish and be kept, and begins nothing more. The second
+stops at once: the process ends without waiting for anything, worker threads included. That loses nothing durable,
+because a cursor never outruns its rows, whatever instant the process ends at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harvester.harvest.outcome import Result, Snapshot
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Harvesting(Protocol):
@@ -125,7 +125,8 @@ async def _heed_signals(
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    with anyio.open_signal_receiver(*heeded) as signals:
         task_status.started()
         draining = False
         async for _ in signals:

@@ -27,7 +27,7 @@ from harvester.console.running import run_harvest
 from harvester.console.sources import PREFIX
 from harvester.console.wording import count
 from harvester.datasets import CATALOGUE, Dataset
-from harvester.errors import HarvesterError
+from harvester.errors import HarvesterError, UsageError
 from harvester.model import Secret, Send
 
 OPTIONS = Group("What to show", sort_key=1)
@@ -82,6 +82,8 @@ class _Simulated:
 
 def run_demo(options: DemoOptions) -> Exit:
     """Simulate, harvest, compare. Raises UsageError, SimulatorFailed."""
+    if options.rows < 1:
+        raise UsageError(f"--rows is at least 1, not {options.rows}")
     with _simulator(options) as account:
         tell(
             f"Harvesting {count(options.rows, 'message')} in {_SENDS} sends from a simulated account at {account.url}, "

@@ -49,6 +49,13 @@ def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopt
         raise UsageError(f"{tokens[-1].keyword}: {error}") from None
 
 
+def path(_type: Any, tokens: tuple[Token, ...]) -> Path:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: a path. Raises UsageError for an empty one, which is a variable that was not set."""
+    if not tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword or 'the lake'}: the path is empty")
+    return Path(tokens[-1].value)
+
+
 def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN401  cyclopts hands over a type hint
     """A converter: ids, each once, in the order given. Raises UsageError that names the option."""
     found: dict[int, None] = {}
@@ -66,7 +73,10 @@ class RunOptions:
     """What ``harvester run`` can be told. Times are in seconds, sizes in bytes."""
 
     lake: Annotated[
-        Path, Parameter(group=WHAT, metavar="DIR", help="The folder that holds, or will hold, the Parquet files.")
+        Path,
+        Parameter(
+            group=WHAT, converter=path, metavar="DIR", help="The folder that holds, or will hold, the Parquet files."
+        ),
     ]
     send: Annotated[
         tuple[int, ...],
@@ -107,6 +117,7 @@ class RunOptions:
         Path | None,
         Parameter(
             group=ACCOUNT,
+            converter=path,
             metavar="FILE",
             help=f"A file that holds the account's MD5 code. Or put the code itself into {MD5_VARIABLE}; it is never "
             "an argument, because other users of a machine can read arguments.",
@@ -191,6 +202,8 @@ class RunOptions:
 
     def settings(self) -> Settings:
         """The settings of the run. Raises UsageError."""
+        if self.sends_file == "":
+            raise UsageError("--sends-file: the path is empty")
         if not self.send and self.sends_file is None:
             raise UsageError("say what to harvest: --send ID (several may follow), or --sends-file FILE")
         if not self.client_id:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harvester.console.exits import sentence
 from harvester.console.secrecy import redacted
+from harvester.errors import HarvesterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.outcome import SliceOutcome
+
+
+class OutputLost(HarvesterError):
+    """Standard output can't be written to. What was harvested is not affected."""
 
 
 class Terminal(Console):
@@ -35,15 +40,15 @@ class Terminal(Console):
 
 @contextmanager
 def forgiving() -> Iterator[None]:
-    """Ends the block quietly if the reader of standard output has gone away; other errors of writing are raised."""
+    """Ends the block quietly if the reader of standard output has gone away. Raises OutputLost."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         discard_the_rest()
-    except OSError:
+    except OSError as error:
         discard_the_rest()
-        raise
+        raise OutputLost(f"could not write to standard output: {error.strerror or error}") from error
 
 
 def discard_the_rest() -> None:
@@ -99,4 +104,4 @@ def _slice(one: SliceOutcome) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-__all__ = ["Terminal", "discard_the_rest", "forgiving", "print_lines", "print_object"]
+__all__ = ["OutputLost", "Terminal", "discard_the_rest", "forgiving", "print_lines", "print_object"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -102,7 +103,8 @@ def _print_text(ending: Ending, settings: Settings) -> Exception | None:
     if result is None:
         return ending.error
     try:
-        print_lines(report(result, settings.lake, early=ending.error is not None))
+        asked = replace(result, rows={name: result.rows[name] for name in settings.datasets})
+        print_lines(report(asked, settings.lake, early=ending.error is not None))
     except HarvesterError as error:
         return ending.error or error
     return ending.error
@@ -128,7 +130,7 @@ def _fields(result: Result, *, complete: bool) -> dict[str, Any]:
 
 def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:
     """The fields of a summary where there is no result; rows that nobody counted are null, not 0."""
-    if last is None:
+    if last is None or not last.slices:  # the lake was never open
         rows: dict[str, int | None] = dict.fromkeys(CATALOGUE)
         return {"complete": False, "rows": rows, "queries": 0, "attempts": 0, "seconds": 0.0}
     return {

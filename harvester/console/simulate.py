@@ -13,6 +13,7 @@ from rich.text import Text
 from harvester.console.exits import Exit
 from harvester.console.output import forgiving, print_lines
 from harvester.console.wording import count
+from harvester.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from harvester.simulator import AccountSpec, Behaviour, Server
 
 _MOST_LISTED = 12
+_LAST_PORT = 65_535
 
 
 def simulate_account(options: SimulateOptions) -> Exit:
     """Serve until a signal comes. Raises UsageError."""
+    if not 0 <= options.port <= _LAST_PORT:
+        raise UsageError(f"--port goes from 0 to {_LAST_PORT}, not {options.port}")
     account, behaviour = options.account(), options.behaviour()
 
     def announce(server: Server) -> None:

@@ -21,8 +21,10 @@ from harvester.datasets import CATALOGUE
 from harvester.errors import (
     AttemptFailed,
     NotConnected,
+    NotTheApi,
     ServerNotReached,
     SliceRefused,
+    Throttled,
 )
 from harvester.harvest import plan, taking, walks
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
@@ -102,6 +104,7 @@ class Scheduler:
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
         self._unreachable_since: float | None = None
         self._unreachable_times = 0
+        self._fruitless_since: float | None = None
         self._fed_to = -1
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
@@ -241,7 +244,7 @@ class Scheduler:
 
     def _reached(self, page: Page) -> None:
         self.state.alone = False
-        self._unreachable_since = None
+        self._unreachable_since = self._fruitless_since = None
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
         self.state.body_bytes = max(page.body_bytes, guess)
 
@@ -284,6 +287,7 @@ class Scheduler:
             self._not_connected(error, now)
             return
         self._unreachable_since = None
+        self._give_in(walk, error, now)
         walks.note_failure(walk, error, now, self.settings, self._dice)
         if not walks.out_of_patience(walk, now, self.settings):
             return
@@ -293,6 +297,22 @@ class Scheduler:
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
             await self._give_up(waiting, str(error))
         walks.note_success(walk)
+
+    def _give_in(self, walk: Walk, error: AttemptFailed, now: float) -> None:
+        """Ends the run where the server is there, but is not, or not now, the API that it should be.
+
+        Raises ServerNotReached: nothing but redirects and refusals has come in the run's first while, or nothing
+        but requests for a pause for as long as the run is patient.
+        """
+        if self._fruitless_since is None:
+            self._fruitless_since = now
+        fruitless_s = now - self._fruitless_since
+        patience_s = self.settings.patience_s
+        if isinstance(error, Throttled) and fruitless_s >= patience_s:
+            raise ServerNotReached(f"{error}; it has done nothing else for {fruitless_s:.0f} s")
+        never = self.state.alone and fruitless_s >= min(patience_s, self.settings.tuning.never_reached_s)
+        if isinstance(error, NotTheApi) and never and walk.failures:
+            raise ServerNotReached(f"{error}, and nothing else came from {self.settings.endpoint}: see --endpoint")
 
     def _not_connected(self, error: NotConnected, now: float) -> None:
         """The server can't be reached: the whole run waits, and no slice is charged."""

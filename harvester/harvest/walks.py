@@ -143,12 +143,12 @@ def note_success(walk: Walk) -> None:
 
 def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random) -> None:
     """An attempt failed: it waits, longer each time; it may ask for less, or for another known record."""
-    walk.failures += 1
     walk.error = str(error)
+    if isinstance(error, Throttled):
+        return  # the limiter pauses every task for as long as the server says; it is held against no send
+    walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
-    if isinstance(error, Throttled):
-        return  # the limiter pauses every task for as long as the server says
     wait_s = backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
     walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
     if isinstance(error, TooBigToServe) and walk.dataset.paged:

@@ -47,6 +47,7 @@ slices = Table(
     Column("digest", String),  # of the last asking of an unpaged dataset
     UniqueConstraint("dataset", "id_send"),
     Index("slices_by_run", "run", "id_send", "id"),
+    Index("slices_by_send", "id_send", "id"),
 )
 
 ranges = Table(
