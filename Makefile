@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench bench-quick clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -16,6 +16,12 @@ demo: $(VENV)/.run  ## harvest a simulated account into ./demo-lake (needs nothi
 
 test: $(VENV)/.test  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-lowest: $(BIN)/python  ## run the tests with the oldest versions of the dependencies that are allowed
+	@$(PIP) install uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct --editable . --group test
+	@$(VENV)-lowest/bin/python -m pytest $(PYTEST_ARGS)
 
 check: lint types test  ## everything that CI checks: format, lint, types, layers, tests
 
@@ -38,7 +44,7 @@ bench-quick: $(VENV)/.bench  ## the same in about a minute
 	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b --quick || exit 1; done
 
 clean:  ## remove the virtual environment, caches and the demo's lake
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake
+	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

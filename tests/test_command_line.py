@@ -194,7 +194,7 @@ def test_nobody_listening_ends_with_1_and_says_so(tmp_path: Path) -> None:
 
 def test_a_lake_in_use_ends_with_4(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    with account("--latency", "0.2") as served:
+    with account("--latency", "2") as served:  # so slow that the first run is at work for longer than the second takes
         with subprocess.Popen(
             served.command(lake), env=served.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
