@@ -286,6 +286,7 @@ def test_a_stop_after_each_durable_step_loses_and_doubles_nothing(tmp_path: Path
                 crashed = False
         harvest_from_ledger(root, batches)
         assert keys(root) == [10, 11, 12, 15, 20, 21, 30], f"after step {step}"
+        assert footer(root / visible(root)[-1]).proof == "tail", f"after step {step}"
         assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
         with look_into(root) as seen:
             row = next(seen.ledger.walked(None))
@@ -294,6 +295,18 @@ def test_a_stop_after_each_durable_step_loses_and_doubles_nothing(tmp_path: Path
 
 
 class TestPuttingRight:
+    def test_a_complete_slice_whose_last_file_does_not_say_so_is_sealed_again(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11)])
+            lake.seal(number, everything=True)
+            assert lake.inventory.unsealed_slices() == []
+            lake.stage([page(number, proof=Proof.TAIL)])  # and then the process is killed
+        with open_lake(tmp_path, TUNING) as lake:
+            assert lake.inventory.unsealed_slices() == [number]
+            lake.seal(number)
+            assert lake.inventory.unsealed_slices() == []
+        assert footer(tmp_path / visible(tmp_path)[0]).proof == "tail"
+
     def test_a_missing_segment_moves_the_cursor_back_to_before_it(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):
             lake.stage([page(number, 10, 11), page(number, 20, 21), page(number, 30, 31, proof=Proof.TAIL)])

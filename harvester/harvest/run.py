@@ -93,7 +93,7 @@ class Harvest:
 
     async def _harvest(self, lake: Lake, run: int) -> None:
         to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
-        for slice_id in await to_thread.run_sync(lake.inventory.staged_slices):
+        for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
             to_seal.send_nowait(slice_id)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._seal, lake, sealing)
@@ -101,16 +101,14 @@ class Harvest:
                 if any(tally.complete < tally.slices for tally in self._before.values()):
                     await self._ask(lake, run, to_seal.send_nowait)
         if self._drained_at is None:
-            for slice_id in await to_thread.run_sync(lake.inventory.staged_slices):
+            for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
                 await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
 
     async def _ask(self, lake: Lake, run: int, seal_soon: Callable[[int], None]) -> None:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
         async with Client.open(self.settings) as client, anyio.create_task_group() as tasks:
             self._client = client
-            self._scheduler = scheduler = Scheduler(
-                self.settings, run, client=client, limiter=client.limiter, lake=lake, deliver=deliver
-            )
+            self._scheduler = scheduler = Scheduler(self.settings, run, client=client, lake=lake, deliver=deliver)
             if self._drained_at is not None:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)

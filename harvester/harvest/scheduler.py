@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
 
     from harvester.api.client import Client
-    from harvester.api.limiter import Limiter, Permit
+    from harvester.api.limiter import Permit
     from harvester.config import Settings
     from harvester.lake.entries import SliceRecord
     from harvester.lake.lake import Lake
@@ -76,7 +76,6 @@ class Scheduler:
         run: int,
         *,
         client: Client,
-        limiter: Limiter,
         lake: Lake,
         deliver: MemoryObjectSendStream[Delivery],
     ) -> None:
@@ -98,7 +97,7 @@ class Scheduler:
         self.trouble: tuple[float, str] | None = None
         self._run = run
         self._client = client
-        self._limiter = limiter
+        self._limiter = client.limiter
         self._lake = lake
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
@@ -109,7 +108,7 @@ class Scheduler:
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
-        limiter.on_release = self._change
+        self._limiter.on_release = self._change
 
     def drain(self) -> None:
         """Begins nothing more; what is in flight is finished and delivered."""

@@ -39,7 +39,8 @@ class Walk:
 
     Attributes:
         slice_id: its number in the ledger.
-        key: dataset and send. ``id_send`` is None for the witness: the account itself.
+        dataset: what is asked for.
+        id_send: of which send; None for the witness: of the account itself.
         expected: ``SEND_COUNT``, where known.
         rows: rows taken, of this and earlier runs.
         gone: rows that the source no longer has.

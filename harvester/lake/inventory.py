@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
 from harvester.lake.tables import data_files, put_range, segments, slices
+from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,10 +42,13 @@ class Inventory:
         with self.database.reading() as connection:
             return [segment_record(row) for row in connection.execute(query).mappings()]
 
-    def staged_slices(self) -> list[int]:
-        """The numbers of all slices that have segments."""
+    def unsealed_slices(self) -> list[int]:
+        """The numbers of all slices that have segments, or are complete without a last data file that says so."""
+        ended = sa.select(data_files.c.slice_id).where(data_files.c.stop == KEY_END)
+        unmarked = slices.c.proof.is_not(None) & (slices.c.rows > 0) & slices.c.id.not_in(ended)
+        either = sa.union(sa.select(segments.c.slice_id), sa.select(slices.c.id).where(unmarked))
         with self.database.reading() as connection:
-            return list(connection.scalars(sa.select(segments.c.slice_id).distinct().order_by(segments.c.slice_id)))
+            return sorted(connection.scalars(either))
 
     def staged_bytes(self) -> tuple[int, int]:
         """How many segments there are, and their bytes."""
