@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harvester.datasets import CATALOGUE, PAGE_CAP
+from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,26 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNOREC
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+class Wire(Enum):
+    """How the API is spoken to."""
+
+    JSON = "json"
+    XML = "xml"
+    """XML-RPC."""
+
+
+class Refresh(Enum):
+    """Which complete slices a run asks again, since their records change."""
+
+    DUE = "due"
+    """Those of sends with unsettled messages, and young ones."""
+    NEVER = "never"
+    UNSETTLED = "unsettled"
+    """Those of sends with unsettled messages, however young the others are."""
+    ALL = "all"
+    """Every one, in full."""
 
 
 def parse_duration(text: str) -> float:
@@ -91,7 +112,8 @@ class Settings:
     client_id: str
     client_md5: Secret
     endpoint: str = DEFAULT_ENDPOINT
-    datasets: tuple[str, ...] = ("messages", "bounces")
+    wire: Wire = Wire.JSON
+    datasets: tuple[str, ...] = DEFAULT
     limit: int = PAGE_CAP
     rate: float = 1.0
     burst: int = 1
@@ -100,6 +122,9 @@ class Settings:
     timeout_s: float = 600.0
     patience_s: float = 3600.0
     for_s: float | None = None
+    refresh: Refresh = Refresh.DUE
+    refresh_within_s: float = 14 * 86_400.0
+    drop_gone: bool = False
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
@@ -114,6 +139,7 @@ class Settings:
             (self.memory >= 64 * 2**20, "--memory is at least 64MiB"),
             (self.timeout_s > 0, "--timeout is more than 0"),
             (self.patience_s >= 0, "--patience is not negative"),
+            (self.refresh_within_s >= 0, "--refresh-within is not negative"),
             (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
             (bool(self.client_md5), "the client's MD5 code is empty"),
             (_can_be_asked(self.endpoint), f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}"),
@@ -128,4 +154,4 @@ class Settings:
         return min(self.tuning.body_cap_bytes, self.memory // 4)
 
 
-__all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Settings", "Tuning", "parse_duration", "parse_size"]
+__all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Refresh", "Settings", "Tuning", "Wire", "parse_duration", "parse_size"]

@@ -24,6 +24,8 @@ class Kind(Enum):
 
     ID = "id"
     """A number that names something: int64."""
+    COUNT = "count"
+    """A number of things: int64. In lists of campaigns and sends; no dataset of the lake has one."""
     DATE = "date"
     """``YYYY-MM-DD HH:MM:SS`` without a zone: ``timestamp[us]``."""
     TEXT = "text"
@@ -31,21 +33,33 @@ class Kind(Enum):
 
 
 ARROW_TYPES: Mapping[Kind, pa.DataType] = MappingProxyType(
-    {Kind.ID: pa.int64(), Kind.DATE: pa.timestamp("us"), Kind.TEXT: pa.string()}
+    {Kind.ID: pa.int64(), Kind.COUNT: pa.int64(), Kind.DATE: pa.timestamp("us"), Kind.TEXT: pa.string()}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a dataset. ``api_name`` is the field's name as the vendor's page spells it."""
+    """One column of a dataset.
+
+    Attributes:
+        api_name: the field's name as the API spells it.
+        kind: what it holds.
+        right_name: the name that the API means, where it misspells it; None where it doesn't.
+    """
 
     api_name: str
     kind: Kind
+    right_name: str | None = None
 
     @property
     def name(self) -> str:
         """The column's name in the lake."""
-        return self.api_name.lower()
+        return (self.right_name or self.api_name).lower()
+
+    @property
+    def spellings(self) -> frozenset[str]:
+        """The names, in lower case, by which an answer may call the field: as it is, and as it should be."""
+        return frozenset({self.api_name.lower(), self.name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,9 @@ class Dataset:
         parameters: the function's parameters in the order that its page shows (XML-RPC's positional order).
         fields: the columns that the API sends.
         implied: columns that the query, not the answer, knows (a bounce does not say which send it belongs to).
-        status: the column that says whether a record is settled; None where records do not change.
+        status: the column that says whether a record is settled; None where none says so.
+        date: the column that says how old a record is, without changing with time; None where none says so.
+        counted: whether the list of sends says how many records a send has (``SEND_COUNT``).
     """
 
     name: str
@@ -71,6 +87,8 @@ class Dataset:
     fields: tuple[Column, ...]
     implied: tuple[Column, ...] = ()
     status: str | None = None
+    date: str | None = None
+    counted: bool = False
     columns: tuple[Column, ...] = field(init=False)
     schema: pa.Schema = field(init=False)
 
@@ -109,6 +127,8 @@ MESSAGES = Dataset(
         *_columns(Kind.TEXT, "preview_url"),
     ),
     status="message_status",
+    date="message_date",
+    counted=True,
 )
 """Every message of a send. Source: the vendor's page of ``mailkit.report.raw.messages``."""
 
@@ -126,11 +146,79 @@ BOUNCES = Dataset(
         *_columns(Kind.ID, "ID_EMAIL"),
         *_columns(Kind.TEXT, "EMAIL", "EMAIL_STATUS", "BOUNCE_CAT", "REASON"),
     ),
+    date="date",
 )
 """Every bounce of a send. Source: the vendor's page of ``mailkit.report.message.bounces``."""
 
-CATALOGUE: Mapping[str, Dataset] = MappingProxyType({dataset.name: dataset for dataset in (MESSAGES, BOUNCES)})
-"""Every dataset by its name."""
+RAW_BOUNCES = Dataset(
+    name="raw_bounces",
+    function="mailkit.report.raw.bounces",
+    key="id_undelivered_log",
+    cursor="ID_undelivered_log",
+    parameters=("ID_message", "ID_send", "ID_undelivered_log", "limit"),
+    fields=(
+        *_columns(Kind.ID, "ID_MESSAGE", "ID_SEND"),
+        Column("ID_SEND_MESSGE", Kind.ID, right_name="ID_SEND_MESSAGE"),
+        *_columns(Kind.ID, "ID_EMAIL", "ID_USER_LIST", "ID_UNDELIVERED_LOG"),
+        *_columns(Kind.TEXT, "EMAIL", "STATUS", "TEXT_STATUS", "REMOTE_MTA", "BOUNCE_CAT", "UTM_CAMPAIGN"),
+        *_columns(Kind.TEXT, "CAMPAIGN_NAME", "SUBJECT"),
+    ),
+)
+"""Every bounce, as it was logged. Source: FACTS.md, "Two sisters of raw.messages"."""
+
+RAW_RESPONSES = Dataset(
+    name="raw_responses",
+    function="mailkit.report.raw.responses",
+    key="id_log",
+    cursor="ID_log",
+    parameters=("ID_message", "ID_send", "ID_send_message", "ID_log", "limit"),
+    fields=(
+        *_columns(Kind.DATE, "date"),
+        *_columns(Kind.TEXT, "email"),
+        *_columns(Kind.ID, "ID_email", "ID_user_list", "ID_message", "ID_send", "ID_send_message", "ID_log"),
+        *_columns(Kind.TEXT, "ab_version", "domain", "tld", "type"),
+        *_columns(Kind.ID, "ID_url"),
+        *_columns(Kind.TEXT, "link_type", "link_url", "link_text", "link_title", "referer", "unsubscribe_answer"),
+        *_columns(Kind.TEXT, "IP", "IP_orig", "continent", "country", "code3", "code", "region", "region_code", "city"),
+        *_columns(Kind.TEXT, "user_agent", "browser", "browser_major", "browser_minor", "browser_type"),
+        *_columns(Kind.TEXT, "os", "os_version", "device", "org"),
+    ),
+    date="date",
+)
+"""Every open, click and other response. Source: FACTS.md, "Two sisters of raw.messages"."""
+
+CATALOGUE: Mapping[str, Dataset] = MappingProxyType(
+    {dataset.name: dataset for dataset in (MESSAGES, BOUNCES, RAW_BOUNCES, RAW_RESPONSES)}
+)
+"""Every dataset that a lake can hold, by its name."""
+
+DEFAULT = (MESSAGES.name, BOUNCES.name)
+"""The datasets that are harvested where none is named."""
+
+CAMPAIGNS = Dataset(
+    name="campaigns",
+    function="mailkit.report",
+    key="id_message",
+    cursor=None,
+    parameters=("range_from", "range_to"),
+    fields=(*_columns(Kind.ID, "ID_MESSAGE"), *_columns(Kind.TEXT, "NAME"), *_columns(Kind.COUNT, "SEND_COUNT")),
+)
+"""The list of campaigns that sent something between two days. Source: FACTS.md, "Finding sends"."""
+
+SENDS = Dataset(
+    name="sends",
+    function="mailkit.report.campaign",
+    key="id_send",
+    cursor=None,
+    parameters=("ID_message", "range_from", "range_to"),
+    fields=(
+        *_columns(Kind.ID, "ID_SEND"),
+        *_columns(Kind.TEXT, "SUBJECT"),
+        *_columns(Kind.DATE, "DATE"),
+        *_columns(Kind.COUNT, "SEND_COUNT", "DELIVERED_COUNT"),
+    ),
+)
+"""The list of a campaign's sends between two days. Source: FACTS.md, "Finding sends"."""
 
 PAGE_CAP = 25_000
 """The most records that one query yields (the vendor's page of ``mailkit.report.raw.messages``)."""
@@ -144,11 +232,16 @@ FAILED = "failed"
 __all__ = [
     "ARROW_TYPES",
     "BOUNCES",
+    "CAMPAIGNS",
     "CATALOGUE",
+    "DEFAULT",
     "EXTRA",
     "FAILED",
     "MESSAGES",
     "PAGE_CAP",
+    "RAW_BOUNCES",
+    "RAW_RESPONSES",
+    "SENDS",
     "UNSETTLED",
     "Column",
     "Dataset",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     import pyarrow as pa
 
@@ -89,21 +89,49 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to the API: ``dataset`` of ``id_send`` (of the whole account if None), from record ``start``.
+    """One question to the API: ``dataset`` of ``id_send``, of a campaign, or of the whole account.
 
-    ``start`` and ``limit`` are None for an unpaged dataset; ``start`` is None, too, to begin at the first record.
+    Attributes:
+        dataset: which report function.
+        id_send: of which send; None for all of the campaign or the account.
+        start: the record to start from; None to begin at the first, and for an unpaged dataset.
+        limit: the number of records to ask for; None for an unpaged dataset.
+        id_message: of which campaign; None if that is not to be said.
+        since: the first day of a list's range; None if that is not to be said.
+        until: the last day of a list's range; likewise.
     """
 
     dataset: Dataset
-    id_send: int | None
+    id_send: int | None = None
     start: int | None = None
     limit: int | None = None
+    id_message: int | None = None
+    since: date | None = None
+    until: date | None = None
+
+    @property
+    def arguments(self) -> dict[str, str | int | None]:
+        """The function's parameters in their order, with the values that are said; None for the others."""
+        dates = {
+            name: None if day is None else day.isoformat()
+            for name, day in (("range_from", self.since), ("range_to", self.until))
+        }
+        values: dict[str | None, str | int | None] = {
+            "ID_message": self.id_message,
+            "ID_send": self.id_send,
+            "limit": self.limit,
+            **dates,
+            self.dataset.cursor: self.start,
+        }
+        return {name: values.get(name) for name in self.dataset.parameters}
 
     def __str__(self) -> str:
-        scope = "the account" if self.id_send is None else f"send {self.id_send}"
+        campaign = "the account" if self.id_message is None else f"campaign {self.id_message}"
+        scope = campaign if self.id_send is None else f"send {self.id_send}"
         start = "" if self.start is None else f" from {self.start}"
         limit = "" if self.limit is None else f" limit {self.limit}"
-        return f"{self.dataset.name} of {scope}{start}{limit}"
+        days = "" if self.since is None else f" from {self.since} to {self.until}"
+        return f"{self.dataset.name} of {scope}{start}{limit}{days}"
 
 
 @dataclass(frozen=True, slots=True)

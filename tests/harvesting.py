@@ -15,7 +15,7 @@ import pytest
 from harvester.api.client import Client
 from harvester.api.limiter import Permit
 from harvester.config import Settings, Tuning
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.harvest.outcome import Result, SliceOutcome
 from harvester.harvest.run import Harvest
 from harvester.model import Page, Query, Secret, Send
@@ -47,10 +47,10 @@ class Field:
     async def run(self, sends: Iterable[int | Send] | None = None, **changes: Any) -> Result:
         return await self.harvest(sends, **changes).run()
 
-    def assert_exact(self, *ids: int, erased: bool = False) -> None:
+    def assert_exact(self, *ids: int, erased: bool = False, datasets: Iterable[str] = DEFAULT) -> None:
         """The lake holds what the account sends of these sends (of all), in value, count and order."""
         ids = ids or tuple(self.server.account.spec.sends.ids)
-        for dataset in CATALOGUE.values():
+        for dataset in (CATALOGUE[name] for name in datasets):
             for id_send in ids:
                 held = lake_table(self.lake, dataset.name, id_send)
                 true = expected(self.server.account, dataset, id_send, erased=erased)

@@ -17,7 +17,7 @@ from harvester.console import cli, demo
 from harvester.console.cli import command_line
 from harvester.console.exits import Exit
 from harvester.console.recipes import SimulateOptions
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.simulator import (
     Account,
     AccountSpec,
@@ -193,7 +193,7 @@ class Pretended:
     def __call__(self, settings: Settings, sends: Iterable[Send], **_: Any) -> Exit:
         self.endpoint = settings.endpoint
         for send in sends:
-            for name, dataset in CATALOGUE.items():
+            for name, dataset in ((name, CATALOGUE[name]) for name in DEFAULT):
                 folder = settings.lake / name / f"send={send.id_send}"
                 folder.mkdir(parents=True)
                 table = expected(self._account, dataset, send.id_send)

@@ -102,12 +102,10 @@ class Client:
         return page
 
     def _payload(self, query: Query) -> bytes:
-        dataset = query.dataset
-        values = {"ID_send": query.id_send, dataset.cursor: query.start, "limit": query.limit}
-        asked = {name: str(values[name]) for name in dataset.parameters if values.get(name) is not None}
+        asked = {name: str(value) for name, value in query.arguments.items() if value is not None}
         return msgspec.json.encode(
             {
-                "function": dataset.function,
+                "function": query.dataset.function,
                 "id": self._settings.client_id,
                 "md5": str(self._settings.client_md5),
                 "parameters": asked,

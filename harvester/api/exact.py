@@ -61,7 +61,7 @@ class _Slab:
         self._extras: dict[str, list[str | None]] = {}
         self._spellings: list[list[str]] = [[] for _ in dataset.fields]
         self._dataset = dataset
-        position = {column.name: number for number, column in enumerate(dataset.fields)}
+        position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
         names, self._columns = _turned(records)
         self._unknown = [name for name in names if name.lower() not in position]
         for name in names:

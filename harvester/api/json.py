@@ -67,7 +67,7 @@ class JsonCodec:
     def __init__(self, dataset: Dataset, hide: Callable[[str], str] = str) -> None:
         self.dataset = dataset
         self._hide = hide
-        self._position = {column.name: number for number, column in enumerate(dataset.fields)}
+        self._position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
         self._spelling = tuple(column.api_name for column in dataset.fields)
         self._met: tuple[str, ...] = ()
         self._lock = threading.Lock()

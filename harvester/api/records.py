@@ -100,7 +100,7 @@ def to_batch(raw: RawTable, dataset: Dataset, *, id_send: int | None) -> pa.Reco
         if column.kind is Kind.TEXT:
             arrays[column.name] = sent.values
             continue
-        typed, misfits = as_integers(sent.values) if column.kind is Kind.ID else as_dates(sent.values)
+        typed, misfits = as_dates(sent.values) if column.kind is Kind.DATE else as_integers(sent.values)
         arrays[column.name] = typed
         for row, text in misfits:
             extra.add(row, sent.name_at(row), text)

@@ -26,7 +26,7 @@ from harvester.console.output import print_lines
 from harvester.console.running import run_harvest
 from harvester.console.sources import PREFIX
 from harvester.console.wording import count
-from harvester.datasets import CATALOGUE, Dataset
+from harvester.datasets import BOUNCES, MESSAGES, Dataset
 from harvester.errors import HarvesterError, UsageError
 from harvester.model import Secret, Send
 
@@ -165,7 +165,8 @@ def _compared(account: _Simulated, lake: Path) -> bool:
     try:
         truths = ahead.map(account.get, [f"/truth?id_send={id_send}" for id_send in account.sends])
         for id_send, truth in zip(account.sends, truths, strict=True):
-            for name, dataset in CATALOGUE.items():
+            for dataset in (MESSAGES, BOUNCES):
+                name = dataset.name
                 rows, value = _held(lake, dataset, id_send)
                 total += rows
                 if (rows, value) != (truth[name]["rows"], truth[name]["digest"]):

@@ -19,7 +19,7 @@ from harvester.console.secrecy import hide
 from harvester.console.sends import parse_id
 from harvester.console.sources import MD5_VARIABLE
 from harvester.console.wording import size_option, span_option
-from harvester.datasets import CATALOGUE, PAGE_CAP
+from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 from harvester.model import Secret
 
@@ -108,7 +108,7 @@ class RunOptions:
             show_default=" ".join,
             help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
         ),
-    ] = tuple(CATALOGUE)
+    ] = DEFAULT
     client_id: Annotated[
         str | None,
         Parameter(group=ACCOUNT, metavar="N", help="The account's client id, a number. Or HARVESTER_CLIENT_ID."),

@@ -18,7 +18,7 @@ from harvester.console.findings import Findings
 from harvester.console.output import print_lines, print_object
 from harvester.console.progress import LineView, LiveView, terminal
 from harvester.console.report import report
-from harvester.datasets import CATALOGUE
+from harvester.datasets import DEFAULT
 from harvester.errors import HarvesterError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _fields(result: Result, *, complete: bool) -> dict[str, Any]:
 def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:
     """The fields of a summary where there is no result; rows that nobody counted are null, not 0."""
     if last is None or not last.slices:  # the lake was never open
-        rows: dict[str, int | None] = dict.fromkeys(CATALOGUE)
+        rows: dict[str, int | None] = dict.fromkeys(DEFAULT)
         return {"complete": False, "rows": rows, "queries": 0, "attempts": 0, "seconds": 0.0}
     return {
         "complete": False,

@@ -12,7 +12,7 @@ from harvester.console.findings import COMPLETE, Findings
 from harvester.console.output import print_lines, print_object
 from harvester.console.report import open_slices
 from harvester.console.wording import count, size
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import HarvesterError
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _table(status: LakeStatus) -> Table:
 def _fields(status: LakeStatus) -> dict[str, Any]:
     return {
         "complete": is_complete(status),
-        "rows": {name: status.rows.get(name, 0) for name in CATALOGUE},
+        "rows": {
+            name: status.rows.get(name, 0) for name in CATALOGUE if name in DEFAULT or name in status.slices_by_state
+        },
         "in_use": status.in_use,
         "data_files": status.data_files,
         "data_bytes": status.data_bytes,

@@ -14,7 +14,7 @@ import structlog
 from anyio import to_thread
 
 from harvester.api.client import Client
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import HarvesterError
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
@@ -127,7 +127,11 @@ class Harvest:
         return Result(
             complete=complete,
             interrupted=self._drained_at is not None and not complete,
-            rows={name: tallies[name].rows if name in tallies else 0 for name in CATALOGUE},
+            rows={
+                name: tallies[name].rows if name in tallies else 0
+                for name in CATALOGUE
+                if name in (*DEFAULT, *self.settings.datasets)
+            },
             queries=self._scheduler.queries if self._scheduler else 0,
             attempts=self._client.attempts if self._client else 0,
             seconds=anyio.current_time() - self._began_at,

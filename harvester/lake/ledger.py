@@ -69,7 +69,7 @@ class Ledger:
                     "id_send": send.id_send,
                     "id_message": send.id_message,
                     "sent_at": send.sent_at.isoformat(" ") if send.sent_at else None,
-                    "expected": send.expected if CATALOGUE[dataset].paged else None,
+                    "expected": send.expected if CATALOGUE[dataset].counted else None,
                     "run": run,
                 }
                 for send in batch

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import hdrs, web
 
-from harvester.datasets import CATALOGUE, MESSAGES
+from harvester.datasets import CATALOGUE, DEFAULT, MESSAGES
 from harvester.simulator import body
 from harvester.simulator.behaviour import Behaviour, Chance, Fault, RateLimit
 from harvester.simulator.body import Body
@@ -246,7 +246,8 @@ class Server:
             return web.Response(status=404, text="No such send\n")
         erased = request.query.get("erased", "") == "1"
         summed = {}
-        for name, dataset in CATALOGUE.items():
+        for name in DEFAULT:
+            dataset = CATALOGUE[name]
             sum_up = partial(summary, self.account, dataset, int(text), erased=erased)
             found = await anyio.to_thread.run_sync(sum_up, limiter=self._threads)
             summed[name] = {"rows": found.rows, "digest": found.digest}

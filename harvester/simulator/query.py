@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harvester.datasets import BOUNCES, CATALOGUE, PAGE_CAP, Dataset
+from harvester.datasets import BOUNCES, CATALOGUE, DEFAULT, PAGE_CAP, Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harvester.simulator.account import Account
 
 _NUMBER = re.compile(r"-?\d{1,40}", re.ASCII)
-_DATASETS = {dataset.function: dataset for dataset in CATALOGUE.values()}
+_DATASETS = {dataset.function: dataset for name, dataset in CATALOGUE.items() if name in DEFAULT}
 
 
 class NotACallError(Exception):
