@@ -112,15 +112,12 @@ class Query:
     @property
     def arguments(self) -> dict[str, str | int | None]:
         """The function's parameters in their order, with the values that are said; None for the others."""
-        dates = {
-            name: None if day is None else day.isoformat()
-            for name, day in (("range_from", self.since), ("range_to", self.until))
-        }
         values: dict[str | None, str | int | None] = {
             "ID_message": self.id_message,
             "ID_send": self.id_send,
             "limit": self.limit,
-            **dates,
+            "range_from": None if self.since is None else self.since.isoformat(),
+            "range_to": None if self.until is None else self.until.isoformat(),
             self.dataset.cursor: self.start,
         }
         return {name: values.get(name) for name in self.dataset.parameters}
