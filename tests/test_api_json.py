@@ -245,7 +245,21 @@ def test_records_that_differ_from_slab_to_slab_keep_their_names_and_extras() -> 
     assert seen(table(JsonCodec(BOUNCES).decode_exact(body))) == expected(body)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b'""', b"null", b" [ ] \n", b"{ }\n", b"\xef\xbb\xbf[]"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'""',
+        b"null",
+        b" [ ] \n",
+        b"{ }\n",
+        b"\xef\xbb\xbf[]",
+        b'{"error_status":0}',
+        b'{"error_status":"0","error":""}',
+        b'[{"ERROR_STATUS":0,"ERROR":null}]',
+    ],
+)
 def test_an_empty_answer_has_no_rows(body: bytes) -> None:
     decoded = table(JsonCodec(MESSAGES).decode(body))
     batch = to_batch(decoded, MESSAGES, id_send=None)
@@ -291,8 +305,8 @@ def test_a_record_may_come_as_a_bare_object_and_have_a_field_called_error() -> N
         b"[[]]",
         b"[null]",
         b'{"data":[]}',
-        b'{"error_status":0}',
-        b'{"error_status":"0","error":""}',
+        b'{"error_status":0,"data":[]}',
+        b'{"error_status":0,"error":"Error"}',
         b'[{"ID_SEND_MESSAGE":"1"} {"ID_SEND_MESSAGE":"2"}]',
         b'[{"ID_SEND_MESSAGE":"1"}] []',
         b'[{"ID_SEND_MESSAGE":"1"}\x00]',

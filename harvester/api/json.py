@@ -81,7 +81,8 @@ class JsonCodec:
         """Decode a body.
 
         Returns:
-            The records, none for ``[]``, ``{}``, ``""`` and ``null``; or the API's words where it sent those.
+            The records, none for ``[]``, ``{}``, ``""``, ``null`` and an ``error_status`` of 0; or the API's words
+            where it sent those.
 
         Raises:
             Cut: it begins like JSON and ends early.
@@ -203,8 +204,12 @@ class JsonCodec:
     def _list(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable | Words:
         if any(memoryview(row)[0] != _OPEN for row in rows):
             raise NotData("the answer is a list, and not of records")
-        if len(rows) == 1 and (words := self._words(_RECORD.decode(rows[0]))):
-            return words
+        if len(rows) == 1:
+            record = _RECORD.decode(rows[0])
+            if words := self._words(record):
+                return words
+            if self._says_no_error(record):
+                return nothing(self.dataset)
         return self._rows(rows, halves=halves)
 
     def _object(self, body: Body, *, halves: bool) -> RawTable | Words:
@@ -215,6 +220,8 @@ class JsonCodec:
             return self._rows([msgspec.Raw(bytes(body))], halves=halves)
         if words := self._words(record):
             return words
+        if self._says_no_error(record):
+            return nothing(self.dataset)
         raise NotData("the answer is an object that is neither a record nor an error")
 
     def _rows(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable:
@@ -234,6 +241,15 @@ class JsonCodec:
         if str(status) == "0" or (status is None and not text):
             return None
         return Words(text if text and isinstance(text, str) else f"error_status {status}")
+
+    def _says_no_error(self, record: Record) -> bool:
+        """Whether it says that nothing went wrong, and nothing else: then there are no records in it."""
+        fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
+        return (
+            fields.keys() <= {"error_status", "error"}
+            and str(fields.get("error_status")) == "0"
+            and not fields.get("error")
+        )
 
     def _remember(self, met: frozenset[str]) -> None:
         if met <= frozenset(self._met):
