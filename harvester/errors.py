@@ -1,10 +1,13 @@
 """The error tree. Where an error is raised decides what it means; nothing downstream reads its text.
 
+What is done about an error follows from where it stands (``api.meaning.action_of``); the word in brackets holds for all
+below it that have none of their own.
+
 ::
 
-    HarvesterError
+    HarvesterError [stop]       ends the run
     ├── UsageError              exit 2: an option or a file says something that can't be meant
-    ├── AccessRefused           exit 3: the account or its address is refused; stops the run
+    ├── AccessRefused           exit 3: the account or its address is refused
     │   ├── Unauthorized
     │   └── AddressRefused
     ├── LakeError               exit 4: the lake can't be used
@@ -12,16 +15,16 @@
     │   ├── LakeBroken
     │   └── LakeFull
     ├── ServerNotReached        exit 1: the server never answered
-    ├── SliceRefused            this slice can't be had, and asking again would not help
-    └── AttemptFailed           one attempt failed; the query may be asked again
-        ├── NotConnected            no connection, so nothing was asked
-        ├── Throttled               the server asks for a pause, of every task
+    ├── SliceRefused [give up]  this slice can't be had, and asking again would not help; the others go on
+    └── AttemptFailed [retry]   one attempt failed; the query may be asked again, for as long as the run is patient
+        ├── NotConnected [pause]    no connection, so nothing was asked; every task waits, no slice is charged
+        ├── Throttled [pause]       the server asks for a pause, of every task; no slice is charged
         ├── NotData                 an answer that is no answer to the query (HTML, not JSON, wrong shape)
         │   └── NotTheApi               a redirect or a 4xx: perhaps it is not the API that was asked
-        ├── TooBigToServe           failures that the query's size can explain: ask for less after three
+        ├── TooBigToServe [retry less]  failures that the query's size can explain: ask for less after three
         │   ├── Cut                     the connection or the body ended early
         │   ├── TimedOut
-        │   ├── ServerFailed            5xx, or the API's own "Error"
+        │   ├── ServerFailed            5xx, the API's own "Error", or a fault
         │   └── OverCap                 the body is larger than the cap
         └── PageRefused             well-formed, but it breaks a rule of continuity or order
             ├── CursorAbsent            a query from a known record did not bring that record back
@@ -117,7 +120,7 @@ class TimedOut(TooBigToServe):
 
 
 class ServerFailed(TooBigToServe):
-    """The server answered with a 5xx status, or with the API's own ``Error``."""
+    """The server answered with a 5xx status, with the API's own ``Error``, or with an XML-RPC fault."""
 
 
 class OverCap(TooBigToServe):

@@ -338,8 +338,8 @@ def test_deep_nesting_is_refused_without_a_crash(opening: bytes) -> None:
         JsonCodec(BOUNCES).decode(b'[{"ID_SEND_MESSAGE":"1","X":' + inner + b"}]")
 
 
-def test_an_error_shows_a_proxys_page_and_never_a_record() -> None:
-    with pytest.raises(NotData, match=r"an HTML page .* '<html> <h1>502"):
+def test_an_error_names_a_proxys_page_and_never_shows_a_record() -> None:
+    with pytest.raises(NotData, match="an HTML page"):
         JsonCodec(BOUNCES).decode(b"  <html>\n<h1>502 Bad Gateway</h1>" + b"x" * 1000)
     for body in (
         b'[{"EMAIL":"secret@example.com"',

@@ -20,6 +20,7 @@ from harvester.api import meaning
 from harvester.api.json import JsonCodec, Words
 from harvester.api.limiter import Limiter
 from harvester.api.records import to_batch
+from harvester.api.shown import shown
 from harvester.api.transport import Transport
 from harvester.api.unpack import unpack
 from harvester.errors import AttemptFailed, HarvesterError, NotConnected, Throttled
@@ -55,6 +56,7 @@ class Client:
         self.attempts = 0
         self.reached = False
         self._settings = settings
+        self._hide = settings.client_md5.hidden_in
         self._transport = transport
         self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._codecs: dict[str, JsonCodec] = {}
@@ -125,20 +127,27 @@ class Client:
         try:
             body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
             decoded = self._codec(query.dataset).decode(body)
-        except AttemptFailed:
-            if failure is not None:
-                raise failure from None
-            raise
+        except AttemptFailed as error:
+            raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):
-            said = meaning.of_words(self._settings.client_md5.hidden_in(decoded.text))
-            raise said if failure is None or meaning.decides(said) else failure
+            said = meaning.of_words(self._hide(decoded.text))
+            raise said if failure is None or meaning.decides(said) else self._told(failure, answer)
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
-            raise failure
+            raise self._told(failure, answer)
         batch = to_batch(decoded, query.dataset, id_send=query.id_send)
         return Page(query, batch, len(body), decoded.met)
 
+    def _told(self, error: HarvesterError, answer: Answer) -> HarvesterError:
+        """The error with how the answer begins in its text, if that can be read at all."""
+        try:
+            body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
+        except AttemptFailed:
+            return error
+        begins = shown(body, self._hide)
+        return type(error)(f"{error}; it begins: {begins}") if begins else error
+
     def _codec(self, dataset: Dataset) -> JsonCodec:
-        return self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._settings.client_md5.hidden_in))
+        return self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
 
 
 __all__ = ["DEFAULT_PAUSE_S", "PATH", "Client"]

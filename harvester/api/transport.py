@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from harvester.config import Settings
 
+PATHS = ("/json.fcgi", "/rpc.fcgi")
+"""Where the API listens, below the endpoint (the vendor's pages)."""
+
 READ_BYTES = 2**18
 """How much of a body aiohttp buffers before it is taken, in bytes."""
 
@@ -73,7 +76,6 @@ class Transport:
             read_bufsize=READ_BYTES,
             headers={
                 "Accept-Encoding": "gzip, deflate",
-                "Content-Type": "application/json",
                 "User-Agent": f"mailkit-harvester/{__version__}",
             },
             timeout=aiohttp.ClientTimeout(
@@ -89,12 +91,13 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, payload: bytes) -> Answer:
+    async def post(self, path: str, payload: bytes, content_type: str = "application/json") -> Answer:
         """Ask once.
 
         Args:
-            path: the function's path, such as ``/json.fcgi``; it is appended to the endpoint, which may end in it.
+            path: one of ``PATHS``; it is appended to the endpoint, unless that ends in it, or takes the other's place.
             payload: the request's body.
+            content_type: what the payload is.
 
         Raises:
             NotConnected: no connection was made, so nothing was asked.
@@ -106,8 +109,11 @@ class Transport:
         if self._session is None:
             raise RuntimeError("the transport is not open; use it as an async context manager")
         host = self._base.host
+        headers = {"Content-Type": content_type}
         try:
-            async with self._session.post(self._url(path), data=payload, allow_redirects=False) as response:
+            async with self._session.post(
+                self._url(path), data=payload, headers=headers, allow_redirects=False
+            ) as response:
                 return await self._received(response)
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{host} could not be connected to within {self._connect_s:g} s") from None
@@ -124,7 +130,9 @@ class Transport:
 
     def _url(self, path: str) -> URL:
         base = self._base.path.rstrip("/")
-        return self._base.with_path(base if base.endswith(path) else base + path)
+        for known in PATHS:
+            base = base.removesuffix(known)
+        return self._base.with_path(base + path)
 
     async def _received(self, response: aiohttp.ClientResponse) -> Answer:
         """Take the body; a long time before its first byte is normal, and bounded by ``timeout_s`` alone."""
@@ -169,4 +177,4 @@ def _cause(error: aiohttp.ClientConnectorError) -> str:
     return f"{error.os_error.strerror or error.os_error} (port {error.port})"
 
 
-__all__ = ["READ_BYTES", "Answer", "Transport"]
+__all__ = ["PATHS", "READ_BYTES", "Answer", "Transport"]
