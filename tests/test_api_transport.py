@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harvester import __version__
-from harvester.api.transport import Answer, Transport
+from harvester.api.transport import PATHS, Answer, Transport
 from harvester.config import Settings, Tuning
 from harvester.errors import Cut, HarvesterError, NotConnected, NotData, OverCap, TimedOut, UsageError
 from harvester.model import Secret
@@ -123,16 +123,17 @@ async def test_it_says_who_asks_and_what_it_accepts() -> None:
     assert f"User-Agent: mailkit-harvester/{__version__}" in lines
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    ("endpoint", "path"),
-    [("", "/json.fcgi"), ("/", "/json.fcgi"), ("/json.fcgi", "/json.fcgi"), ("/mail//", "/mail/json.fcgi")],
+    ("endpoint", "below"), [("", ""), ("/", ""), ("/json.fcgi", ""), ("/rpc.fcgi/", ""), ("/mail//", "/mail")]
 )
-async def test_the_path_is_appended_once(endpoint: str, path: str) -> None:
+async def test_the_path_is_appended_once(endpoint: str, below: str, path: str) -> None:
     requests: list[bytes] = []
     reply = sends(response("200 OK", "Content-Length: 2"), b"[]")
     async with raw_server(reply, requests) as url, Transport(settings(url + endpoint)) as transport:
-        await transport.post("/json.fcgi", PAYLOAD)
-    assert requests[0].startswith(f"POST {path} HTTP/1.1".encode())
+        await transport.post(path, PAYLOAD, "text/xml")
+    assert requests[0].startswith(f"POST {below}{path} HTTP/1.1".encode())
+    assert b"Content-Type: text/xml\r\n" in requests[0]
 
 
 async def test_cookies_are_not_kept() -> None:
