@@ -139,6 +139,8 @@ async def test_an_answer_becomes_a_page() -> None:
         (RECORD, 500, ServerFailed),
         (RECORD, 443, ServerFailed),
         (RECORD, 403, NotTheApi),
+        (RECORD, 206, Cut),
+        (b'{"error_status":0,"data":"jan@example.com"}', 200, NotData),
         (b"[]", 404, NotTheApi),
         (b"<html>Not Found</html>", 404, NotTheApi),
         (b"", 200, NotData),
@@ -154,6 +156,46 @@ async def test_failures_are_told_by_type(body: bytes, status: int, error: type[H
             await attempt(client)
         assert type(caught.value) is error
         assert (client.attempts, client.reached, client.limiter.in_flight) == (1, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "begins"),
+    [
+        (b'[{"ID_message":"32443","email":"jan@example.com","first_', 200, '[{"ID_message":"32443","email":"…","…'),
+        (b'[{"ID_message":"32443"},{"first_name":"Jan"} ', 200, '[{"ID_message":"32443"},{"first_name":"…"}'),
+        (b'{"result":{"ID_send":"7","first_name":"Jan"}}', 200, '{"result":{"ID_send":"7","first_name":"…"}}'),
+        (b"<html><title>502 Bad Gateway</title><p>ask jan@example.com", 502, "502 Bad Gateway"),
+        (b"<html><title>Forbidden</title>", 403, "Forbidden"),
+        (b"no healthy upstream", 200, "no healthy upstream"),
+        (b'{"error_status":1,"error":"whatever"}', 500, '{"error_status":1,"error":"whatever"}'),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_failure_shows_how_the_answer_began_without_personal_data(
+    body: bytes, status: int, begins: str, packed: bool
+) -> None:
+    headers = {"Content-Encoding": "gzip"} if packed else None
+    async with client_of(gzip.compress(body) if packed else body, status=status, headers=headers) as client:
+        with pytest.raises(HarvesterError) as failed:
+            await attempt(client)
+    assert str(failed.value).endswith(f"; it begins: {begins}")
+
+
+async def test_an_answer_that_can_not_be_read_is_not_shown() -> None:
+    for headers, body in [
+        ({"Content-Encoding": "br"}, b"Jan"),
+        ({"Content-Encoding": "gzip"}, b"\x1f\x8bJan"),
+        ({}, b""),
+    ]:
+        async with client_of(body, headers=headers) as client:
+            with pytest.raises(HarvesterError) as failed:
+                await attempt(client)
+        assert "it begins" not in str(failed.value)
+
+
+async def test_an_error_status_of_0_is_an_answer_without_records() -> None:
+    async with client_of(b'{"error_status":0,"error":""}') as client:
+        assert (await attempt(client)).batch.num_rows == 0
 
 
 async def test_a_404_with_records_is_used() -> None:
