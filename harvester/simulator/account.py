@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from harvester.errors import UsageError
 from harvester.model import Send
 from harvester.simulator.banks import banks_of
 from harvester.simulator.hashing import mix, salt
-from harvester.simulator.spec import BETWEEN_SENDS
+from harvester.simulator.spec import BETWEEN_SENDS, LOG_STRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from harvester.simulator.spec import AccountSpec
 
 _FIRST_ID_MESSAGE = 32_443
-_FIRST_DATE_S = int(datetime(2016, 6, 20, 14, 37, 47, tzinfo=UTC).timestamp())
-_DATES_SPAN_S = 8 * 365 * 86_400
-_DATES_STEP_S = 25_201
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,11 @@ class Account:
         self.banks = banks_of(awkward=spec.awkward)
         self.settled = False
         self._ids = spec.sends.ids
-        self._rows = spec.sends.rows
-        self._rows_before = tuple(accumulate(self._rows, initial=0))
+        self._rows = list(spec.sends.rows)
+        self._rows_before = tuple(accumulate((rows + spec.room for rows in self._rows), initial=0))
         self._ordinals = None if isinstance(self._ids, range) else {id_: n for n, id_ in enumerate(self._ids)}
-        self._date_step_s = min(_DATES_STEP_S, _DATES_SPAN_S // max(1, len(self._ids)))
+        self._first_date_s = int(spec.first_date.replace(tzinfo=UTC).timestamp())
+        self._date_step_s = spec.step_s
         self._erased: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
@@ -74,7 +73,7 @@ class Account:
             id_send=self._ids[ordinal],
             id_message=self.id_message(ordinal),
             sent_at=datetime.fromtimestamp(self.date_s(ordinal), UTC).replace(tzinfo=None),
-            expected=self._rows[ordinal] - len(self._erased.get(ordinal, ())),
+            expected=self.count(ordinal),
         )
 
     def ordinal(self, id_send: int) -> int | None:
@@ -98,13 +97,30 @@ class Account:
             return None
         return range(first, min(first + self.spec.sends_per_campaign, len(self)))
 
+    @property
+    def today(self) -> date:
+        """The day up to which lists go that are asked for without a range."""
+        return self.spec.today or self.spec.last_date.date() + timedelta(days=1)
+
+    def sent_between(self, ordinals: range, since: date, until: date) -> range:
+        """Those of these sends that went out from one day to another, both of them included."""
+        first, past = (
+            bisect_left(ordinals, datetime.combine(day, time(), UTC).timestamp() + extra_s, key=self.date_s)
+            for day, extra_s in ((since, 0), (until, 86_400))
+        )
+        return ordinals[first:past]
+
+    def count(self, ordinal: int) -> int:
+        """How many records the send has that are not erased: its ``SEND_COUNT``."""
+        return self._rows[ordinal] - len(self._erased.get(ordinal, ()))
+
     def rows(self, ordinal: int) -> int:
         """How many records the send has, erased ones included."""
         return self._rows[ordinal]
 
     def date_s(self, ordinal: int) -> int:
         """When the send began, in seconds since 1970."""
-        return _FIRST_DATE_S + ordinal * self._date_step_s
+        return self._first_date_s + ordinal * self._date_step_s
 
     def salt(self, ordinal: int) -> int:
         """What tells this send's records from any other's: a record's hash is ``mix(salt + index)``."""
@@ -119,6 +135,14 @@ class Account:
         within = ((mix(self.salt(ordinal) + index) >> 32) * self.spec.gap) >> 32
         return self.first_key(ordinal) + index * self.spec.gap + within
 
+    def log_key(self, key: int, line: int) -> int:
+        """The key of a line in a log: ``ID_undelivered_log`` or ``ID_log`` of a message's n-th entry, from 0."""
+        return (key - self.spec.lowest_key) * LOG_STRIDE + self.spec.lowest_key + line
+
+    def logged_from(self, start: int) -> int:
+        """The lowest key of a message that a log's lines from the key ``start`` on can belong to."""
+        return (start - self.spec.lowest_key) // LOG_STRIDE + self.spec.lowest_key
+
     def index_from(self, ordinal: int, start: int) -> int:
         """The index of the send's first record whose key is ``start`` or more; its number of rows if there is none."""
         index = max(0, (start - self.first_key(ordinal)) // self.spec.gap)
@@ -129,18 +153,25 @@ class Account:
     def runs(self, ordinals: range, start: int | None, limit: int) -> tuple[Run, ...]:
         """The first ``limit`` records of these sends whose key is ``start`` or more, in key order."""
         runs: list[Run] = []
+        for run in self.runs_from(ordinals, start):
+            runs.append(Run(run.ordinal, run.first, min(run.count, limit)))
+            limit -= runs[-1].count
+            if limit <= 0:
+                break
+        return tuple(runs)
+
+    def runs_from(self, ordinals: range, start: int | None, *, erased: bool = False) -> Iterator[Run]:
+        """Every record of these sends whose key is ``start`` or more, in key order; with ``erased``, those as well."""
         if start is not None:
             # The send whose block holds the start, or the last one before it; it may turn out to have nothing left.
             skipped = bisect_right(ordinals, start, key=self.first_key)
             ordinals = ordinals[max(0, skipped - 1) :]
         for ordinal in ordinals:
             first = 0 if start is None else self.index_from(ordinal, start)
-            for run in self._unerased(ordinal, first):
-                runs.append(Run(ordinal, run.first, min(run.count, limit)))
-                limit -= runs[-1].count
-                if limit <= 0:
-                    return tuple(runs)
-        return tuple(runs)
+            if not erased:
+                yield from self._unerased(ordinal, first)
+            elif first < self._rows[ordinal]:
+                yield Run(ordinal, first, self._rows[ordinal] - first)
 
     def all_runs(self, ordinal: int, *, erased: bool = False) -> tuple[Run, ...]:
         """Every record of a send; with ``erased``, those as well that are gone by now."""
@@ -148,6 +179,23 @@ class Account:
         if erased:
             return (Run(ordinal, 0, count),) if count else ()
         return tuple(self._unerased(ordinal, 0))
+
+    def grow(self, id_send: int, rows: int) -> None:
+        """Adds messages to a send, with keys above its others and below those of the next send.
+
+        Raises:
+            UsageError: there is no such send, or its block has no room left for so many (``AccountSpec.room``).
+        """
+        ordinal = self.ordinal(id_send)
+        if ordinal is None:
+            raise UsageError(f"the account has no send {id_send}")
+        most = self.spec.sends.rows[ordinal] + self.spec.room
+        if not 0 <= rows <= most - self._rows[ordinal]:
+            raise UsageError(
+                f"send {id_send} can't grow by {rows} messages: of its room for {self.spec.room} there are "
+                f"{most - self._rows[ordinal]} left"
+            )
+        self._rows[ordinal] += rows
 
     def erase(self, id_send: int, key: int) -> bool:
         """Takes a message out of the account, for good. Its bounce stays. False if there is no such message."""

@@ -18,13 +18,14 @@ import anyio
 import anyio.to_thread
 from aiohttp import hdrs, web
 
-from harvester.datasets import CATALOGUE, DEFAULT, MESSAGES
+from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.simulator import body
 from harvester.simulator.behaviour import Behaviour, Chance, Fault, RateLimit
 from harvester.simulator.body import Body
 from harvester.simulator.hashing import salt
-from harvester.simulator.query import NotACallError, RefusedError, parse_call, parse_query
+from harvester.simulator.query import FUNCTIONS, NotACallError, RefusedError, parse_call, parse_query
 from harvester.simulator.records import shortened
+from harvester.simulator.selection import select
 from harvester.simulator.stats import Stats
 from harvester.simulator.truth import summary
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from harvester.simulator.account import Account, Run
     from harvester.simulator.query import Asked
+    from harvester.simulator.selection import Selection
 
 _THREADS = 2
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Mailkit</title></head><body><h1>Maintenance</h1></body></html>\n"
@@ -144,6 +146,8 @@ class Server:
         if self.behaviour.disallowed:
             raise RefusedError(f"Disallowed IP {remote}")
         asked = parse_query(self.account, call)
+        if self.behaviour.no_reports and asked.days is not None:
+            raise RefusedError("Unauthorized")
         if asked.dataset is MESSAGES:
             self.stats.starts += asked.start is not None
             if asked.id_send is not None:
@@ -165,12 +169,12 @@ class Server:
 
     async def _answer(self, request: web.Request, asked: Asked, share: float | None = None) -> web.StreamResponse:
         """The answer to a query, or its first ``share``."""
-        runs = self._runs(asked)
-        pieces = body.answer(self.account, asked, runs, share)
+        selection = self._select(asked)
+        pieces = body.json_list(self.account, selection.blocks(share))
         response = self._response(await self._encoded(request, pieces))
         if share is None:
-            self.stats.messages += sum(run.count for run in runs)
-            self._vanish(runs)
+            self.stats.messages += sum(run.count for run in selection.runs)
+            self._vanish(selection.runs)
         return response
 
     def _instead(self, fault: Fault) -> web.Response | None:
@@ -189,19 +193,15 @@ class Server:
             return _cut_off(request)
         if fault is Fault.SHORT:
             return await self._answer(request, asked, share)
-        pieces = body.answer(self.account, asked, self._runs(asked))
+        pieces = body.json_list(self.account, self._select(asked).blocks())
         if fault is Fault.RESET:
             return await self._reset(request, await self._encoded(request, pieces), share)
         text = await anyio.to_thread.run_sync(body.cut, pieces, share, limiter=self._threads)
         return self._response(await self._encoded(request, [text]))
 
-    def _runs(self, asked: Asked) -> tuple[Run, ...]:
-        if asked.dataset is not MESSAGES:
-            return ()
-        start = asked.start
-        if start is not None and not self.behaviour.inclusive:
-            start += 1
-        return self.account.runs(asked.ordinals, start, min(asked.limit, self.behaviour.page_cap))
+    def _select(self, asked: Asked) -> Selection:
+        lacking = asked.days is not None and self._chance.lacking()
+        return select(self.account, asked, self.behaviour, lacking=lacking)
 
     def _vanish(self, runs: tuple[Run, ...]) -> None:
         """Erases the record that the next query would name as its cursor, if chance wants it so."""
@@ -240,14 +240,13 @@ class Server:
         return web.json_response(self.stats.as_json() | {"processor_s": time.process_time()})
 
     async def _get_truth(self, request: web.Request) -> web.Response:
-        """Rows and digest of a send's messages and bounces, as a correct lake holds them now."""
+        """Rows and digest of a send's slices, as a correct lake holds them now."""
         text = request.query.get("id_send", "")
         if not text.isdecimal() or self.account.ordinal(int(text)) is None:
             return web.Response(status=404, text="No such send\n")
         erased = request.query.get("erased", "") == "1"
         summed = {}
-        for name in DEFAULT:
-            dataset = CATALOGUE[name]
+        for name, dataset in CATALOGUE.items():
             sum_up = partial(summary, self.account, dataset, int(text), erased=erased)
             found = await anyio.to_thread.run_sync(sum_up, limiter=self._threads)
             summed[name] = {"rows": found.rows, "digest": found.digest}
@@ -275,7 +274,7 @@ class Server:
 
 def _function(call: Mapping[str, object]) -> str:
     function = str(call.get("function"))
-    return function if any(dataset.function == function for dataset in CATALOGUE.values()) else ""
+    return function if function in FUNCTIONS else ""
 
 
 def _status(status: int, retry_after_s: float | None) -> web.Response:

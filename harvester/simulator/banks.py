@@ -8,8 +8,12 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 from functools import cache
+from typing import TYPE_CHECKING
 
 from harvester.simulator.parts import Bank, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PEOPLE = 512
 """Variants of a recipient; a power of two, so that bits of a hash choose one."""
@@ -17,6 +21,10 @@ DOMAINS = 64
 EMAIL_DATES = 1024
 BOUNCE_KINDS = 64
 CODES = 4096
+RESPONSE_KINDS = 64
+VISITS = 256
+NAMES = 32
+"""Names of campaigns, and subjects."""
 STATUSES = ("sent", "failed", "wait", "wait_ab")
 SENT, FAILED, WAIT, WAIT_AB = range(4)
 VERSIONS = ("", "A", "B")
@@ -55,6 +63,8 @@ _BOUNCES = (
     ("5.1.2", "permanent", "bad-domain", "Bad destination system address"),
     ("5.2.1", "unsubscribe", "inactive-mailbox", "Mailbox disabled, not accepting messages"),
 )
+_CAMPAIGNS = ("Newsletter", "Jarní výprodej", "Vítejte", "Opuštěný košík", "Novinky", "Pozvánka", "Dotazník", "Soutěž")
+_SUBJECTS = ("Sleva 20 %", "Tipy na víkend", "Děkujeme za nákup", "Co je nového?", "Jen dnes!", "Vaše body", "Ahoj")
 AWKWARD = (
     "},{",
     '"},{"',
@@ -96,6 +106,12 @@ class Banks:
         awkward_ids: ids that a reader may get wrong.
         bounce_codes: ``STATUS`` of a bounce.
         bounces: what goes with it: ``EMAIL_STATUS``, ``BOUNCE_CAT``, ``REASON``.
+        campaigns: names of campaigns, ``NAMES`` of them.
+        subjects: of their messages, as many.
+        logged_bounces: ``STATUS`` … ``UTM_CAMPAIGN`` of a logged bounce, of the same kinds as ``bounces``.
+        origins: ``ab_version`` … ``tld`` of a response, at ``version * DOMAINS + domain``.
+        responses: ``type`` … ``unsubscribe_answer``; the first is an opening.
+        visits: ``IP`` … ``org`` of a response.
     """
 
     def __init__(self, *, awkward: bool) -> None:
@@ -130,6 +146,19 @@ class Banks:
             ("EMAIL_STATUS", "BOUNCE_CAT", "REASON"),
             [(kind[1], kind[2], self._text(rng, kind[3], 0.2)) for kind in kinds],
         )
+        self.campaigns = texts([self._text(rng, f"{kind} {n}", 0.3) for n, kind in _numbered(_CAMPAIGNS)])
+        self.subjects = texts([self._text(rng, f"{kind} {n}", 0.3) for n, kind in _numbered(_SUBJECTS)])
+
+        self.logged_bounces = Bank(
+            ("STATUS", "TEXT_STATUS", "REMOTE_MTA", "BOUNCE_CAT", "UTM_CAMPAIGN"),
+            [self._logged(rng, *kind) for kind in kinds],
+        )
+        self.origins = Bank(
+            ("ab_version", "domain", "tld"),
+            [(version, host, host.rpartition(".")[2]) for version in VERSIONS for host in hosts],
+        )
+        self.responses = Bank(_RESPONSE, [_OPEN, *(self._response(rng) for _ in range(RESPONSE_KINDS - 1))])
+        self.visits = Bank(_VISIT, [self._visit(rng) for _ in range(VISITS)])
 
     def _local(self, first: str, last: str) -> str:
         if self._awkward and first == "Hana":
@@ -162,6 +191,44 @@ class Banks:
             }
         return {name: self._text(rng, given.get(name, ""), 0.04) for name in _PERSON}
 
+    def _logged(self, rng: random.Random, code: str, _: str, category: str, reason: str) -> tuple[str, ...]:
+        text = self._text(rng, f"{'5' if code[0] == '5' else '4'}50 {code} {reason}", 0.2)
+        mta = rng.choice(("", *(f"mx{number}.{host}" for number, host in enumerate(_HOSTS))))
+        return (code, text, mta, category, rng.choice(("", "", "jaro", "newsletter-12")))
+
+    def _response(self, rng: random.Random) -> tuple[str, ...]:
+        kind = rng.choice(("open", "click", "click", "click", "unsubscribe"))
+        if kind == "open":
+            return _OPEN
+        if kind == "unsubscribe":
+            return (kind, *[""] * 6, self._text(rng, rng.choice(("", "Už mě to nezajímá", "too many mails")), 0.5))
+        number = rng.randrange(1, 40)
+        url = f"https://www.example.com/item?id={number}&utm_source=mail#top"
+        text, title = self._text(rng, "Koupit", 0.3), self._text(rng, rng.choice(("", "Do košíku")), 0.3)
+        return (
+            kind,
+            str(7_700_000 + number),
+            "www",
+            url,
+            text,
+            title,
+            rng.choice(("", "https://mail.example/?b=1")),
+            "",
+        )
+
+    def _visit(self, rng: random.Random) -> tuple[str, ...]:
+        address = f"192.0.2.{rng.randrange(256)}"
+        country = rng.choice((("CZ", "CZE", "203", "Czech Republic"), ("SK", "SVK", "703", "Slovakia")))
+        browser, major = rng.choice(_BROWSERS), str(rng.randrange(40, 130))
+        system = rng.choice(_SYSTEMS)
+        return (
+            *(address, rng.choice(("", address)), "europe", country[3], country[1], country[0]),
+            *("Praha", rng.choice(("10", "")), self._text(rng, rng.choice(_CITIES), 0.1)),
+            self._text(rng, f"Mozilla/5.0 ({system}; x64) {browser}/{major}.0", 0.1),
+            *(browser, major, rng.choice(("0", "")), rng.choice(("desktop", "mobile"))),
+            *(system, rng.choice(("10", "14.1", "")), rng.choice(("computer", "phone", "")), rng.choice(_COMPANIES)),
+        )
+
     def _seen(self, rng: random.Random) -> dict[str, str]:
         where = ("europe", "Czech Republic", rng.choice(("Praha", "Prazsky", "")), rng.choice((*_CITIES, "", "", "")))
         what = (rng.choice(_COMPANIES), rng.choice(_BROWSERS), rng.choice((*_SYSTEMS, "")))
@@ -173,7 +240,17 @@ _PERSON = (
     *("street", "city", "state", "country", "zip", "phone", "mobile", "fax"),
 )
 _SEEN = ("s_continent", "s_country", "s_region", "s_city", "s_org", "s_browser", "s_os")
+_RESPONSE = (*("type", "ID_url", "link_type", "link_url", "link_text", "link_title", "referer", "unsubscribe_answer"),)
+_OPEN = ("open", *[""] * 7)
+_VISIT = (
+    *("IP", "IP_orig", "continent", "country", "code3", "code", "region", "region_code", "city", "user_agent"),
+    *("browser", "browser_major", "browser_minor", "browser_type", "os", "os_version", "device", "org"),
+)
 _UNACCENTED = str.maketrans("áčďéěíňóřšťúůýž", "acdeeinorstuuyz")
+
+
+def _numbered(kinds: Sequence[str]) -> Iterator[tuple[int, str]]:
+    return ((number, kinds[number % len(kinds)]) for number in range(NAMES))
 
 
 def _plain(text: str) -> str:
@@ -199,6 +276,7 @@ __all__ = [
     "DOMAINS",
     "EMAIL_DATES",
     "FAILED",
+    "NAMES",
     "PEOPLE",
     "SENT",
     "STATUSES",

@@ -64,6 +64,10 @@ class Behaviour:
         fail_sends: ``ID_send`` of sends that always answer 500.
         vanish: the probability that a page's last record is erased once the page is served.
         disallowed: no address is allowed: every call is refused with ``Disallowed IP``.
+        no_reports: the account may not call the functions that list campaigns and sends: ``Unauthorized``.
+        unsteady_lists: the probability that a list of campaigns or sends lacks its last entry.
+        total_counts: a campaign's ``SEND_COUNT`` is that of all its sends, not of those in the range asked for.
+        hidden_sends: ``ID_send`` of sends that no list shows.
     """
 
     page_cap: int = PAGE_CAP
@@ -80,6 +84,10 @@ class Behaviour:
     fail_sends: frozenset[int] = frozenset()
     vanish: float = 0.0
     disallowed: bool = False
+    no_reports: bool = False
+    unsteady_lists: float = 0.0
+    total_counts: bool = False
+    hidden_sends: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         low, high = self.latency_s
@@ -92,6 +100,7 @@ class Behaviour:
             (min(self.faults.values(), default=0) >= 0, "probabilities of faults are not negative"),
             (math.fsum(self.faults.values()) <= 1, "the probabilities of all faults are at most 1 together"),
             (0 <= self.vanish <= 1, "the probability of vanishing goes from 0 to 1"),
+            (0 <= self.unsteady_lists <= 1, "the probability that a list lacks an entry goes from 0 to 1"),
         ]
         for holds, message in checks:
             if not holds:
@@ -105,6 +114,9 @@ class Chance:
         self._random = random.Random(behaviour.fault_seed)  # noqa: S311 - reproducible faults, not secrets
         self._faults = tuple(sorted((Fault(kind), share) for kind, share in behaviour.faults.items()))
         self._latency_s = behaviour.latency_s
+        # A generator of its own: how many lists are asked for makes no difference to what else goes wrong.
+        self._lists = random.Random(behaviour.fault_seed)  # noqa: S311 - likewise
+        self._unsteady = behaviour.unsteady_lists
 
     def fault(self) -> Fault | None:
         """The fault that the next request meets, if any."""
@@ -119,6 +131,10 @@ class Chance:
         """How long the next answer takes to begin, in seconds."""
         low, high = self._latency_s
         return low if low == high else self._random.uniform(low, high)
+
+    def lacking(self) -> bool:
+        """Whether the next list lacks its last entry."""
+        return self._lists.random() < self._unsteady
 
     def share(self) -> float:
         """How much is left of something that is cut short, from 0 to 1."""

@@ -9,35 +9,18 @@ from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
-from harvester.datasets import BOUNCES
 from harvester.simulator import records, render, shaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harvester.simulator.account import Account, Run
+    from harvester.simulator.account import Account
     from harvester.simulator.parts import Block
-    from harvester.simulator.query import Asked
 
 GZIP_LEAST_BYTES = 1024
 """Bodies below this size are sent as they are."""
 _GZIP_LEVEL = 0
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-
-
-def answer(
-    account: Account, asked: Asked, runs: tuple[Run, ...], share: float | None = None
-) -> Iterator[bytes | memoryview]:
-    """The JSON that answers a query, in pieces. ``runs`` are the messages to send; bounces need none.
-
-    With ``share``, only that share of the first records.
-    """
-    if asked.dataset is BOUNCES:
-        blocks = (block for ordinal in asked.ordinals for block in records.bounces(account, ordinal, share))
-    else:
-        count = records.shortened(sum(run.count for run in runs), share)
-        blocks = (records.messages(account, some) for some in records.blocks(runs, most=count))
-    return json_list(account, blocks)
 
 
 def json_list(account: Account, blocks: Iterable[Block]) -> Iterator[bytes | memoryview]:
@@ -101,4 +84,4 @@ def cut(pieces: Iterable[bytes | memoryview], share: float) -> bytes:
     return whole[: records.shortened(len(whole), share)]
 
 
-__all__ = ["GZIP_LEAST_BYTES", "Body", "answer", "cut", "encode", "json_list"]
+__all__ = ["GZIP_LEAST_BYTES", "Body", "cut", "encode", "json_list"]

@@ -103,6 +103,11 @@ class Draws:
         """A third hash: the preview's code, and how the message fared in the end."""
         return mix_column(pc.add(self._hash, word(2)))
 
+    def fate(self, purpose: int, line: pa.UInt64Array | None = None) -> pa.UInt64Array:
+        """Further hashes, one for each purpose, and for each line of a log if those are given."""
+        mixed = mix_column(pc.add(self._hash, word(100 + purpose)))
+        return mixed if line is None else mix_column(pc.add(mixed, line))
+
     @cached_property
     def key(self) -> pa.UInt64Array:
         """``ID_send_message``; see ``Account.key``."""
@@ -167,11 +172,36 @@ class Draws:
         return pc.add(pc.multiply(joint, word(banks.DOMAINS)), self.domain)
 
     @property
+    def origin(self) -> pa.UInt64Array:
+        """Version and domain, as a place in their common bank."""
+        version = pc.multiply(self._tested, pc.add(bits(self._hash, 49, 1), word(1)))
+        return pc.add(pc.multiply(version, word(banks.DOMAINS)), self.domain)
+
+    @cached_property
+    def opened(self) -> pa.BooleanArray:
+        """Whether the message was opened by now."""
+        spec = self.account.spec
+        share = spec.opened + spec.opened_later if self.account.settled else spec.opened
+        chance = pc.less(bits(self._hash, 41, 8), word(round(share * 256)))
+        return pc.and_(chance, pc.equal(self.status, word(banks.SENT)))
+
+    @property
     def profile(self) -> pa.UInt64Array:
         """Recipient and whether the message was opened, as a place in the bank of people."""
-        chance = pc.less(bits(self._hash, 41, 8), word(round(self.account.spec.opened * 256)))
-        opened = pc.and_(chance, pc.equal(self.status, word(banks.SENT)))
-        return pc.add(self.person, choose(opened, word(banks.PEOPLE), word(0)))
+        return pc.add(self.person, choose(self.opened, word(banks.PEOPLE), word(0)))
+
+    @property
+    def bounces_twice(self) -> pa.BooleanArray:
+        """Whether the message would bounce a second time, if it bounced."""
+        return pc.less(self.fate(0), word(2**64 // 20))
+
+    def bounce_kind(self, line: pa.UInt64Array) -> pa.UInt64Array:
+        """The kind of a message's first or second bounce (``line`` 0 or 1), as a place in the banks of bounces."""
+        return bits(self.bounce(line), 0, 6)
+
+    def bounce(self, line: pa.UInt64Array) -> pa.UInt64Array:
+        """A hash for a message's first or second bounce."""
+        return mix_column(pc.add(self.third, line))
 
     @property
     def id_email(self) -> pa.StringArray:

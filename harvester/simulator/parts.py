@@ -114,8 +114,15 @@ Part: TypeAlias = Field | Group
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some records: how many, and their parts in the order in which the fields are sent."""
+    """Some records.
 
+    Attributes:
+        key: the field that tells them apart, as the vendor spells it.
+        count: how many there are.
+        parts: what they are made of, in the order in which the fields are sent.
+    """
+
+    key: str
     count: int
     parts: tuple[Part, ...]
 

@@ -6,25 +6,32 @@ import hmac
 import json
 import re
 from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harvester.datasets import BOUNCES, CATALOGUE, DEFAULT, PAGE_CAP, Dataset
+from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, PAGE_CAP, RAW_RESPONSES, SENDS, Dataset
+from harvester.simulator.lists import MONTH, QUARTER, Days
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harvester.simulator.account import Account
 
+FUNCTIONS: Mapping[str, Dataset] = MappingProxyType(
+    {dataset.function: dataset for dataset in (*CATALOGUE.values(), CAMPAIGNS, SENDS)}
+)
+"""What each function of the API yields, by the function's name."""
 _NUMBER = re.compile(r"-?\d{1,40}", re.ASCII)
-_DATASETS = {dataset.function: dataset for name, dataset in CATALOGUE.items() if name in DEFAULT}
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class NotACallError(Exception):
-    """The request's body is no JSON object."""
+    """The request's body is no call."""
 
 
 class RefusedError(Exception):
-    """The API answers with an error object; the exception's text is the ``error`` in it."""
+    """The API answers with an error; the exception's text is the API's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +42,21 @@ class Asked:
         dataset: what is asked for.
         ordinals: the sends that it covers; none where no such send is known.
         id_send: the send that it names, if it names one, known or not.
-        start: ``ID_send_message``, if it names one.
+        start: the key to start from, if it names one.
         limit: the most records that are wanted.
+        message: the message whose entries in a log are wanted, if it names one.
+        id_message: the campaign that it names, if it names one.
+        days: the range of a list, said or not; None for what is no list.
     """
 
     dataset: Dataset
     ordinals: range
-    id_send: int | None
-    start: int | None
-    limit: int
+    id_send: int | None = None
+    start: int | None = None
+    limit: int = 0
+    message: int | None = None
+    id_message: int | None = None
+    days: Days | None = None
 
 
 def parse_call(body: bytes) -> Mapping[str, object]:
@@ -61,22 +74,42 @@ def parse_query(account: Account, call: Mapping[str, object]) -> Asked:
     """What a call asks for. Raises RefusedError, with the API's own words."""
     given = account.spec.client_id, account.spec.client_md5
     for name, right in zip(("id", "md5"), given, strict=True):
-        if not hmac.compare_digest(str(call.get(name)).encode(), right.encode()):
+        if not hmac.compare_digest(str(call.get(name)).encode("utf-8", "replace"), right.encode()):
             raise RefusedError("Unauthorized")
-    dataset = _DATASETS.get(str(call.get("function")))
+    dataset = FUNCTIONS.get(str(call.get("function")))
     if dataset is None:
         raise RefusedError("Unknown function")
     parameters = call.get("parameters")
     if not isinstance(parameters, dict):
         parameters = {}
+    if dataset is CAMPAIGNS or dataset is SENDS:
+        return _list(account, dataset, parameters)
     id_send = _number(parameters, "ID_send")
     if dataset is BOUNCES:
         if id_send is None:
             raise RefusedError("Missing ID_send")
-        return Asked(dataset, _one(account, id_send), id_send, None, 0)
-    ordinals = _ordinals(account, _number(parameters, "ID_message"), id_send)
+        return Asked(dataset, _one(account, id_send), id_send)
+    id_message = _number(parameters, "ID_message")
     limit = _number(parameters, "limit")
-    return Asked(dataset, ordinals, id_send, _number(parameters, "ID_send_message"), max(0, limit or PAGE_CAP))
+    return Asked(
+        dataset,
+        _ordinals(account, id_message, id_send),
+        id_send,
+        start=_number(parameters, dataset.cursor or ""),
+        limit=max(0, limit or PAGE_CAP),
+        message=_number(parameters, "ID_send_message") if dataset is RAW_RESPONSES else None,
+        id_message=id_message,
+    )
+
+
+def _list(account: Account, dataset: Dataset, parameters: Mapping[str, object]) -> Asked:
+    since, until = _day(parameters, "range_from"), _day(parameters, "range_to")
+    if dataset is CAMPAIGNS:
+        return Asked(dataset, range(0), days=Days.said(since, until, account.today, MONTH))
+    id_message = _number(parameters, "ID_message")
+    if id_message is None or account.campaign(id_message) is None:
+        raise RefusedError("Invalid ID_message")
+    return Asked(dataset, range(0), id_message=id_message, days=Days.said(since, until, account.today, QUARTER))
 
 
 def _ordinals(account: Account, id_message: int | None, id_send: int | None) -> range:
@@ -107,4 +140,17 @@ def _number(parameters: Mapping[str, object], name: str) -> int | None:
     return int(text)
 
 
-__all__ = ["Asked", "NotACallError", "RefusedError", "parse_call", "parse_query"]
+def _day(parameters: Mapping[str, object], name: str) -> date | None:
+    """A parameter's value as a day, ``YYYY-MM-DD``; absent, empty and null are the same."""
+    value = parameters.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        if not isinstance(value, str) or not _DAY.fullmatch(value):
+            raise RefusedError(f"Invalid {name}")
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise RefusedError(f"Invalid {name}") from error
+
+
+__all__ = ["FUNCTIONS", "Asked", "NotACallError", "RefusedError", "parse_call", "parse_query"]

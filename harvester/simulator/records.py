@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from harvester.simulator import banks
 from harvester.simulator.account import Run
 from harvester.simulator.draws import BLOCK_ROWS, NO_DATE_S, ZERO_DATE_S, Draws, Positions
-from harvester.simulator.hashing import bits, choose, mix_column, word
+from harvester.simulator.hashing import bits, choose, word
 from harvester.simulator.parts import Block, Choice, Field, Group, as_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PREVIEW = "https://u.mailkit.eu/user.fcgi/action,view_email/dc,{dc}/ds,{ds}/code,"
 
 
-def _dates(seconds: pa.UInt64Array) -> pa.StringArray:
+def dates(seconds: pa.UInt64Array) -> pa.StringArray:
     """Dates as the API writes them. Neighbouring records share most of them, so few are written out."""
     distinct = seconds.dictionary_encode()
     written = [_date(second) for second in distinct.dictionary.to_pylist() if second is not None]
@@ -43,19 +43,20 @@ def messages(account: Account, runs: tuple[Run, ...]) -> Block:
     send = positions.text(account.id_send)
     preview = positions.text(lambda n: _PREVIEW.format(dc=account.id_message(n), ds=account.id_send(n)))
     return Block(
+        "ID_send_message",
         len(positions.index),
         (
             Field("ID_message", (campaign,)),
             Field("ID_send", (send,)),
             Field("ID_send_message", (as_text(draws.key),)),
-            Field("ID_user_list", (positions.text(_user_list),)),
+            Field("IDuser_list", (positions.text(user_list),)),
             Field("ID_email", (draws.id_email,)),
             Field("ID_template", (positions.text(lambda n: _template(account, n)),)),
             Field("type_message", ("email",)),
             Field("email", draws.email),
             Field("email_date", (Choice(texts.email_dates, draws.email_date),)),
             Field("message_date", (positions.text(lambda n: _message_date(account, n)),)),
-            Field("date_sent", (_dates(draws.sent_s),)),
+            Field("date_sent", (dates(draws.sent_s),)),
             Group(texts.deliveries, draws.delivery),
             Group(texts.people, draws.profile),
             Field(
@@ -79,10 +80,10 @@ def bounces(account: Account, ordinal: int, share: float | None = None) -> Itera
     failed = pa.concat_arrays(
         [_failed(account, block) for block in blocks(account.all_runs(ordinal, erased=True))] or [_NONE]
     )
-    twice = failed.filter(pc.less(_fate(account, ordinal, failed, 0), word(2**64 // 20)))
+    twice = failed.filter(_draws(account, ordinal, failed).bounces_twice)
     index = pa.concat_arrays([failed, twice])
     time = pa.concat_arrays([pa.repeat(word(0), len(failed)), pa.repeat(word(1), len(twice))])
-    order = pc.sort_indices(_fate(account, ordinal, index, 3))
+    order = pc.sort_indices(_draws(account, ordinal, index).fate(3))
     order = order[: shortened(len(order), share)]
     index, time = index.take(order), time.take(order)
     for start in range(0, len(index), BLOCK_ROWS):
@@ -97,8 +98,8 @@ def shortened(count: int, share: float | None) -> int:
 _NONE = pa.array([], pa.uint64())
 
 
-def _fate(account: Account, ordinal: int, index: pa.UInt64Array, purpose: int) -> pa.UInt64Array:
-    return mix_column(pc.add(mix_column(pc.add(index, word(account.salt(ordinal)))), word(100 + purpose)))
+def _draws(account: Account, ordinal: int, index: pa.UInt64Array) -> Draws:
+    return Draws(account, Positions((ordinal,), None, index))
 
 
 def _failed(account: Account, runs: tuple[Run, ...]) -> pa.UInt64Array:
@@ -107,19 +108,20 @@ def _failed(account: Account, runs: tuple[Run, ...]) -> pa.UInt64Array:
 
 
 def _bounces(account: Account, ordinal: int, index: pa.UInt64Array, time: pa.UInt64Array) -> Block:
-    draws = Draws(account, Positions((ordinal,), None, index))
-    fate = mix_column(pc.add(draws.third, time))
-    kind = bits(fate, 0, 6)
+    draws = _draws(account, ordinal, index)
+    fate = draws.bounce(time)
+    kind = draws.bounce_kind(time)
     after = pc.add(bits(fate, 6, 12), pc.multiply(time, word(86_400)))
     at = pc.add(after, word(account.date_s(ordinal)))
     if account.spec.awkward:
         at = choose(pc.equal(bits(fate, 18, 4), word(0)), word(ZERO_DATE_S), at)
     return Block(
+        "ID_SEND_MESSAGE",
         len(index),
         (
             Field("ID_SEND_MESSAGE", (as_text(draws.key),)),
-            Field("ID_USER_LIST", (_user_list(ordinal),)),
-            Field("DATE", (_dates(at),)),
+            Field("ID_USER_LIST", (user_list(ordinal),)),
+            Field("DATE", (dates(at),)),
             Field("STATUS", (Choice(account.banks.bounce_codes, kind),)),
             Field("ID_EMAIL", (draws.id_email,)),
             Field("EMAIL", draws.email),
@@ -146,7 +148,7 @@ def blocks(runs: Iterable[Run], *, most: int | None = None) -> Iterator[tuple[Ru
         yield tuple(gathered)
 
 
-def _user_list(ordinal: int) -> str:
+def user_list(ordinal: int) -> str:
     """The mailing list of a send; now and then there is none."""
     return _in_turn(ordinal, (*(str(46_061 + number) for number in range(6)), ""))
 
@@ -165,4 +167,4 @@ def _in_turn(ordinal: int, values: Sequence[str]) -> str:
     return values[ordinal % len(values)]
 
 
-__all__ = ["BLOCK_ROWS", "Positions", "blocks", "bounces", "messages", "shortened"]
+__all__ = ["BLOCK_ROWS", "Positions", "blocks", "bounces", "dates", "messages", "shortened", "user_list"]

@@ -45,7 +45,7 @@ def sent_records(account: Account, block: Block) -> Iterator[tuple[Sent, ...]]:
     shape = account.spec.shape
     columns = block.columns()
     names = tuple(columns)
-    key_at = next(number for number, name in enumerate(names) if name.lower() == "id_send_message")
+    key_at = names.index(block.key)
     for values in zip(*(column.to_pylist() for column in columns.values()), strict=True):
         fields = list(zip(names, values, strict=True))
         chance = salt(account.spec.seed, int(values[key_at]))

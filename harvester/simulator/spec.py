@@ -1,6 +1,6 @@
 """What an account holds, as a recipe: frozen data from which every record follows, without holding any of them.
 
-Nouns: *sends* (which, and how many rows each), *shape* (how the JSON looks), *account spec* (both, and the seed).
+Nouns: *sends* (which, and how many rows each), *account spec* (those, the shape of answers, and the seed).
 A record is a function of (seed, send, index) alone, so a spec of a billion rows is as small as one of ten.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from enum import Enum
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from harvester.errors import UsageError
 from harvester.model import KEY_END
+from harvester.simulator.shape import Case, Nothing, Numbers, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,14 @@ AWKWARD_FIRST_KEY = 2**53 + 1_000_001
 """The first key of an awkward account: odd and beyond 2^53, so that a reader that goes through a float is found out."""
 BETWEEN_SENDS = 16
 """Keys that belong to nobody between the blocks of two sends: a cursor may well name one of them."""
+FIRST_DATE = datetime.fromisoformat("2016-06-20 14:37:47")
+"""When the first send went out, if nothing else is said (the vendor's own example)."""
+_STEP_S = 25_201
+"""The time from one send to the next, if nothing else is said: seven hours, and less where sends are many."""
+_SPAN_S = 8 * 365 * 86_400
+"""The longest time from the first send to the last, if nothing else is said."""
+LOG_STRIDE = 8
+"""Keys of log entries that belong to one key of a message; no message has as many entries in any one log."""
 LARGEST_STRIDE = 2**31
 """The largest mean distance between keys: offsets within a stride are drawn from 32 bits."""
 
@@ -74,72 +83,6 @@ def skewed(count: int, rows: int) -> Sends:
     return Sends(range(FIRST_ID_SEND, FIRST_ID_SEND + count), tuple(sizes))
 
 
-class Numbers(Enum):
-    """How values that are numbers are sent."""
-
-    TEXT = "text"
-    """As strings, always."""
-    BARE = "bare"
-    """As bare numbers, in their very digits, wherever a value is a JSON number."""
-    MIXED = "mixed"
-    """As either, by seeded draw for each field of each record; empty custom fields also as null, true or false."""
-
-
-class Nothing(Enum):
-    """How an answer without records looks."""
-
-    OBJECT = "{}"
-    LIST = "[]"
-    BLANK = ""
-
-
-class Case(Enum):
-    """How field names are spelled."""
-
-    DOCUMENTED = "documented"
-    UPPER = "upper"
-    LOWER = "lower"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """How the JSON looks. The default is compact, raw UTF-8, strings throughout; any other mix is slower to serve.
-
-    Attributes:
-        pretty: indented, with spaces after colons, instead of compact.
-        ascii: characters beyond ASCII are escaped.
-        numbers: how values that are numbers are sent.
-        shuffle: the order of fields differs from page to page.
-        case: how field names are spelled.
-        missing: names of fields (as the vendor spells them) that are never sent.
-        unknown: fields that no documentation names are sent: ``X_batch`` in every record, ``X_note`` in some.
-        single_bare: a lone record comes as an object instead of a list of one.
-        nothing: how an answer without records looks.
-    """
-
-    pretty: bool = False
-    ascii: bool = False
-    numbers: Numbers = Numbers.TEXT
-    shuffle: bool = False
-    case: Case = Case.DOCUMENTED
-    missing: tuple[str, ...] = ()
-    unknown: bool = False
-    single_bare: bool = False
-    nothing: Nothing = Nothing.OBJECT
-
-    @property
-    def plain(self) -> bool:
-        """Whether records look as in the default shape, but for escapes: such pages are served the fast way."""
-        return not (
-            self.pretty
-            or self.shuffle
-            or self.missing
-            or self.unknown
-            or self.numbers is not Numbers.TEXT
-            or self.case is not Case.DOCUMENTED
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSpec:
     """An account, as a recipe. Raises UsageError if a value can't be meant.
@@ -149,12 +92,17 @@ class AccountSpec:
         sends: which sends, and how many messages each; see ``equal``, ``listed`` and ``skewed``.
         gap: the mean distance between neighbouring keys of a send: 1 is dense, more is irregular.
         first_key: the account's lowest possible key; None for a large one, beyond 2^53 in an awkward account.
+        room: keys, in rows, that each send's block has left for messages that come later; see ``Account.grow``.
         sends_per_campaign: neighbouring sends that share an ``ID_message``.
+        first_date: when the first send went out, without a zone.
+        days_between: the time from one send to the next, in days; None for seven hours, or less where sends are many.
+        today: the day up to which lists go that are asked for without a range; None for the day after the last send.
         failed: the share of messages that bounced, from 0 to 1.
         waiting: the share of messages that wait for delivery until the account settles, from 0 to 1.
         opened: the share of delivered messages that carry ``s_*`` fields, from 0 to 1.
+        opened_later: the share of delivered messages that carry them only once the account settles, from 0 to 1.
         awkward: text that breaks careless readers: ``},{``, quotes, newlines, emoji, zero dates, ids beyond 2^53.
-        shape: how the JSON looks.
+        shape: how answers look.
         client_id: the client id that is let in.
         client_md5: the MD5 code that is let in.
     """
@@ -163,10 +111,15 @@ class AccountSpec:
     sends: Sends = field(default_factory=lambda: equal(1, 1000))
     gap: int = 1
     first_key: int | None = None
+    room: int = 0
     sends_per_campaign: int = 4
+    first_date: datetime = FIRST_DATE
+    days_between: float | None = None
+    today: date | None = None
     failed: float = 0.03
     waiting: float = 0.0
     opened: float = 0.33
+    opened_later: float = 0.0
     awkward: bool = False
     shape: Shape = field(default_factory=Shape)
     client_id: str = "12345"
@@ -176,14 +129,20 @@ class AccountSpec:
         checks = [
             (1 <= self.gap <= LARGEST_STRIDE, f"the gap between keys goes from 1 to {LARGEST_STRIDE}, not {self.gap}"),
             (self.sends_per_campaign >= 1, "a campaign has at least one send"),
-            (0 <= self.opened <= 1, "the share of opened messages goes from 0 to 1"),
+            (self.room >= 0, "the room for later messages is not negative"),
+            (self.first_date.tzinfo is None, "dates have no zone"),
+            (self._dated, "the sends' dates must lie between the years 1970 and 9999, one after the other"),
+            (
+                self.opened >= 0 and self.opened_later >= 0 and self.opened + self.opened_later <= 1,
+                "the shares of messages opened at once and later are not negative, and at most 1 together",
+            ),
             (
                 self.failed >= 0 and self.waiting >= 0 and self.failed + self.waiting <= 1,
                 "the shares of failed and waiting messages are not negative, and at most 1 together",
             ),
             (self.lowest_key > 0, "keys are positive"),
             (
-                self.lowest_key + sum(self.sends.rows) * self.gap + len(self.sends.ids) * BETWEEN_SENDS < KEY_END,
+                self.lowest_key + self._span_of_keys * LOG_STRIDE < KEY_END,
                 "the last keys would not fit into 63 bits; choose a smaller gap or a lower first key",
             ),
         ]
@@ -198,12 +157,39 @@ class AccountSpec:
             return self.first_key
         return AWKWARD_FIRST_KEY if self.awkward else FIRST_KEY
 
+    @property
+    def step_s(self) -> int:
+        """The time from one send to the next, in seconds."""
+        if self.days_between is not None:
+            return round(self.days_between * 86_400)
+        return min(_STEP_S, _SPAN_S // max(1, len(self.sends.ids)))
+
+    @property
+    def last_date(self) -> datetime:
+        """When the last send went out; the first one's date where there are none."""
+        return self.first_date + timedelta(seconds=self.step_s * max(0, len(self.sends.ids) - 1))
+
+    @property
+    def _dated(self) -> bool:
+        try:
+            return self.step_s >= 0 and self.first_date.year >= 1970 and self.last_date.year <= 9998  # noqa: PLR2004
+        except (OverflowError, ValueError):
+            return False
+
+    @property
+    def _span_of_keys(self) -> int:
+        """The distance from the lowest key to one that is above all."""
+        sends = self.sends
+        return (sum(sends.rows) + len(sends.ids) * self.room) * self.gap + len(sends.ids) * BETWEEN_SENDS
+
 
 __all__ = [
     "AWKWARD_FIRST_KEY",
     "BETWEEN_SENDS",
+    "FIRST_DATE",
     "FIRST_ID_SEND",
     "FIRST_KEY",
+    "LOG_STRIDE",
     "AccountSpec",
     "Case",
     "Nothing",

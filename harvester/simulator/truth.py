@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harvester.datasets import ARROW_TYPES, BOUNCES, EXTRA, Dataset, Kind
-from harvester.simulator import records
+from harvester.datasets import ARROW_TYPES, BOUNCES, EXTRA, MESSAGES, Dataset, Kind
+from harvester.simulator import logs, records
 from harvester.simulator.parts import as_text, join_texts
 from harvester.simulator.shaped import sent_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from harvester.datasets import Column
     from harvester.simulator.account import Account
     from harvester.simulator.parts import Block
 
@@ -39,14 +40,14 @@ class NoSuchSendError(LookupError):
 
 
 def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = False) -> pa.Table:
-    """What the API sends of one send, as text: a column for each field, in lower case; null where absent or null.
+    """What the API sends of one send, as text: a column for each field, named as in the lake; null where there is none.
 
-    Fields that the catalogue does not know have columns after the others. Messages are in key order, bounces in the
-    order in which they are sent.
+    Fields that the catalogue does not know have columns after the others. What is paged is in key order, bounces in
+    the order in which they are sent.
 
     Args:
         account: the account as it stands.
-        dataset: messages or bounces.
+        dataset: which of the catalogue's.
         id_send: which send.
         erased: rows that are gone by now belong to it, too.
 
@@ -54,8 +55,14 @@ def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = Fa
         NoSuchSendError: there is no such send.
     """
     empty = pa.schema([pa.field(column.name, pa.string()) for column in dataset.fields])
+    known = _spelled(dataset)
     tables = [
-        pa.table({name.lower(): column for name, column in columns.items()})
+        pa.table(
+            {
+                known[name.lower()].name if name.lower() in known else name.lower(): column
+                for name, column in columns.items()
+            }
+        )
         for columns in _sent(account, dataset, id_send, erased=erased)
     ]
     return pa.concat_tables([empty.empty_table(), *tables], promote_options="default")
@@ -145,10 +152,16 @@ def _sent(account: Account, dataset: Dataset, id_send: int, *, erased: bool) -> 
         raise NoSuchSendError(f"the account has no send {id_send}")
     if dataset is BOUNCES:
         blocks = records.bounces(account, ordinal)
+    elif dataset is not MESSAGES:
+        blocks = logs.blocks(account, dataset, logs.entries(account, dataset, range(ordinal, ordinal + 1)))
     else:
         blocks = (records.messages(account, runs) for runs in records.blocks(account.all_runs(ordinal, erased=erased)))
     for block in blocks:
         yield block.columns() if account.spec.shape.plain else _odd(account, block)
+
+
+def _spelled(dataset: Dataset) -> Mapping[str, Column]:
+    return {spelling: column for column in dataset.fields for spelling in column.spellings}
 
 
 def _odd(account: Account, block: Block) -> dict[str, pa.StringArray]:
@@ -160,7 +173,7 @@ def _odd(account: Account, block: Block) -> dict[str, pa.StringArray]:
 def _typed(dataset: Dataset, id_send: int, columns: Mapping[str, pa.StringArray]) -> pa.RecordBatch:
     rows = len(next(iter(columns.values())))
     extras: list[dict[str, str]] = [{} for _ in range(rows)]
-    known = {column.name: column for column in dataset.fields}
+    known = _spelled(dataset)
     made: dict[str, pa.Array[Any]] = {column.name: pa.repeat(pa.scalar(id_send), rows) for column in dataset.implied}
     for name, texts in columns.items():
         column = known.get(name.lower())
