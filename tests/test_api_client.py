@@ -8,6 +8,7 @@ import json
 import logging
 import tracemalloc
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from harvester.api.client import DEFAULT_PAUSE_S, Client
 from harvester.config import Settings, Tuning
-from harvester.datasets import BOUNCES, MESSAGES
+from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, MESSAGES, SENDS
 from harvester.errors import (
     AddressRefused,
     Cut,
@@ -254,7 +255,7 @@ async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hol
     spec = AccountSpec(sends=equal(1, 200), shape=shape, awkward=True, failed=0.2, waiting=0.1, client_md5=MD5)
     id_send = spec.sends.ids[0]
     async with serve(spec, Behaviour()) as server, Client.open(settings(server.url)) as client:
-        for dataset in (MESSAGES, BOUNCES):
+        for dataset in CATALOGUE.values():
             limit = 1000 if dataset.paged else None
             pages = [await attempt(client, Query(dataset, id_send, limit=limit)) for _ in range(2)]
             for page in pages:
@@ -265,6 +266,19 @@ async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hol
                 assert [extra and json.loads(extra) for extra in table["_extra"].to_pylist()] == [
                     extra and json.loads(extra) for extra in truth["_extra"].to_pylist()
                 ]
+
+
+async def test_lists_of_campaigns_and_sends_become_pages() -> None:
+    spec = AccountSpec(sends=equal(5, 20), sends_per_campaign=3, client_md5=MD5)
+    async with serve(spec) as server, Client.open(settings(server.url)) as client:
+        since, until = date(2010, 1, 1), date(2030, 1, 1)
+        campaigns = (await attempt(client, Query(CAMPAIGNS, since=since, until=until))).batch
+        assert campaigns["send_count"].to_pylist() == [60, 40]
+        sends = [
+            (await attempt(client, Query(SENDS, id_message=id_message, since=since, until=until))).batch
+            for id_message in campaigns["id_message"].to_pylist()
+        ]
+        assert [id_send for batch in sends for id_send in batch["id_send"].to_pylist()] == list(spec.sends.ids)
 
 
 @pytest.mark.parametrize("before", range(0, 90, 3))
