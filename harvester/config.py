@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harvester.model import Secret
@@ -88,6 +90,7 @@ class Tuning:
         target_bytes: the size that sealed files aim at.
         row_group_bytes: the size in memory that row groups aim at; encoded, they come to a third to a half of it.
         window: the most slices under way that are not waiting after a failure.
+        clock: tells the time, in UTC without a zone: how old sends and messages are.
         seed: of the jitter; None for one from the system.
     """
 
@@ -101,6 +104,7 @@ class Tuning:
     target_bytes: int = 128 * 2**20
     row_group_bytes: int = 96 * 2**20
     window: int = 256
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None)
     seed: int | None = None
 
 

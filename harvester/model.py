@@ -42,12 +42,14 @@ class Send:
         id_message: its campaign, where known.
         sent_at: when it was sent, without a zone, where known.
         expected: its number of messages (``SEND_COUNT``), where known.
+        proven: whether ``expected`` comes from a list of the API's that is itself proven.
     """
 
     id_send: int
     id_message: int | None = None
     sent_at: datetime | None = None
     expected: int | None = None
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

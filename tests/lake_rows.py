@@ -39,6 +39,5 @@ def page(slice_id: int, *keys: int, proof: Proof | None = None, status: str = "s
         rows=message_rows(*keys, status=status, id_send=id_send) if keys else None,
         key_range=KeyRange(cursor=keys[-1], held=keys[-1], limit=10) if keys else None,
         proof=proof,
-        gone=0,
         queries=1,
     )

@@ -121,7 +121,7 @@ class TestProofs:
             assert not result.complete
             assert (
                 outcomes(result)["messages", 601].error
-                == "the answer is empty, though the list of sends says 9 messages"
+                == "the answer is empty, though the list of sends says 9 messages (asked for messages of send 601 limit 25000)"
             )
             assert outcomes(result)["messages", 602].proof == "tail"
 

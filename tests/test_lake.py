@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +28,8 @@ from harvester.lake.store import Store
 from harvester.model import KEY_END, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
 
+NOW = datetime(2026, 11, 1)  # noqa: DTZ001  the lake's times have no zone
+
 TUNING = Tuning(target_bytes=1 << 20)
 MESSAGES_OF_7 = SliceKey("messages", 7)
 
@@ -34,8 +37,8 @@ MESSAGES_OF_7 = SliceKey("messages", 7)
 @contextmanager
 def lake_with_slice(root: Path, tuning: Tuning = TUNING) -> Iterator[tuple[Lake, int]]:
     with open_lake(root, tuning) as lake:
-        run = lake.ledger.begin_run("12345")
-        lake.ledger.select(run, [Send(7, expected=4)], ["messages"])
+        run = lake.runs.begin("12345")
+        lake.runs.select(run, [Send(7, expected=4)], ["messages"], NOW)
         record = lake.ledger.find(MESSAGES_OF_7)
         assert record is not None
         yield lake, record.id
@@ -340,14 +343,14 @@ class TestPuttingRight:
 class TestLedger:
     def test_a_lake_of_another_account_is_refused(self, tmp_path: Path) -> None:
         with open_lake(tmp_path, TUNING) as lake:
-            lake.ledger.begin_run("12345")
+            lake.runs.begin("12345")
         with open_lake(tmp_path, TUNING) as lake, pytest.raises(LakeError, match="12345"):
-            lake.ledger.begin_run("54321")
+            lake.runs.begin("54321")
 
     @pytest.mark.parametrize("damage", ["garbage", "truncated", "newer"])
     def test_a_ledger_that_cannot_be_used_is_refused_and_left_alone(self, tmp_path: Path, damage: str) -> None:
         with open_lake(tmp_path, TUNING) as lake:
-            lake.ledger.begin_run("12345")
+            lake.runs.begin("12345")
         path = tmp_path / layout.LEDGER
         if damage == "garbage":
             path.write_bytes(b"garbage " * 1000)
@@ -379,9 +382,9 @@ class TestLedger:
     def test_a_selection_is_read_as_a_stream_and_known_slices_keep_what_they_have(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):
             lake.stage([page(number, 10, 11, proof=Proof.COUNT)])
-            run = lake.ledger.begin_run("12345")
-            lake.ledger.select(run, (Send(id_send) for id_send in range(1, 2502)), ["messages", "bounces"])
-            tallies = lake.ledger.tally(run)
+            run = lake.runs.begin("12345")
+            lake.runs.select(run, (Send(id_send) for id_send in range(1, 2502)), ["messages", "bounces"], NOW)
+            tallies = lake.runs.tally(run)
             assert (tallies["messages"].slices, tallies["messages"].complete, tallies["messages"].rows) == (2501, 1, 2)
             assert tallies["messages"].expected is None
             assert lake.ledger.record(number).expected == 4

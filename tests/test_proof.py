@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harvester.datasets import BOUNCES, MESSAGES, Dataset
 from harvester.errors import CursorAbsent, OutOfOrder, Unproven
 from harvester.harvest import proof
+from harvester.lake import merging
 from harvester.model import KEY_END, KeyRange, Page, Proof, Query
 from tests.lake_rows import rows_of
 
@@ -138,26 +139,31 @@ class TestCount:
 class TestErased:
     def test_an_anchor_that_comes_back_without_the_cursor_shows_that_it_was_erased(self) -> None:
         step = proof.step(AT_50, 40, 4, keys(40, 45, 60, 70))
-        assert (step.gone, step.first_new, step.key_range.cursor) == (1, 2, 70)
+        assert (len(step.erased), step.first_new, step.key_range.cursor) == (1, 2, 70)
         assert 50 not in step.key_range.anchors
 
     def test_a_nearer_anchor_that_is_absent_too_is_gone_too(self) -> None:
-        assert proof.step(AT_50, 30, 4, keys(30, 31, 60, 70)).gone == 2
+        assert proof.step(AT_50, 30, 4, keys(30, 31, 60, 70)).erased == (40, 50)
 
     def test_an_anchors_answer_that_does_hold_the_cursor_counts_nothing_as_gone(self) -> None:
         step = proof.step(AT_50, 40, 4, keys(40, 45, 50, 60))
-        assert (step.gone, step.first_new, step.key_range.missing) == (0, 3, ())
+        assert (len(step.erased), step.first_new, step.key_range.missing) == (0, 3, ())
 
     def test_an_erased_last_record_is_gone_once_the_end_is_proven_before_it(self) -> None:
         first = proof.step(AT_50, 40, 4, keys(40, 45))
-        assert (first.gone, first.key_range.cursor, first.key_range.held, first.key_range.missing) == (0, 45, 50, (50,))
+        assert (len(first.erased), first.key_range.cursor, first.key_range.held, first.key_range.missing) == (
+            0,
+            45,
+            50,
+            (50,),
+        )
         second = proof.step(first.key_range, 45, 4, keys(45))
-        assert (second.gone, second.at_end, second.first_new) == (1, True, 1)
+        assert (len(second.erased), second.at_end, second.first_new) == (1, True, 1)
 
     def test_a_record_that_was_only_cut_off_comes_back_and_is_not_taken_twice(self) -> None:
         first = proof.step(AT_50, 40, 4, keys(40, 45))
         second = proof.step(first.key_range, 45, 4, keys(45, 50, 55, 60))
-        assert (second.gone, second.first_new, second.key_range.missing) == (0, 2, ())
+        assert (len(second.erased), second.first_new, second.key_range.missing) == (0, 2, ())
 
 
 class TestLists:
@@ -192,7 +198,7 @@ class TestLists:
     def test_the_digest_depends_on_every_value_and_not_on_the_order_served(self) -> None:
         served, turned = page(3, 1, dataset=BOUNCES).batch, page(1, 3, dataset=BOUNCES).batch
         other = page(1, 4, dataset=BOUNCES).batch
-        one, two, three = (proof.digest(proof.in_lake_order(BOUNCES, batch)) for batch in (served, turned, other))
+        one, two, three = (proof.digest(merging.in_lake_order(BOUNCES, batch)) for batch in (served, turned, other))
         assert one == two != three
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class SliceOutcome:
         rows: rows that the lake holds.
         expected: rows that the send should have (``SEND_COUNT``), where known.
         unsettled: rows whose status may still change.
+        overdue: rows that wait for over 60 days; they count as settled.
         changed: rows that this run's refresh changed.
         gone: rows that the lake holds and the source no longer does.
         queries: queries that this run asked.
@@ -91,6 +92,7 @@ class SliceOutcome:
     rows: int
     expected: int | None
     unsettled: int
+    overdue: int
     changed: int
     gone: int
     queries: int
@@ -109,6 +111,10 @@ class Result:
         attempts: attempts at them, retries included.
         seconds: how long it took.
         slices: reads every slice of the selection from the ledger, in order of send and dataset, a few at a time.
+        doubts: lists of sends that are not proven, and why, a line each. Where there are any, the run is not complete.
+        unlisted: sends that the ledger knows and that this run's lists lack though they should have them, by
+            ``ID_send``; at most a thousand.
+        met: names of fields that the API sent and that the catalogue does not know, by dataset.
     """
 
     complete: bool
@@ -118,6 +124,9 @@ class Result:
     attempts: int
     seconds: float
     slices: Callable[[], Iterator[SliceOutcome]]
+    doubts: tuple[str, ...] = ()
+    unlisted: tuple[int, ...] = ()
+    met: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 __all__ = ["Result", "SliceOutcome", "SliceProgress", "Snapshot"]

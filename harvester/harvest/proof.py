@@ -21,7 +21,6 @@ from harvester.harvest.trust import ASKINGS
 from harvester.model import KEY_END, KeyRange, Proof
 
 if TYPE_CHECKING:
-    from harvester.datasets import Dataset
     from harvester.model import Page
 
 _MOST_ANCHORS = 16
@@ -37,14 +36,14 @@ class Step:
     Attributes:
         key_range: where the walk is after the page.
         first_new: the index of the page's first new row; all from there on are new.
-        gone: keys found to be erased at the source.
+        erased: keys newly found to be erased at the source.
         short: whether the page was shorter than asked.
         at_end: whether enough answers in a row ended at the cursor's record (the ``tail`` proof).
     """
 
     key_range: KeyRange
     first_new: int
-    gone: int
+    erased: tuple[int, ...]
     short: bool
     at_end: bool
 
@@ -116,7 +115,7 @@ def step(
     if asked_from is None:
         last = keys[-1].as_py()
         after = replace(key_range, cursor=last, held=last, anchors=anchors(keys, ()), short_answers=int(short))
-        return Step(after, first_new=0, gone=0, short=short, at_end=False)
+        return Step(after, first_new=0, erased=(), short=short, at_end=False)
 
     check_holds(keys, asked_from)
     cursor, held = key_range.cursor, key_range.held
@@ -145,8 +144,8 @@ def step(
         short_answers=short_answers,
         missing=() if at_end else tuple(sorted(missing)),
     )
-    gone = len(erased) + (len(missing) if at_end else 0)
-    return Step(after, first_new=_count_up_to(keys, held), gone=gone, short=short, at_end=at_end)
+    found = tuple(sorted(erased | missing if at_end else erased))
+    return Step(after, first_new=_count_up_to(keys, held), erased=found, short=short, at_end=at_end)
 
 
 def check_holds(keys: pa.Int64Array, key: int | None) -> None:
@@ -195,12 +194,6 @@ def walk_proof(taken: Step, *, rows: int, expected: int | None) -> Proof | None:
     if taken.short and expected is not None and rows == expected > 0:
         return Proof.COUNT
     return Proof.TAIL if taken.at_end else None
-
-
-def in_lake_order(dataset: Dataset, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows of an unpaged dataset in key order; equal keys in the order of their other columns."""
-    names = [dataset.key, *(name for name in batch.schema.names if name != dataset.key)]
-    return batch.sort_by([(name, "ascending") for name in names])
 
 
 def digest(batch: pa.RecordBatch) -> str:
@@ -270,7 +263,6 @@ __all__ = [
     "check_not_shorter",
     "checked_keys",
     "digest",
-    "in_lake_order",
     "of_send",
     "step",
     "unpaged_proof",

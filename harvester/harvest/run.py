@@ -7,6 +7,7 @@ and one task seals, on its own thread and never in the way of the other two.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -16,6 +17,7 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import HarvesterError
+from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
 from harvester.harvest.status import outcomes
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from harvester.config import Settings
+    from harvester.harvest.finding import Found
     from harvester.lake.entries import Tally
     from harvester.lake.lake import Lake
     from harvester.model import Send
@@ -49,13 +52,16 @@ class Harvest:
         result: how it ended, as far as it got; None before ``run`` has opened the lake.
     """
 
-    def __init__(self, settings: Settings, sends: Iterable[Send]) -> None:
+    def __init__(self, settings: Settings, sends: Iterable[Send] | Finder) -> None:
+        """``sends`` are the sends to harvest, or what finds them."""
         self.settings = settings
         self.result: Result | None = None
         self._sends = sends
         self._scheduler: Scheduler | None = None
         self._client: Client | None = None
         self._before: Mapping[str, Tally] = {}
+        self._found: Found | None = None
+        self._unlisted: tuple[int, ...] = ()
         self._began_at = 0.0
         self._drained_at: float | None = None
 
@@ -63,6 +69,8 @@ class Harvest:
         """Finishes and commits what is in flight, and begins nothing. ``run`` then returns."""
         if self._drained_at is None:
             self._drained_at = anyio.current_time()
+        if isinstance(self._sends, Finder):
+            self._sends.drain()
         if self._scheduler is not None:
             self._scheduler.drain()
 
@@ -77,12 +85,16 @@ class Harvest:
         """
         self._began_at = anyio.current_time()
         settings = self.settings
-        async with _in_threads(open_lake(settings.lake, settings.tuning)) as lake:
-            run = await to_thread.run_sync(lake.ledger.begin_run, settings.client_id)
-            await to_thread.run_sync(lake.ledger.select, run, self._sends, settings.datasets)
-            self._before = await to_thread.run_sync(lake.ledger.tally, run)
+        opened = open_lake(settings.lake, settings.tuning, drop_gone=settings.drop_gone)
+        async with _in_threads(opened) as lake, Client.open(settings) as client:
+            self._client = client
+            run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
             try:
-                await self._harvest(lake, run)
+                await to_thread.run_sync(lake.finish_refreshes)
+                await self._select(lake, run, client)
+                await self._harvest(lake, run, client)
+                if self._drained_at is None:
+                    await to_thread.run_sync(lake.runs.end, run)
             except BaseExceptionGroup as group:
                 raise _first_of(group) from None
             finally:
@@ -91,7 +103,22 @@ class Harvest:
         assert self.result is not None
         return self.result
 
-    async def _harvest(self, lake: Lake, run: int) -> None:
+    async def _select(self, lake: Lake, run: int, client: Client) -> None:
+        """Makes the sends, which may have to be found first, the run's selection, and decides what is refreshed."""
+        settings, now = self.settings, self.settings.tuning.clock()
+        sends = self._sends
+        if isinstance(sends, Finder):
+            self._found = found = await sends.find(client)
+            sends = [replace(send, proven=found.proven) for send in found.sends]
+        await to_thread.run_sync(lake.runs.select, run, sends, settings.datasets, now)
+        await to_thread.run_sync(lake.runs.mark_due, run, settings.refresh, settings.refresh_within_s, now)
+        if self._found is not None and not self._found.interrupted:
+            since, until = self._found.since.isoformat(), self._found.until.isoformat()
+            unlisted = await to_thread.run_sync(lake.runs.unlisted, run, self._found.campaigns, since, until)
+            self._unlisted = tuple(unlisted)
+        self._before = await to_thread.run_sync(lake.runs.tally, run)
+
+    async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
         to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
         for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
             to_seal.send_nowait(slice_id)
@@ -99,15 +126,14 @@ class Harvest:
             tasks.start_soon(self._seal, lake, sealing)
             async with to_seal:
                 if any(tally.complete < tally.slices for tally in self._before.values()):
-                    await self._ask(lake, run, to_seal.send_nowait)
+                    await self._ask(lake, run, client, to_seal.send_nowait)
         if self._drained_at is None:
             for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
                 await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
 
-    async def _ask(self, lake: Lake, run: int, seal_soon: Callable[[int], None]) -> None:
+    async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
-        async with Client.open(self.settings) as client, anyio.create_task_group() as tasks:
-            self._client = client
+        async with anyio.create_task_group() as tasks:
             self._scheduler = scheduler = Scheduler(self.settings, run, client=client, lake=lake, deliver=deliver)
             if self._drained_at is not None:
                 scheduler.drain()
@@ -122,8 +148,12 @@ class Harvest:
                 await to_thread.run_sync(lake.seal, slice_id)
 
     async def _tell(self, lake: Lake, run: int) -> Result:
-        tallies = await to_thread.run_sync(lake.ledger.tally, run)
-        complete = all(tally.complete == tally.slices for tally in tallies.values())
+        tallies = await to_thread.run_sync(lake.runs.tally, run)
+        met = self._scheduler.met if self._scheduler else {}
+        doubts = self._found.doubts if self._found is not None else ()
+        complete = not doubts and all(tally.complete == tally.slices for tally in tallies.values())
+        if isinstance(self._sends, Finder):
+            complete = complete and self._found is not None
         return Result(
             complete=complete,
             interrupted=self._drained_at is not None and not complete,
@@ -132,11 +162,19 @@ class Harvest:
                 for name in CATALOGUE
                 if name in (*DEFAULT, *self.settings.datasets)
             },
-            queries=self._scheduler.queries if self._scheduler else 0,
+            queries=self._queries,
             attempts=self._client.attempts if self._client else 0,
             seconds=anyio.current_time() - self._began_at,
             slices=lambda: outcomes(self.settings.lake, run),
+            doubts=doubts,
+            unlisted=self._unlisted,
+            met={name: tuple(sorted(names)) for name, names in met.items() if names},
         )
+
+    @property
+    def _queries(self) -> int:
+        finding = self._sends.queries if isinstance(self._sends, Finder) else 0
+        return finding + (self._scheduler.queries if self._scheduler else 0)
 
     def snapshot(self) -> Snapshot:
         """The state of the run at this instant. On the event loop only."""
@@ -150,7 +188,7 @@ class Harvest:
             rows=dict(scheduler.rows) if scheduler else dict.fromkeys(self.settings.datasets, 0),
             rows_before={name: tally.rows for name, tally in before.items()},
             rows_expected={name: tally.expected for name, tally in before.items() if tally.expected is not None},
-            queries=scheduler.queries if scheduler else 0,
+            queries=self._queries,
             attempts=client.attempts if client else 0,
             in_flight=client.limiter.in_flight if client else 0,
             concurrency=self.settings.concurrency,
@@ -197,7 +235,7 @@ async def _stage(
                 deliveries.append(delivered.receive_nowait())
             sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
             for delivery, size in zip(deliveries, sizes, strict=True):
-                scheduler.delivered(delivery, size)
+                await scheduler.delivered(delivery, size)
                 walk = delivery.walk
                 if walk.done or walk.staged_bytes >= lake.full_bytes:
                     walk.staged_bytes = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from harvester.errors import (
 from harvester.harvest import plan, taking, walks
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.walks import Walk
+from harvester.lake.entries import Due
 from harvester.model import KeyRange
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Scheduler:
         queries: queries asked, retries not counted.
         complete: slices completed by this run.
         gave_up: slices given up by this run.
+        met: names of fields that came and that the catalogue doesn't know, by dataset.
         trouble: the last failure, in one line, and when it was; None if there was none.
     """
 
@@ -94,6 +97,7 @@ class Scheduler:
         self.queries = 0
         self.complete = 0
         self.gave_up = 0
+        self.met: defaultdict[str, set[str]] = defaultdict(set)
         self.trouble: tuple[float, str] | None = None
         self._run = run
         self._client = client
@@ -180,15 +184,17 @@ class Scheduler:
             return
         self._fed_to = records[-1].key.id_send
         first_of_send: dict[int, SliceRecord] = {}
-        for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].paged):
-            if record.key.id_send in first_of_send and not CATALOGUE[record.key.dataset].paged:
+        for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].counted):
+            messages = first_of_send.get(record.key.id_send)
+            if messages is not None and not CATALOGUE[record.key.dataset].paged:
                 # Its proof may need the send's messages, so it goes after them.
-                self._later[first_of_send[record.key.id_send].id] = record
+                self._later[messages.id] = record
             else:
-                first_of_send.setdefault(record.key.id_send, record)
-                self._begin(record)
+                if CATALOGUE[record.key.dataset].counted:
+                    first_of_send[record.key.id_send] = record
+                await self._begin(record)
 
-    def _begin(self, record: SliceRecord) -> None:
+    async def _begin(self, record: SliceRecord) -> None:
         limit = self.state.worked_limit or self.settings.limit
         walk = Walk(
             slice_id=record.id,
@@ -196,29 +202,39 @@ class Scheduler:
             id_send=record.key.id_send,
             expected=record.expected,
             rows=record.rows,
-            gone=record.gone,
+            proof=record.proof,
+            listed=record.listed,
+            since=record.since,
             key_range=record.key_range or KeyRange(limit=limit),
             digest=record.digest,
             full_limit=self.settings.limit,
         )
+        if record.proof is not None:
+            planned = await to_thread.run_sync(self._lake.plan_refresh, record)
+            walks.begin_refresh(walk, planned, in_full=record.due is Due.ALL, digest=record.digest)
+        elif record.reopened:
+            walk.key_range = replace(walk.key_range, short_answers=0)
+            await to_thread.run_sync(self._lake.forget_refresh, record.id)
         if walk.key_range.limit > self.settings.limit:
             walk.key_range = replace(walk.key_range, limit=self.settings.limit)
         self.state.walks[record.id] = walk
         self._change()
 
-    def ended(self, slice_id: int) -> None:
+    async def ended(self, slice_id: int) -> None:
         """A slice is complete in the lake, or given up: what waited for it may begin."""
-        self.state.walks.pop(slice_id, None)
         following = self._later.pop(slice_id, None)
         if following is not None:
-            self._begin(following)
+            await self._begin(following)
+        self.state.walks.pop(slice_id, None)
         self._change()
 
     async def _give_up(self, walk: Walk, reason: str) -> None:
-        log.warning("gave up", dataset=walk.key.dataset, id_send=walk.key.id_send, reason=reason, rows=walk.rows)
+        query = str(walk.query())
+        log.warning("gave up", query=query, reason=reason, rows=walk.rows)
+        reason = reason if query in reason else f"{reason} (asked for {query})"
         await to_thread.run_sync(self._lake.ledger.give_up, walk.slice_id, reason, walk.queries, walk.key_range.limit)
         self.gave_up += 1
-        self.ended(walk.slice_id)
+        await self.ended(walk.slice_id)
 
     # --- one query
 
@@ -242,6 +258,7 @@ class Scheduler:
             self._change()
 
     def _reached(self, page: Page) -> None:
+        self.met[page.query.dataset.name] |= page.met
         self.state.alone = False
         self._unreachable_since = self._fruitless_since = None
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
@@ -260,20 +277,19 @@ class Scheduler:
 
     async def _hand_over(self, walk: Walk, taken: Taken) -> None:
         walk.done = taken.proof is not None
-        size = 0
+        size = sum(rows.nbytes for rows in (taken.rows, taken.refreshed) if rows is not None)
         if taken.rows is not None:
-            size = taken.rows.nbytes
             self.rows[walk.key.dataset] += taken.rows.num_rows
         self.state.held_bytes += size
         await self._deliver.send(Delivery(walk, taken, size))
 
-    def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
+    async def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
         """The lake has made a page durable."""
         self.state.held_bytes -= delivery.size
         delivery.walk.staged_bytes += segment_bytes
         if delivery.taken.proof is not None:
             self.complete += 1
-            self.ended(delivery.walk.slice_id)
+            await self.ended(delivery.walk.slice_id)
         self._change()
 
     # --- failures

@@ -60,11 +60,12 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     return SliceOutcome(
         dataset=row["dataset"],
         id_send=row["id_send"],
-        state="complete" if row["proof"] else "incomplete",
+        state="complete" if row["proof"] and not row["due"] else "incomplete",
         proof=row["proof"],
         rows=row["rows"],
         expected=row["expected"],
         unsettled=row["unsettled"],
+        overdue=row["overdue"],
         changed=row["changed"],
         gone=row["gone"],
         queries=row["queries"],
@@ -93,7 +94,7 @@ def read_status(lake: Path) -> LakeStatus:
             staged_bytes=staged_bytes,
             unsettled=unsettled,
             in_use=seen.store.is_locked(layout.LOCK),
-            last_run=seen.ledger.last_run(),
+            last_run=seen.runs.last(),
             slices=lambda: outcomes(lake),
         )
 

@@ -10,20 +10,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import pyarrow as pa
+import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
 from harvester.harvest import plan, proof, walks
+from harvester.harvest.trust import ASKINGS
+from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken
 from harvester.model import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
-
     from harvester.harvest.plan import State
-    from harvester.harvest.walks import Walk
+    from harvester.harvest.proof import Step
+    from harvester.harvest.walks import Refreshing, Walk
     from harvester.model import Page
 
 
@@ -44,9 +47,15 @@ async def take(
     Raises:
         PageRefused: the answer breaks a rule; see ``proof``.
     """
-    if walk.dataset.paged:
-        return await _take_page(state, walk, page)
-    return await _take_list(state, walk, page, failed_keys)
+    if not walk.dataset.paged:
+        return await _take_list(state, walk, page, failed_keys)
+    if page.batch.num_rows == 0:
+        state.trust.false_empties += walk.asked_from is not None
+        if walk.asked_from is None:
+            return _take_empty(state, walk, failed=None)
+    if walk.refresh is not None:
+        return await _take_again(state, walk, walk.refresh, page)
+    return await _take_page(state, walk, page)
 
 
 def take_witness(state: State, page: Page) -> None:
@@ -58,13 +67,53 @@ def take_witness(state: State, page: Page) -> None:
     plan.note_witness(state)
 
 
-async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
-    trust, asked_from, rows = state.trust, walk.asked_from, page.batch.num_rows
-    if rows == 0:
-        trust.false_empties += asked_from is not None
-        if asked_from is None:
-            return _take_empty(state, walk, failed=None)
-    limit = page.query.limit
+async def _take_page(state: State, walk: Walk, page: Page) -> Taken:
+    step, new = await _checked(state, walk, page)
+    walk.rows += new.num_rows
+    if state.trust.false_ends and step.key_range.short_answers:
+        walks.confirm_from_further_back(walk)
+    why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
+    return replace(_taken(walk, new, why), erased=step.erased)
+
+
+async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page) -> Taken:
+    """Takes a page of a refresh: rows that were held before, and perhaps what is new after them."""
+    first = refresh.spans[0]
+    if walk.asked_from is None and walk.absences < walks.ABSENCES:
+        keys = await to_thread.run_sync(proof.checked_keys, page)
+        proof.check_holds(keys, first.first_key)
+    step, new = await _checked(state, walk, page)
+    held = new.slice(0, pc.less(new.column(walk.dataset.key), pa.scalar(first.stop)).true_count)
+    refresh.brought += held.num_rows
+    cursor = step.key_range.cursor
+    assert cursor is not None
+    passed = cursor >= first.stop - 1
+    if not passed and not step.at_end:
+        if state.trust.false_ends and step.key_range.short_answers:
+            walks.confirm_from_further_back(walk)
+        return replace(_taken(walk, None, None), key_range=None, refreshed=_some(held), refresh=walks.progress(walk))
+    if len(refresh.spans) > 1:
+        walks.begin_span(walk, refresh.spans[1:])
+        return replace(_taken(walk, None, None), key_range=None, refreshed=_some(held), refresh=walks.progress(walk))
+    ended = walks.progress(walk, ended=True)
+    walk.refresh = None
+    if not refresh.in_full:
+        walk.key_range = refresh.main
+        return replace(_taken(walk, None, walk.proof), key_range=None, refreshed=_some(held), refresh=ended)
+    # The walk goes on after the last row that was held: what is new there is new.
+    was_held = refresh.main.held or 0
+    here = replace(walk.key_range, start=refresh.main.start, stop=refresh.main.stop, missing=())
+    walk.key_range = replace(here, held=max(was_held, cursor), short_answers=int(step.short) if passed else ASKINGS)
+    grown = new.slice(held.num_rows)
+    walk.rows += grown.num_rows
+    why = proof.walk_proof(step, rows=refresh.brought + grown.num_rows, expected=walk.expected)
+    taken = replace(_taken(walk, _some(grown), why), refreshed=_some(held), refresh=ended)
+    return taken if why is not None else replace(taken, reopened=True)
+
+
+async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.RecordBatch]:
+    """A page held against the record that it was asked from; the walk moves on. Its step, and its new rows."""
+    trust, asked_from, limit = state.trust, walk.asked_from, page.query.limit
     assert limit is not None
     keys = await to_thread.run_sync(proof.checked_keys, page)
     if walk.confirming:
@@ -74,20 +123,15 @@ async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
     new = proof.of_send(page.batch, walk.id_send).slice(step.first_new)
     walk.fruitless = 0 if new.num_rows else walk.fruitless + 1
     proof.check_fruitful(walk.fruitless)
-    trust.note_page(rows)
+    trust.note_page(page.batch.num_rows)
     if walk.key_range.short_answers and new.num_rows:
         trust.note_went_on(walk.page_rows, limit)
-    walks.note_records(walk, state.trust)
+    walks.note_records(walk, trust)
     walks.note_success(walk)
-    walk.page_rows = rows
-    walk.rows += new.num_rows
-    walk.gone += step.gone
+    walk.page_rows = page.batch.num_rows
     walk.key_range = replace(step.key_range, limit=walk.key_range.limit)
-    if trust.false_ends and step.key_range.short_answers:
-        walks.confirm_from_further_back(walk)
     state.worked_limit = max(state.worked_limit, limit)
-    why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
-    return _taken(walk, new if new.num_rows else None, why)
+    return step, new
 
 
 async def _take_list(
@@ -98,11 +142,13 @@ async def _take_list(
     failed = await to_thread.run_sync(failed_keys, walk.id_send)
     if page.batch.num_rows == 0:
         return _take_empty(state, walk, failed=failed)
-    rows = await to_thread.run_sync(proof.in_lake_order, walk.dataset, page.batch)
+    rows = await to_thread.run_sync(in_lake_order, walk.dataset, page.batch)
     asking = await to_thread.run_sync(proof.digest, rows)
-    earlier, walk.digest = walk.digest, asking
+    refresh = walk.refresh
     trust = state.trust
     trust.note_page(rows.num_rows)
+    same = refresh is not None and asking == refresh.digest  # an asking of an earlier run, surely apart in time
+    earlier, walk.digest = asking if same else walk.digest, asking
     trust.false_ends += earlier is not None and asking != earlier
     walk.page_rows = max(walk.page_rows, rows.num_rows)
     proof.check_not_shorter(rows.num_rows, longest=walk.page_rows)
@@ -111,33 +157,57 @@ async def _take_list(
     walks.note_success(walk)
     if why is None:
         walk.ready_at = anyio.current_time() + state.apart_s
-        return _taken(walk, None, None)
-    walk.rows = rows.num_rows
-    return _taken(walk, rows, why)
+        return None if refresh is not None else _taken(walk, None, None)
+    if refresh is None:
+        walk.rows = rows.num_rows
+        return _taken(walk, rows, why)
+    refresh.brought = rows.num_rows
+    ended = walks.progress(walk, ended=True)
+    walk.refresh = None
+    taken = _taken(walk, None, why)
+    return taken if same else replace(taken, refreshed=rows, refresh=ended)
 
 
 def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken | None:
-    try:
-        proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
-    except Unproven:
-        state.trust.false_empties += 1
-        raise
-    proven = walks.note_empty(walk, anyio.current_time(), state.trust, state.apart_s)
+    """Takes an answer without records. Rows that were held before stay, whatever it says."""
+    refresh = walk.refresh
+    if refresh is None:
+        try:
+            proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
+        except Unproven:
+            state.trust.false_empties += 1
+            raise
+    if refresh is None and walk.listed == 0:
+        proven = True
+    else:
+        proven = walks.note_empty(walk, anyio.current_time(), state.trust, state.apart_s)
     walks.note_success(walk)
-    return _taken(walk, None, Proof.EMPTY) if proven else None
+    if not proven:
+        return None
+    if refresh is None:
+        return _taken(walk, None, Proof.EMPTY)
+    ended = walks.progress(walk, ended=True)
+    walk.refresh = None
+    walk.key_range = refresh.main
+    return replace(_taken(walk, None, walk.proof), key_range=None, digest=None, refresh=ended)
 
 
 def _taken(walk: Walk, rows: pa.RecordBatch | None, why: Proof | None) -> Taken:
     return Taken(
         slice_id=walk.slice_id,
         dataset=walk.dataset,
-        rows=rows,
+        rows=None if rows is None else _some(rows),
         key_range=walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None,
         proof=why,
-        gone=walk.gone,
         queries=walk.queries,
         digest=walk.digest,
+        since=walk.since,
     )
+
+
+def _some(rows: pa.RecordBatch) -> pa.RecordBatch | None:
+    """The rows; None if there are none."""
+    return rows if rows.num_rows else None
 
 
 __all__ = ["take", "take_witness"]

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
 from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
 
 if TYPE_CHECKING:
     import random
+    from datetime import datetime
 
     from harvester.config import Settings, Tuning
     from harvester.datasets import Dataset
     from harvester.errors import AttemptFailed
     from harvester.harvest.trust import Trust
+    from harvester.lake.refreshing import RefreshPlan, Span
+    from harvester.model import Proof
 
 ABSENCES = 3
 """So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
@@ -34,6 +38,25 @@ _GROW_AFTER = 1
 
 
 @dataclass(slots=True)
+class Refreshing:
+    """The refresh of a walk's slice, under way.
+
+    Attributes:
+        in_full: whether all of the slice is asked again, and what is new after it.
+        spans: what is still to be walked; the first one is under way. Empty for an unpaged dataset.
+        main: where the slice's own walk came to its end.
+        brought: rows brought so far.
+        digest: of the list that the lake holds of an unpaged dataset.
+    """
+
+    in_full: bool
+    spans: tuple[Span, ...]
+    main: KeyRange
+    brought: int = 0
+    digest: str | None = None
+
+
+@dataclass(slots=True)
 class Walk:
     """A slice under way in this run.
 
@@ -43,7 +66,10 @@ class Walk:
         id_send: of which send; None for the witness: of the account itself.
         expected: ``SEND_COUNT``, where known.
         rows: rows taken, of this and earlier runs.
-        gone: rows that the source no longer has.
+        proof: why it is complete, or was before it was to be refreshed; None where it never was.
+        listed: its send's ``SEND_COUNT`` by a proven list; None if there is none.
+        since: when its send was sent or first seen, without a zone; None if that is not known.
+        refresh: what is to be asked again of it, as long as that goes on; None where nothing is.
         key_range: where a paged walk is.
         digest: of the last asking of an unpaged dataset.
         full_limit: the most records to ask for.
@@ -76,7 +102,10 @@ class Walk:
     id_send: int | None
     expected: int | None = None
     rows: int = 0
-    gone: int = 0
+    proof: Proof | None = None
+    listed: int | None = None
+    since: datetime | None = None
+    refresh: Refreshing | None = None
     key_range: KeyRange = field(default_factory=KeyRange)
     digest: str | None = None
     full_limit: int = 25_000
@@ -123,6 +152,39 @@ class Walk:
             return Query(self.dataset, self.id_send)
         start = None if self.asked_from is None else self.asked_from - 1
         return Query(self.dataset, self.id_send, start, self.key_range.limit)
+
+
+def begin_refresh(walk: Walk, plan: RefreshPlan, *, in_full: bool, digest: str | None) -> None:
+    """Turns a walk to what is to be asked again of its slice, which is complete."""
+    walk.refresh = Refreshing(in_full, plan.spans, walk.key_range, digest=digest)
+    if not walk.dataset.paged:
+        walk.digest = None
+        return
+    if plan.progress is None:
+        begin_span(walk, plan.spans)
+        return
+    walk.refresh.brought = plan.progress.brought
+    walk.key_range = plan.progress.key_range
+
+
+def begin_span(walk: Walk, spans: tuple[Span, ...]) -> None:
+    """Turns a refresh to the first of the spans that are left."""
+    assert walk.refresh is not None
+    walk.refresh.spans = spans
+    walk.key_range = KeyRange(
+        start=spans[0].start,
+        stop=spans[0].stop,
+        cursor=spans[0].known,
+        held=spans[0].known,
+        anchors=spans[0].anchors,
+        limit=walk.key_range.limit,
+    )
+
+
+def progress(walk: Walk, *, ended: bool = False) -> Progress:
+    """Where a walk's refresh is, for the ledger."""
+    assert walk.refresh is not None
+    return Progress(walk.key_range, walk.refresh.in_full, walk.refresh.brought, ended)
 
 
 def note_success(walk: Walk) -> None:
@@ -214,13 +276,17 @@ def witness_walk() -> Walk:
 
 
 __all__ = [
+    "Refreshing",
     "Walk",
     "backoff_s",
+    "begin_refresh",
+    "begin_span",
     "confirm_from_further_back",
     "note_empty",
     "note_failure",
     "note_records",
     "note_success",
     "out_of_patience",
+    "progress",
     "witness_walk",
 ]

@@ -15,11 +15,13 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from harvester.errors import LakeBroken, LakeFull
-from harvester.lake.tables import FORMAT, facts, metadata
+from harvester.lake.tables import FORMAT, bring_along, facts, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_FORMAT_FOUND = sa.select(facts.c.value).where(facts.c.name == "format")
 
 
 class Database:
@@ -45,14 +47,17 @@ class Database:
                 with database.writing() as connection:
                     metadata.create_all(connection)
                     connection.execute(insert(facts).values(name="format", value=str(FORMAT)).on_conflict_do_nothing())
+                    if connection.scalar(_FORMAT_FOUND) == "1":
+                        bring_along(connection)
             with database.reading() as connection:
-                found = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "format"))
+                found = connection.scalar(_FORMAT_FOUND)
         except BaseException:
             database.close()
             raise
         if found != str(FORMAT):
             database.close()
-            message = f"{path} has format {found}; this version of harvester reads format {FORMAT}: upgrade harvester"
+            remedy = "the next run brings it up to date" if found == "1" else "upgrade harvester"
+            message = f"{path} has format {found}; this version of harvester reads format {FORMAT}: {remedy}"
             raise LakeBroken(message)
         return database
 

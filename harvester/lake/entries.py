@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from harvester.model import KeyRange, Proof, SliceKey
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping
+
+
+class Due(IntEnum):
+    """What a run is to refresh of a slice that is complete."""
+
+    NOTHING = 0
+    UNSETTLED = 1
+    """The data files that hold unsettled rows."""
+    ALL = 2
+    """All of it, and what is new after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +33,12 @@ class SliceRecord:
         proof: why it is complete; None while it is not.
         rows: rows staged and sealed.
         expected: ``SEND_COUNT``, where known.
-        gone: rows that the source no longer has.
         key_range: where the walk is; None for an unpaged dataset.
         digest: of the last asking of an unpaged dataset; None if there was none.
+        due: what is to be refreshed, if it is complete.
+        reopened: whether it was complete before, though it is not now.
+        listed: its send's ``SEND_COUNT`` by a proven list; None if there is none.
+        since: when its send was sent or first seen: the age of rows that don't say.
     """
 
     id: int
@@ -31,20 +46,27 @@ class SliceRecord:
     proof: Proof | None
     rows: int
     expected: int | None
-    gone: int
     key_range: KeyRange | None
     digest: str | None
+    due: Due = Due.NOTHING
+    reopened: bool = False
+    listed: int | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """A file of so many rows, ``unsettled`` of which may still change, and bytes; keys go from first to last."""
+    """A file of so many rows and bytes; keys go from first to last.
+
+    ``unsettled`` of its rows may still change; ``overdue`` ones should have long ago.
+    """
 
     id: int = 0
     name: str
     rows: int
     bytes: int
     unsettled: int
+    overdue: int = 0
     first_key: int
     last_key: int
 
@@ -56,12 +78,34 @@ class SegmentRecord(FileRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFileRecord(FileRecord):
-    """A data file, with its covered range [start, stop), its generation and its SHA-256."""
+    """A data file, with its covered range [start, stop), its generation and its SHA-256.
+
+    Of its last refresh: ``gone`` rows were not brought back, ``changed`` ones were not the same.
+    """
 
     start: int
     stop: int
     generation: int
     checksum: str
+    gone: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the refresh of a slice is.
+
+    Attributes:
+        key_range: where its walk is; of an unpaged dataset, all keys.
+        in_full: whether all of the slice is refreshed, or only the data files that hold unsettled rows.
+        brought: rows that it has brought so far.
+        ended: whether all has been asked.
+    """
+
+    key_range: KeyRange
+    in_full: bool
+    brought: int
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +115,28 @@ class Advance:
     Attributes:
         slice_id: the slice.
         segment: the page's new rows, made durable; None if it brought none.
-        key_range: where the walk is after the page; None for an unpaged dataset.
-        proof: why the slice is complete now; None while it is not.
-        gone: rows that the source no longer has, so far.
+        key_range: where the walk is after the page; None for an unpaged dataset, and where that has not changed.
+        proof: why the slice is complete now; None while it is not, and in the midst of a refresh.
+        erased: keys that are newly known to be erased at the source.
         queries: queries that this run has asked of the slice, so far.
         digest: of this asking of an unpaged dataset, for the next asking to agree with; None for a paged one.
+        newest: the latest date that the new rows bear, as the ledger writes it.
+        refreshed: rows that were held before, as they are now, made durable; None if there are none.
+        refresh: where the slice's refresh is; None where it isn't refreshed.
+        reopened: whether the slice is not complete any more: its refresh has ended, what follows it is not proven yet.
     """
 
     slice_id: int
     segment: SegmentRecord | None
     key_range: KeyRange | None
     proof: Proof | None
-    gone: int
+    erased: tuple[int, ...]
     queries: int
     digest: str | None = None
+    newest: str | None = None
+    refreshed: SegmentRecord | None = None
+    refresh: Progress | None = None
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +150,35 @@ class Tally:
     expected: int | None
 
 
+def key_range_of(row: RowMapping, prefix: str = "") -> KeyRange:
+    """From a row whose columns are those of a key range, each with a prefix."""
+    return KeyRange(
+        start=row[f"{prefix}start"],
+        stop=row[f"{prefix}stop"],
+        cursor=row[f"{prefix}cursor"],
+        held=row[f"{prefix}held"],
+        anchors=tuple(map(int, row[f"{prefix}anchors"].split())),
+        limit=row[f"{prefix}limit"],
+        short_answers=row[f"{prefix}short_answers"],
+        missing=tuple(map(int, row[f"{prefix}missing"].split())),
+    )
+
+
 def slice_record(row: RowMapping) -> SliceRecord:
     """From a row of ``slices`` joined with ``ranges``, whose columns are named ``range_…``."""
-    key_range = None
-    if row["range_start"] is not None:
-        key_range = KeyRange(
-            start=row["range_start"],
-            stop=row["range_stop"],
-            cursor=row["range_cursor"],
-            held=row["range_held"],
-            anchors=tuple(map(int, row["range_anchors"].split())),
-            limit=row["range_limit"],
-            short_answers=row["range_short_answers"],
-            missing=tuple(map(int, row["range_missing"].split())),
-        )
+    since = row["sent_at"] or row["first_seen"]
     return SliceRecord(
         id=row["id"],
         key=SliceKey(row["dataset"], row["id_send"]),
         proof=Proof(row["proof"]) if row["proof"] else None,
         rows=row["rows"],
         expected=row["expected"],
-        gone=row["gone"],
-        key_range=key_range,
+        key_range=None if row["range_start"] is None else key_range_of(row, "range_"),
         digest=row["digest"],
+        due=Due(row["due"]),
+        reopened=row["checked_at"] is not None and not row["proof"],
+        listed=row["listed"],
+        since=datetime.fromisoformat(since) if since else None,
     )
 
 
@@ -137,11 +195,14 @@ def data_file_record(row: RowMapping) -> DataFileRecord:
 __all__ = [
     "Advance",
     "DataFileRecord",
+    "Due",
     "FileRecord",
+    "Progress",
     "SegmentRecord",
     "SliceRecord",
     "Tally",
     "data_file_record",
+    "key_range_of",
     "segment_record",
     "slice_record",
 ]

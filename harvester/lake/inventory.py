@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
-from harvester.lake.tables import data_files, put_range, segments, slices
+from harvester.lake.tables import data_files, erased, put_range, refreshes, segments, slices
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harvester.model import KeyRange
 
 _BATCH = 1000
+_COUNTS = segments.c.refresh == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +35,35 @@ class Inventory:
 
     def staged(self, slice_id: int) -> list[SegmentRecord]:
         """The slice's segments that no data file is being made of, in key order."""
-        query = (
-            sa.select(segments)
-            .where((segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None))
-            .order_by(segments.c.first_key, segments.c.id)
-        )
+        return self._segments((segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS)
+
+    def refreshed(self, slice_id: int) -> list[SegmentRecord]:
+        """The segments that a refresh of the slice has brought, in key order."""
+        return self._segments((segments.c.slice_id == slice_id) & sa.not_(_COUNTS))
+
+    def _segments(self, condition: sa.ColumnElement[bool]) -> list[SegmentRecord]:
+        query = sa.select(segments).where(condition).order_by(segments.c.first_key, segments.c.id)
         with self.database.reading() as connection:
             return [segment_record(row) for row in connection.execute(query).mappings()]
 
     def unsealed_slices(self) -> list[int]:
-        """The numbers of all slices that have segments, or are complete without a last data file that says so."""
+        """The numbers of all slices that have something to seal.
+
+        Segments; a refresh that has brought all it could; completeness that no last data file says yet.
+        """
         ended = sa.select(data_files.c.slice_id).where(data_files.c.stop == KEY_END)
         unmarked = slices.c.proof.is_not(None) & (slices.c.rows > 0) & slices.c.id.not_in(ended)
-        either = sa.union(sa.select(segments.c.slice_id), sa.select(slices.c.id).where(unmarked))
+        refreshed = sa.select(refreshes.c.slice_id).where(refreshes.c.ended == 1)
+        either = sa.union(
+            sa.select(segments.c.slice_id).where(_COUNTS), sa.select(slices.c.id).where(unmarked), refreshed
+        )
         with self.database.reading() as connection:
             return sorted(connection.scalars(either))
+
+    def refreshed_slices(self) -> list[int]:
+        """The numbers of the slices whose refresh has ended, and whose data files are still to be replaced."""
+        with self.database.reading() as connection:
+            return sorted(connection.scalars(sa.select(refreshes.c.slice_id).where(refreshes.c.ended == 1)))
 
     def staged_bytes(self) -> tuple[int, int]:
         """How many segments there are, and their bytes."""
@@ -63,13 +78,12 @@ class Inventory:
             count, size = connection.execute(query).one()
         return count, size or 0
 
-    def files(self, slice_id: int) -> list[DataFileRecord]:
-        """The slice's data files, in key order."""
-        query = (
-            sa.select(data_files)
-            .where((data_files.c.slice_id == slice_id) & (data_files.c.sealed == 1))
-            .order_by(data_files.c.first_key)
-        )
+    def files(self, slice_id: int, *, to_refresh: bool = False) -> list[DataFileRecord]:
+        """The slice's data files, in key order; or those alone that a refresh that has ended is to replace."""
+        of_slice = (data_files.c.slice_id == slice_id) & (data_files.c.sealed == 1)
+        if to_refresh:
+            of_slice &= data_files.c.refresh == 1
+        query = sa.select(data_files).where(of_slice).order_by(data_files.c.first_key)
         with self.database.reading() as connection:
             return [data_file_record(row) for row in connection.execute(query).mappings()]
 
@@ -88,12 +102,36 @@ class Inventory:
         """Notes that the data file has its name. Returns the names of its segments, for removal."""
         with self.database.writing() as connection:
             of_file = data_files.c.id == data_file_id
-            replaced = connection.scalar(sa.select(data_files.c.replaces).where(of_file))
+            file = connection.execute(sa.select(data_files).where(of_file)).mappings().one()
             sealed = segments.c.data_file_id == data_file_id
             names = list(connection.scalars(sa.select(segments.c.name).where(sealed)))
             connection.execute(segments.delete().where(sealed))
-            connection.execute(data_files.delete().where(data_files.c.id == replaced))
+            of_old = data_files.c.id == file["replaces"]
+            refreshed = connection.scalar(sa.select(data_files.c.refresh).where(of_old))
+            connection.execute(data_files.delete().where(of_old))
             connection.execute(data_files.update().where(of_file).values(sealed=1, replaces=None))
+            if refreshed:
+                _note_refreshed(connection, file["slice_id"], data_file_record(file))
+            if file["replaces"] is not None:
+                _recount(connection, file["slice_id"])
+        return names
+
+    def note_unchanged(self, slice_id: int, file: DataFileRecord) -> None:
+        """Notes what a refresh found of a data file that need not be replaced."""
+        values = {"refresh": 0, "unsettled": file.unsettled, "overdue": file.overdue, "gone": file.gone}
+        with self.database.writing() as connection:
+            connection.execute(data_files.update().where(data_files.c.id == file.id).values(values))
+            _note_refreshed(connection, slice_id, file)
+            _recount(connection, slice_id)
+
+    def end_refresh(self, slice_id: int) -> list[str]:
+        """Notes that nothing of a refresh is left to do, or that it is given up. Returns its segments, for removal."""
+        brought = (segments.c.slice_id == slice_id) & sa.not_(_COUNTS)
+        with self.database.writing() as connection:
+            names = list(connection.scalars(sa.select(segments.c.name).where(brought)))
+            connection.execute(segments.delete().where(brought))
+            connection.execute(refreshes.delete().where(refreshes.c.slice_id == slice_id))
+            connection.execute(data_files.update().where(data_files.c.slice_id == slice_id).values(refresh=0))
         return names
 
     def forgo(self, data_file_id: int) -> None:
@@ -132,17 +170,31 @@ class Inventory:
                 put_range(connection, slice_id, key_range)
 
 
+def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileRecord) -> None:
+    # What was found to be erased is counted as gone by the refresh now.
+    within = (erased.c.slice_id == slice_id) & (erased.c.key >= file.start) & (erased.c.key < file.stop)
+    connection.execute(erased.delete().where(within))
+    changed = slices.c.changed + file.changed
+    connection.execute(slices.update().where(slices.c.id == slice_id).values(changed=changed))
+
+
 def _recount(connection: sa.Connection, slice_id: int) -> None:
+    sealed = data_files.c.sealed == 1
     totals = {
-        name: sum(
-            sa.select(sa.func.coalesce(sa.func.sum(table.c[name]), 0))
-            .where((table.c.slice_id == slice_id) & live)
-            .scalar_subquery()
-            for table, live in ((segments, sa.true()), (data_files, data_files.c.sealed == 1))
-        )
-        for name in ("rows", "unsettled")
+        name: _total(segments, segments.c[name], slice_id, _COUNTS)
+        + _total(data_files, data_files.c[name], slice_id, sealed)
+        for name in ("rows", "unsettled", "overdue")
     }
+    gone = _total(data_files, data_files.c.gone, slice_id, sealed)
+    totals["gone"] = gone + _total(erased, sa.literal(1), slice_id, sa.true())
     connection.execute(slices.update().where(slices.c.id == slice_id).values(totals))
+
+
+def _total(
+    table: sa.Table, column: sa.ColumnElement[int], slice_id: int, live: sa.ColumnElement[bool]
+) -> sa.ScalarSelect[int]:
+    total = sa.select(sa.func.coalesce(sa.func.sum(column), 0))
+    return total.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
 
 
 __all__ = ["Inventory"]

@@ -15,17 +15,21 @@ from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.reading import failed_keys
 from harvester.lake.recovery import Repairs, put_right
+from harvester.lake.refreshing import Refresher, RefreshPlan
+from harvester.lake.runs import Runs
 from harvester.lake.sealing import Sealer
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     import pyarrow as pa
 
     from harvester.config import Tuning
+    from harvester.lake.entries import SliceRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +38,27 @@ class Lake:
 
     Attributes:
         store: its files.
+        runs: what is known of its runs.
         ledger: what is known of its slices.
         inventory: what is known of its files.
         sealer: makes data files.
+        refresher: replaces them.
         repairs: what was put right when it was opened.
     """
 
     store: Store
+    runs: Runs
     ledger: Ledger
     inventory: Inventory
     sealer: Sealer
+    refresher: Refresher
     repairs: Repairs
+    clock: Callable[[], datetime]
     _files_turn: threading.Lock = field(default_factory=threading.Lock)
 
     def stage(self, pages: Sequence[Taken]) -> list[int]:
         """Makes pages durable and commits them, in the order given, all or none. Returns each segment's bytes."""
-        return stage(self.store, self.ledger, pages)
+        return stage(self.store, self.ledger, pages, self.clock())
 
     @property
     def full_bytes(self) -> float:
@@ -57,9 +66,26 @@ class Lake:
         return self.sealer.target_bytes / self.sealer.ratio
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
-        """Seals what is due of a slice: see Sealer."""
+        """Puts in place what a refresh of a slice has brought, and seals what is due: see Refresher and Sealer."""
         with self._files_turn:
+            self.refresher.put_in_place(slice_id, self.clock())
             self.sealer.seal(slice_id, everything=everything)
+
+    def finish_refreshes(self) -> None:
+        """Puts in place what earlier runs' refreshes have brought. To be called before anything is due again."""
+        for slice_id in self.inventory.refreshed_slices():
+            self.seal(slice_id)
+
+    def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
+        """What is to be asked again of a slice that is due; what is staged of it is sealed first."""
+        with self._files_turn:
+            self.sealer.seal(record.id, everything=True)
+            return self.refresher.plan(record)
+
+    def forget_refresh(self, slice_id: int) -> None:
+        """Gives up a refresh that was begun, since the slice itself goes on."""
+        with self._files_turn:
+            self.refresher.forget(slice_id)
 
     def failed_keys(self, id_send: int) -> pa.Int64Array | None:
         """The keys of the send's failed messages; None if the lake does not hold all messages of the send."""
@@ -69,18 +95,20 @@ class Lake:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A lake that is only looked at: its files, slices and inventory."""
+    """A lake that is only looked at: its files, runs, slices and inventory."""
 
     store: Store
+    runs: Runs
     ledger: Ledger
     inventory: Inventory
 
 
 @contextmanager
-def open_lake(root: Path, tuning: Tuning) -> Iterator[Lake]:
+def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
-    Raises LakeInUse, LakeBroken, LakeFull or LakeError. Blocking.
+    With ``drop_gone``, rows that a refresh does not bring back go. Raises LakeInUse, LakeBroken, LakeFull or LakeError.
+    Blocking.
     """
     store = Store(root)
     for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
@@ -95,7 +123,9 @@ def open_lake(root: Path, tuning: Tuning) -> Iterator[Lake]:
         ledger, inventory = Ledger(database), Inventory(database)
         repairs = put_right(store, ledger, inventory)
         sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes)
-        yield Lake(store, ledger, inventory, sealer, repairs)
+        yield Lake(
+            store, Runs(database), ledger, inventory, sealer, Refresher(sealer, drop_gone), repairs, tuning.clock
+        )
 
 
 def _refuse_orphans(store: Store) -> None:
@@ -117,7 +147,7 @@ def look_into(root: Path) -> Iterator[Glance]:
         raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
     database = Database.open(root / layout.LEDGER, create=False)
     try:
-        yield Glance(store, Ledger(database), Inventory(database))
+        yield Glance(store, Runs(database), Ledger(database), Inventory(database))
     finally:
         database.close()
 

@@ -25,9 +25,9 @@ WRITING = f"{HOME}/writing"
 _PREFIX = "harvester."
 
 
-def segment(slice_id: int, first_key: int) -> str:
-    """The name of a segment: an Arrow IPC file. Segments of a slice never share a first key."""
-    return f"{SEGMENTS}/{slice_id}-{first_key}.arrow"
+def segment(slice_id: int, first_key: int, *, refresh: bool = False) -> str:
+    """The name of a segment: an Arrow IPC file. Segments of a slice, or of its refresh, never share a first key."""
+    return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}.arrow"
 
 
 def data_file(key: SliceKey, first_key: int, last_key: int) -> str:

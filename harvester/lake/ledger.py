@@ -10,22 +10,29 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from harvester.datasets import CATALOGUE
-from harvester.errors import LakeError
-from harvester.lake.entries import Advance, SegmentRecord, SliceRecord, Tally, slice_record
-from harvester.lake.tables import facts, put_range, ranges, segments, slices
+from harvester.lake.entries import Advance, Progress, SegmentRecord, SliceRecord, key_range_of, slice_record
+from harvester.lake.tables import (
+    as_text,
+    data_files,
+    erased,
+    put_range,
+    range_values,
+    ranges,
+    refreshes,
+    segments,
+    slices,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harvester.lake.database import Database
-    from harvester.model import Send, SliceKey
+    from harvester.model import SliceKey
 
 _BATCH = 1000
 
@@ -36,85 +43,15 @@ class Ledger:
 
     database: Database
 
-    # --- a run and its selection
-
-    def begin_run(self, account: str) -> int:
-        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake."""
-        with self.database.writing() as connection:
-            known = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
-            if known not in (None, account):
-                message = f"this lake was harvested from the account {known}, not {account}; use another folder for it"
-                raise LakeError(message)
-            last = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "run"))
-            run = int(last or 0) + 1
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            for name, value in (("account", account), ("run", str(run)), ("last_run", now)):
-                row = insert(facts).values(name=name, value=value)
-                connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
-        return run
-
-    def last_run(self) -> datetime | None:
-        """When the last run began, in UTC."""
-        with self.database.reading() as connection:
-            text = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "last_run"))
-        return datetime.fromisoformat(text) if text else None
-
-    def select(self, run: int, sends: Iterable[Send], datasets: Sequence[str]) -> None:
-        """Makes the sends' slices this run's selection. Reads ``sends`` as a stream, a thousand at a time."""
-        rest = iter(sends)
-        while batch := list(islice(rest, _BATCH)):
-            rows = [
-                {
-                    "dataset": dataset,
-                    "id_send": send.id_send,
-                    "id_message": send.id_message,
-                    "sent_at": send.sent_at.isoformat(" ") if send.sent_at else None,
-                    "expected": send.expected if CATALOGUE[dataset].counted else None,
-                    "run": run,
-                }
-                for send in batch
-                for dataset in datasets
-            ]
-            new = insert(slices)
-            known = {
-                name: sa.func.coalesce(new.excluded[name], slices.c[name])
-                for name in ("id_message", "sent_at", "expected")
-            }
-            fresh = {"run": run, "queries": 0, "changed": 0, "gave_up": 0, "error": None}
-            upsert = new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**known, **fresh})
-            with self.database.writing() as connection:
-                connection.execute(upsert, rows)
-
-    def tally(self, run: int) -> dict[str, Tally]:
-        """Counts of the run's selection, by dataset."""
-        query = (
-            sa.select(
-                slices.c.dataset,
-                sa.func.count(),
-                sa.func.count(slices.c.proof),
-                sa.func.sum(slices.c.gave_up),
-                sa.func.sum(slices.c.rows),
-                sa.func.sum(slices.c.expected),
-                sa.func.count(slices.c.expected),
-            )
-            .where(slices.c.run == run)
-            .group_by(slices.c.dataset)
-        )
-        with self.database.reading() as connection:
-            return {
-                name: Tally(count, complete, gave_up, rows, int(expected) if known == count else None)
-                for name, count, complete, gave_up, rows, expected, known in connection.execute(query)
-            }
-
     def pending(self, run: int, after: int, sends: int) -> list[SliceRecord]:
-        """The incomplete slices of the next few sends of the selection, in order of send.
+        """The slices of the next few sends of the selection that are incomplete or due for refreshing, by send.
 
         Args:
             run: the run.
             after: sends up to this ``id_send`` are passed over.
             sends: how many sends to look at, at most.
         """
-        selected = (slices.c.run == run) & slices.c.proof.is_(None) & (slices.c.gave_up == 0)
+        selected = (slices.c.run == run) & (slices.c.proof.is_(None) | (slices.c.due > 0)) & (slices.c.gave_up == 0)
         ids = (
             sa.select(slices.c.id_send)
             .where(selected & (slices.c.id_send > after))
@@ -143,6 +80,14 @@ class Ledger:
         with self.database.reading() as connection:
             return [slice_record(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
 
+    def progress(self, slice_id: int) -> Progress | None:
+        """Where the refresh of a slice is; None if none has been begun."""
+        with self.database.reading() as connection:
+            row = connection.execute(sa.select(refreshes).where(refreshes.c.slice_id == slice_id)).mappings().first()
+        if row is None:
+            return None
+        return Progress(key_range_of(row), bool(row["in_full"]), row["brought"], bool(row["ended"]))
+
     def walked(self, run: int | None) -> Iterator[sa.RowMapping]:
         """Every slice of a run's selection (of the lake if None), by send and dataset, read a thousand at a time."""
         after = (-1, -1)
@@ -165,18 +110,7 @@ class Ledger:
         """Commits pages, all of them or none."""
         with self.database.writing() as connection:
             for step in advances:
-                change: dict[str, Any] = {"gone": step.gone, "queries": step.queries}
-                if step.proof is not None:
-                    change |= {"proof": step.proof.value, "error": None, "gave_up": 0}
-                if step.digest is not None:
-                    change["digest"] = step.digest
-                if step.segment is not None:
-                    connection.execute(segments.insert().values(slice_id=step.slice_id, **_numbered(step.segment)))
-                    change["rows"] = slices.c.rows + step.segment.rows
-                    change["unsettled"] = slices.c.unsettled + step.segment.unsettled
-                connection.execute(slices.update().where(slices.c.id == step.slice_id).values(change))
-                if step.key_range is not None:
-                    put_range(connection, step.slice_id, step.key_range)
+                _advance(connection, step)
 
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
         """Notes that this run has given up on a slice, and why; the limit that it came to is where the next begins."""
@@ -193,10 +127,51 @@ class Ledger:
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
 
 
-def _numbered(segment: SegmentRecord) -> dict[str, Any]:
+def _advance(connection: sa.Connection, step: Advance) -> None:
+    change: dict[str, Any] = {"queries": step.queries}
+    if step.proof is not None or step.reopened:
+        checked = {"checked_run": slices.c.run, "checked_at": as_text(datetime.now(UTC))}
+        change |= {"proof": step.proof and step.proof.value, "error": None, "gave_up": 0, "due": 0, **checked}
+    if step.digest is not None:
+        change["digest"] = step.digest
+    if step.segment is not None:
+        _insert(connection, step.slice_id, step.segment, refresh=0)
+        for name in ("rows", "unsettled", "overdue"):
+            change[name] = slices.c[name] + getattr(step.segment, name)
+    if step.newest is not None:
+        change["newest"] = sa.func.max(sa.func.coalesce(slices.c.newest, step.newest), step.newest)
+    if step.erased:
+        rows = [{"slice_id": step.slice_id, "key": key} for key in step.erased]
+        connection.execute(insert(erased).on_conflict_do_nothing(), rows)
+        change["gone"] = slices.c.gone + len(rows)
+    if step.refreshed is not None:
+        _insert(connection, step.slice_id, step.refreshed, refresh=1)
+    connection.execute(slices.update().where(slices.c.id == step.slice_id).values(change))
+    if step.key_range is not None:
+        put_range(connection, step.slice_id, step.key_range)
+    if step.refresh is not None:
+        _put_progress(connection, step.slice_id, step.refresh)
+
+
+def _insert(connection: sa.Connection, slice_id: int, segment: SegmentRecord, *, refresh: int) -> None:
     values = asdict(segment)
     del values["id"]
-    return values
+    connection.execute(segments.insert().values(slice_id=slice_id, refresh=refresh, **values))
+
+
+def _put_progress(connection: sa.Connection, slice_id: int, progress: Progress) -> None:
+    values = range_values(progress.key_range) | {
+        "in_full": int(progress.in_full),
+        "brought": progress.brought,
+        "ended": int(progress.ended),
+    }
+    row = insert(refreshes).values(slice_id=slice_id, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=["slice_id"], set_=values))
+    if progress.ended:
+        targets = (data_files.c.slice_id == slice_id) & (data_files.c.sealed == 1)
+        if not progress.in_full:
+            targets &= data_files.c.unsettled > 0
+        connection.execute(data_files.update().where(targets).values(refresh=1))
 
 
 __all__ = ["Ledger"]

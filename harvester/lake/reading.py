@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def failed_keys(store: Store, ledger: Ledger, inventory: Inventory, id_send: int) -> pa.Int64Array | None:
-    """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking."""
+    """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking.
+
+    A message that a refresh has found to have failed is among them, before and after its data file is replaced.
+    """
     record = ledger.find(SliceKey(MESSAGES.name, id_send))
     if record is None or record.proof is None or MESSAGES.status is None:
         return None
@@ -38,7 +41,7 @@ def _columns(store: Store, inventory: Inventory, slice_id: int, names: list[str]
     for data_file in inventory.files(slice_id):
         with broken_if_unreadable(data_file.name), pq.ParquetFile(store.path(data_file.name)) as file:
             yield from file.iter_batches(columns=names)
-    for segment in inventory.staged(slice_id):
+    for segment in [*inventory.staged(slice_id), *inventory.refreshed(slice_id)]:
         with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
             yield pa.ipc.open_file(source).get_batch(0).select(names)
 

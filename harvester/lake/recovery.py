@@ -43,7 +43,9 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
         else:
             inventory.forgo(file.id)
             undone += 1
-    lost = sum(_lose(ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory))
+    lost = sum(
+        _lose(store, ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory)
+    )
     return Repairs(finished, undone, _remove_strays(store, inventory), lost)
 
 
@@ -57,8 +59,18 @@ def _missing_segments(store: Store, inventory: Inventory) -> list[tuple[int, lis
     return [(number, [segment for _, segment in pairs]) for number, pairs in groupby(missing, key=lambda pair: pair[0])]
 
 
-def _lose(ledger: Ledger, inventory: Inventory, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
-    """Moves the slice's cursor back to before the first missing segment; the later ones will be asked for again."""
+def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
+    """Moves the slice's cursor back to before the first missing segment; the later ones will be asked for again.
+
+    A refresh that lost a segment begins anew.
+    """
+    refreshed = {segment.id for segment in inventory.refreshed(slice_id)}
+    if any(segment.id in refreshed for segment in missing):
+        for name in inventory.end_refresh(slice_id):
+            store.remove(name)
+        missing = [segment for segment in missing if segment.id not in refreshed]
+    if not missing:
+        return len(refreshed)
     first_missing = min(segment.first_key for segment in missing)
     staged = inventory.staged(slice_id)
     lost = [segment for segment in staged if segment.first_key >= first_missing]

@@ -76,6 +76,12 @@ class Sealer:
 
     def _seal_group(self, record: SliceRecord, group: Sequence[SegmentRecord], *, last: bool) -> None:
         files = self.inventory.files(record.id)
+        if files and files[-1].stop == KEY_END:  # the slice was complete, and has grown
+            if files[-1].bytes < self.target_bytes / 4:
+                self._add_to_last(record, files[-1], group, last=last)
+                return
+            cut = self._rewrite(record, replace(files[-1], stop=files[-1].last_key + 1))
+            files = [*files[:-1], cut]
         first_key = min(segment.first_key for segment in group)
         last_key = max(segment.last_key for segment in group)
         file = DataFileRecord(
@@ -83,6 +89,7 @@ class Sealer:
             rows=sum(segment.rows for segment in group),
             bytes=0,
             unsettled=sum(segment.unsettled for segment in group),
+            overdue=sum(segment.overdue for segment in group),
             first_key=first_key,
             last_key=last_key,
             start=max((file.stop for file in files), default=0),
@@ -90,41 +97,64 @@ class Sealer:
             generation=0,
             checksum="",
         )
-        written = self._write(record, file, (self._read_segment(segment) for segment in group))
+        written = self.write(record, file, (self.read_segment(segment) for segment in group))
         if (size := sum(segment.bytes for segment in group)) >= self.target_bytes // 16:
             self.ratio = written.bytes / size
-        self._publish(record, written, group, replaces=None)
+        self.publish(record, written, group, replaces=None)
+
+    def _add_to_last(
+        self, record: SliceRecord, last_file: DataFileRecord, group: Sequence[SegmentRecord], *, last: bool
+    ) -> None:
+        """Puts a small new part of a slice into its last data file, under the name that it has."""
+        last_key = max(segment.last_key for segment in group)
+        file = replace(
+            last_file,
+            rows=last_file.rows + sum(segment.rows for segment in group),
+            unsettled=last_file.unsettled + sum(segment.unsettled for segment in group),
+            overdue=last_file.overdue + sum(segment.overdue for segment in group),
+            last_key=last_key,
+            stop=KEY_END if last else last_key + 1,
+            changed=0,
+        )
+        batches = chain(self.read_file(last_file), (self.read_segment(segment) for segment in group))
+        self.publish(record, self.write(record, file, batches), group, replaces=last_file.id)
 
     def _mark_last(self, record: SliceRecord) -> None:
         """Writes the last data file again, so that it covers the rest of the keys and says the proof."""
         files = self.inventory.files(record.id)
-        if not files or files[-1].stop == KEY_END:
-            return
-        last = files[-1]
+        if files and files[-1].stop != KEY_END:
+            self._rewrite(record, replace(files[-1], stop=KEY_END))
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            with pq.ParquetFile(self.store.path(last.name)) as file:
-                yield from file.iter_batches()
+    def _rewrite(self, record: SliceRecord, file: DataFileRecord) -> DataFileRecord:
+        """Writes a data file again, with the same rows and another range."""
+        written = self.write(record, replace(file, changed=0), self.read_file(file))
+        self.publish(record, written, (), replaces=file.id)
+        return written
 
-        written = self._write(record, replace(last, stop=KEY_END), batches())
-        self._publish(record, written, (), replaces=last.id)
-
-    def _publish(
+    def publish(
         self, record: SliceRecord, file: DataFileRecord, group: Sequence[SegmentRecord], replaces: int | None
     ) -> None:
+        """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         number = self.inventory.intend(record.id, file, group, replaces)
         self.store.publish(layout.being_written(file.name), file.name)
         for segment in self.inventory.fulfil(number):
             self.store.remove(segment)
 
-    def _read_segment(self, segment: SegmentRecord) -> pa.RecordBatch:
+    def read_file(self, record: DataFileRecord) -> Iterator[pa.RecordBatch]:
+        """A data file's rows, a batch at a time."""
+        with broken_if_unreadable(record.name), pq.ParquetFile(self.store.path(record.name)) as file:
+            yield from file.iter_batches()
+
+    def read_segment(self, segment: SegmentRecord) -> pa.RecordBatch:
+        """A segment's rows."""
         with broken_if_unreadable(segment.name), pa.memory_map(self.store.path(segment.name)) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
             if batch.num_rows != segment.rows:
                 raise LakeBroken(f"the segment {segment.name} holds {batch.num_rows} rows instead of {segment.rows}")
             return batch
 
-    def _write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:
+    def write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:
+        """Writes a data file, not yet under its name; returns its record with its size and checksum."""
         dataset = CATALOGUE[record.key.dataset]
         footer = layout.Footer(
             dataset=record.key.dataset,

@@ -9,11 +9,13 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Tab
 from sqlalchemy.dialects.sqlite import insert
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from harvester.model import KeyRange
 
-FORMAT = 1
+FORMAT = 2
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -24,7 +26,12 @@ facts = Table(
     Column("name", String, primary_key=True),
     Column("value", String, nullable=False),
 )
-"""What holds for the whole lake: ``format``, ``account`` (the client id), ``last_run`` (UTC, ISO 8601)."""
+"""What holds for the whole lake.
+
+``format``; ``account`` (the client id); ``run`` (the last run's number) and ``last_run`` (when it began: UTC,
+ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run`` (the last
+run that came to its own end).
+"""
 
 slices = Table(
     "slices",
@@ -35,34 +42,69 @@ slices = Table(
     Column("id_message", Integer),
     Column("sent_at", String),
     Column("expected", Integer),
+    Column("listed", Integer),  # SEND_COUNT by a proven list, for every dataset of the send
+    Column("first_seen", String),  # when a run first selected it, in UTC
+    Column("newest", String),  # the latest date that its rows bear
     Column("run", Integer, nullable=False),  # the last run whose selection it was in
     Column("proof", String),  # why it is complete; null while it is not
     Column("rows", Integer, nullable=False, default=0),  # staged and sealed
     Column("unsettled", Integer, nullable=False, default=0),
-    Column("changed", Integer, nullable=False, default=0),
+    Column("overdue", Integer, nullable=False, default=0),  # unsettled for so long that it counts as settled
+    Column("changed", Integer, nullable=False, default=0),  # rows that that run's refresh changed
     Column("gone", Integer, nullable=False, default=0),
     Column("queries", Integer, nullable=False, default=0),  # asked by that run
     Column("gave_up", Integer, nullable=False, default=0),  # 1 if that run gave up on it
     Column("error", String),
     Column("digest", String),  # of the last asking of an unpaged dataset
+    Column("due", Integer, nullable=False, default=0),  # what that run is to refresh: see entries.Due
+    Column("checked_run", Integer, nullable=False, default=0),  # the run that completed or last refreshed it
+    Column("checked_at", String),  # when, in UTC
     UniqueConstraint("dataset", "id_send"),
     Index("slices_by_run", "run", "id_send", "id"),
     Index("slices_by_send", "id_send", "id"),
 )
+
+
+def _range_columns() -> list[Column[Any]]:
+    """What the records of all key ranges have, but for where they start: see ``model.KeyRange``."""
+    return [
+        Column("stop", Integer, nullable=False),
+        Column("cursor", Integer),
+        Column("held", Integer),
+        Column("anchors", String, nullable=False),  # keys, newest first, with a space between
+        Column("limit", Integer, nullable=False),
+        Column("short_answers", Integer, nullable=False),
+        Column("missing", String, nullable=False),  # likewise
+    ]
+
 
 ranges = Table(
     "ranges",
     metadata,
     Column("slice_id", Integer, ForeignKey("slices.id"), primary_key=True),
     Column("start", Integer, primary_key=True),
-    Column("stop", Integer, nullable=False),
-    Column("cursor", Integer),
-    Column("held", Integer),
-    Column("anchors", String, nullable=False),  # keys, newest first, with a space between
-    Column("limit", Integer, nullable=False),
-    Column("short_answers", Integer, nullable=False),
-    Column("missing", String, nullable=False),  # likewise
+    *_range_columns(),
 )
+
+refreshes = Table(
+    "refreshes",
+    metadata,
+    Column("slice_id", Integer, ForeignKey("slices.id"), primary_key=True),
+    Column("start", Integer, nullable=False),
+    *_range_columns(),
+    Column("in_full", Integer, nullable=False),  # 0: only files that hold unsettled rows
+    Column("brought", Integer, nullable=False),  # rows that it has brought so far
+    Column("ended", Integer, nullable=False),  # 1: all has been asked, and the files are to be replaced
+)
+"""Where the refresh of a slice is that has been begun."""
+
+erased = Table(
+    "erased",
+    metadata,
+    Column("slice_id", Integer, ForeignKey("slices.id"), primary_key=True),
+    Column("key", Integer, primary_key=True),
+)
+"""Keys whose rows the lake holds and that a walk found to be erased at the source."""
 
 
 def _file_columns() -> list[Column[Any]]:
@@ -74,6 +116,7 @@ def _file_columns() -> list[Column[Any]]:
         Column("rows", Integer, nullable=False),
         Column("bytes", Integer, nullable=False),
         Column("unsettled", Integer, nullable=False),
+        Column("overdue", Integer, nullable=False, default=0),
         Column("first_key", Integer, nullable=False),
         Column("last_key", Integer, nullable=False),
     ]
@@ -89,6 +132,9 @@ data_files = Table(
     Column("checksum", String, nullable=False),
     Column("sealed", Integer, nullable=False),  # 0: written, but perhaps not yet under its name
     Column("replaces", Integer),  # the id of the data file whose name it takes
+    Column("gone", Integer, nullable=False, default=0),  # rows that its last refresh did not bring back
+    Column("changed", Integer, nullable=False, default=0),  # rows that its last refresh changed
+    Column("refresh", Integer, nullable=False, default=0),  # 1: to be replaced by what a refresh that ended brought
     Index("data_files_by_slice", "slice_id", "first_key"),
     Index("data_files_unsealed", "sealed", sqlite_where=Column("sealed") == 0),
 )
@@ -98,18 +144,61 @@ segments = Table(
     metadata,
     *_file_columns(),
     Column("data_file_id", Integer, ForeignKey("data_files.id")),  # the data file that its rows are being sealed into
+    Column("refresh", Integer, nullable=False, default=0),  # 1: its rows replace those of data files, and don't count
     Index("segments_by_slice", "slice_id", "first_key"),
 )
 
 
-def put_range(connection: Connection, slice_id: int, key_range: KeyRange) -> None:
-    """Writes where a walk is, in place of what was there."""
-    values = asdict(key_range) | {
+def range_values(key_range: KeyRange) -> dict[str, Any]:
+    """A key range as the columns of ``ranges`` and ``refreshes`` hold it."""
+    return asdict(key_range) | {
         "anchors": " ".join(map(str, key_range.anchors)),
         "missing": " ".join(map(str, key_range.missing)),
     }
+
+
+def put_range(connection: Connection, slice_id: int, key_range: KeyRange) -> None:
+    """Writes where a walk is, in place of what was there."""
+    values = range_values(key_range)
     row = insert(ranges).values(slice_id=slice_id, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["slice_id", "start"], set_=values))
 
 
-__all__ = ["FORMAT", "data_files", "facts", "metadata", "put_range", "ranges", "segments", "slices"]
+def as_text(time: datetime) -> str:
+    """A time as the ledger writes it: text that sorts as the times do."""
+    return time.replace(tzinfo=None).isoformat(" ", "seconds")
+
+
+_ADDED = {
+    slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at"),
+    data_files: ("overdue", "gone", "changed", "refresh"),
+    segments: ("overdue", "refresh"),
+}
+
+
+def bring_along(connection: Connection) -> None:
+    """Turns a ledger of format 1 into one of format 2: new columns, beside the new tables that are made anyway."""
+    for table, names in _ADDED.items():
+        there = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
+        for name in (name for name in names if name not in there):  # SQLite commits each change of a table by itself
+            column = table.c[name]
+            rule = "" if column.nullable else " NOT NULL DEFAULT 0"
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {column.type}{rule}")
+    connection.execute(facts.update().where(facts.c.name == "format").values(value=str(FORMAT)))
+
+
+__all__ = [
+    "FORMAT",
+    "as_text",
+    "bring_along",
+    "data_files",
+    "erased",
+    "facts",
+    "metadata",
+    "put_range",
+    "range_values",
+    "ranges",
+    "refreshes",
+    "segments",
+    "slices",
+]

@@ -1,0 +1,189 @@
+"""Refreshing: which parts of a complete slice are asked again, and how what came back takes its place.
+
+What a refresh brings is staged like any page, in segments that do not count. Once all has been asked, each data file is
+replaced as a whole, one after the other: it keeps its name and its range. Which of them are still to be replaced is in
+the ledger, so that after a crash anywhere each is old or new, and the next start goes on.
+
+Blocking; one thread at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harvester.datasets import CATALOGUE
+from harvester.lake import layout
+from harvester.lake.entries import Due
+from harvester.lake.merging import Difference, merged
+from harvester.lake.staging import count_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from harvester.lake.entries import DataFileRecord, Progress, SegmentRecord, SliceRecord
+    from harvester.lake.sealing import Sealer
+
+_ANCHORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring data files of a slice that are asked again in one go.
+
+    Attributes:
+        start: the first key of their range; 0 where it begins with the slice.
+        stop: the first key after it; of the slice's last file, the one after its last row.
+        first_key: the first row's key.
+        known: the last row's key of the file before; None if there is none.
+        anchors: keys before that one, newest first.
+    """
+
+    start: int
+    stop: int
+    first_key: int
+    known: int | None
+    anchors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPlan:
+    """What is to be asked again of a slice: ``spans`` still to be walked, and how far the first one is walked."""
+
+    spans: tuple[Span, ...]
+    progress: Progress | None
+
+
+@dataclass(slots=True)
+class Refresher:
+    """Plans the refresh of slices, and puts in place what it brought.
+
+    Attributes:
+        sealer: writes data files.
+        drop_gone: whether rows that a refresh did not bring back go.
+    """
+
+    sealer: Sealer
+    drop_gone: bool = False
+
+    def plan(self, record: SliceRecord) -> RefreshPlan:
+        """What is to be asked again of a complete slice, all of whose rows are sealed."""
+        inventory = self.sealer.inventory
+        files = inventory.files(record.id)
+        in_full = record.due is Due.ALL
+        spans = spans_of(files, [in_full or file.unsettled > 0 for file in files])
+        progress = self.sealer.ledger.progress(record.id)
+        if progress is not None and CATALOGUE[record.key.dataset].paged:
+            at = next((place for place, span in enumerate(spans) if span.start == progress.key_range.start), None)
+            if at is not None and progress.in_full == in_full and spans[at].stop == progress.key_range.stop:
+                return RefreshPlan(spans[at:], progress)
+        self.forget(record.id)
+        return RefreshPlan(spans, None)
+
+    def forget(self, slice_id: int) -> None:
+        """Gives up a refresh that was begun, and what it brought."""
+        for name in self.sealer.inventory.end_refresh(slice_id):
+            self.sealer.store.remove(name)
+
+    def put_in_place(self, slice_id: int, now: datetime) -> None:
+        """Replaces the data files of a slice whose refresh has ended; else does nothing."""
+        progress = self.sealer.ledger.progress(slice_id)
+        if progress is None or not progress.ended:
+            return
+        record = self.sealer.ledger.record(slice_id)
+        brought = self.sealer.inventory.refreshed(slice_id)
+        for file in self.sealer.inventory.files(slice_id, to_refresh=True):
+            self._replace(record, file, brought, now)
+        self.forget(slice_id)
+
+    def _replace(
+        self, record: SliceRecord, file: DataFileRecord, brought: Sequence[SegmentRecord], now: datetime
+    ) -> None:
+        dataset = CATALOGUE[record.key.dataset]
+        within = [part for part in brought if part.last_key >= file.start and part.first_key < file.stop]
+        difference = Difference()
+        drop = self.drop_gone and bool(within)  # an answer that holds nothing empties no file
+        rows = merged(
+            dataset,
+            self.sealer.read_file(file),
+            (self.sealer.read_segment(part) for part in within),
+            difference,
+            start=file.start,
+            stop=file.stop,
+            drop_gone=drop,
+        )
+        seen = _Seen(record, now)
+        written = self.sealer.write(record, replace(file, generation=file.generation + 1), seen.watch(rows))
+        after = replace(
+            written,
+            rows=seen.rows,
+            first_key=seen.first_key,
+            last_key=seen.last_key,
+            unsettled=seen.unsettled,
+            overdue=seen.overdue,
+            gone=0 if drop else difference.gone,
+            changed=difference.changed,
+        )
+        if difference.changed or difference.new or (drop and difference.gone):
+            self.sealer.publish(record, after, (), replaces=file.id)
+        else:
+            self.sealer.store.remove(layout.being_written(file.name))
+            self.sealer.inventory.note_unchanged(record.id, after)
+
+
+class _Seen:
+    """Counts rows on their way into a file."""
+
+    def __init__(self, record: SliceRecord, now: datetime) -> None:
+        self.rows = self.unsettled = self.overdue = self.first_key = self.last_key = 0
+        self._record = record
+        self._dataset = CATALOGUE[record.key.dataset]
+        self._now = now
+
+    def watch(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            keys = batch.column(self._dataset.key)
+            waiting = count_waiting(self._dataset, batch, self._now, self._record.since)
+            self.first_key = self.first_key or keys[0].as_py()
+            self.last_key = keys[-1].as_py()
+            self.rows += batch.num_rows
+            self.unsettled += waiting.unsettled
+            self.overdue += waiting.overdue
+            yield batch
+
+
+def spans_of(files: Sequence[DataFileRecord], due: Sequence[bool]) -> tuple[Span, ...]:
+    """The data files that are due, neighbours together.
+
+    Args:
+        files: a slice's data files, in key order.
+        due: for each, whether it is due.
+    """
+    spans: list[Span] = []
+    for place, file in enumerate(files):
+        if not due[place]:
+            continue
+        last = place == len(files) - 1
+        stop = file.last_key + 1 if last else file.stop
+        if place and due[place - 1]:
+            spans[-1] = replace(spans[-1], stop=stop)
+            continue
+        before = [key for earlier in reversed(files[:place]) for key in (earlier.last_key, earlier.first_key)]
+        spans.append(
+            Span(
+                start=file.start,
+                stop=stop,
+                first_key=file.first_key,
+                known=before[0] if before else None,
+                anchors=tuple(dict.fromkeys(before))[1 : 1 + _ANCHORS],
+            )
+        )
+    return tuple(spans)
+
+
+__all__ = ["RefreshPlan", "Refresher", "Span", "spans_of"]

@@ -1,0 +1,208 @@
+"""Runs in the ledger: which one is on, what it has selected, and what of that is due for refreshing.
+
+Nouns: *resuming* runs are those that were not let come to their end, and the one after them: together they do what one
+undisturbed run would have done, and ask nothing twice.
+
+Everything here is blocking: call it from a worker thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from harvester.config import Refresh
+from harvester.datasets import CATALOGUE, MESSAGES
+from harvester.errors import LakeError
+from harvester.lake.entries import Due, Tally
+from harvester.lake.tables import as_text, facts, refreshes, slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harvester.lake.database import Database
+    from harvester.model import Send
+
+_BATCH = 1000
+_ASKED_LATELY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs and their selections."""
+
+    database: Database
+
+    def begin(self, account: str) -> int:
+        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake."""
+        with self.database.writing() as connection:
+            known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
+            if known.get("account", account) != account:
+                message = (
+                    f"this lake was harvested from the account {known['account']}, not {account}; "
+                    "use another folder for it"
+                )
+                raise LakeError(message)
+            last = int(known.get("run", 0))
+            resumes = "ended_run" in known and int(known["ended_run"]) != last
+            run = last + 1
+            _put_facts(
+                connection,
+                account=account,
+                run=run,
+                last_run=datetime.now(UTC).isoformat(timespec="seconds"),
+                since_run=known.get("since_run", run) if resumes else run,
+                ended_run=known.get("ended_run", 0),
+            )
+        return run
+
+    def end(self, run: int) -> None:
+        """Notes that a run came to its own end, so that the next one does not resume it."""
+        with self.database.writing() as connection:
+            _put_facts(connection, ended_run=run)
+
+    def last(self) -> datetime | None:
+        """When the last run began, in UTC."""
+        with self.database.reading() as connection:
+            text = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "last_run"))
+        return datetime.fromisoformat(text) if text else None
+
+    def select(self, run: int, sends: Iterable[Send], datasets: Sequence[str], now: datetime) -> None:
+        """Makes the sends' slices this run's selection. Reads ``sends`` as a stream, a thousand at a time.
+
+        A slice that is complete with fewer rows than a new ``SEND_COUNT`` says is complete no more: it has grown.
+        """
+        rest = iter(sends)
+        seen = now.isoformat(" ", "seconds")
+        while batch := list(islice(rest, _BATCH)):
+            rows = [
+                {
+                    "dataset": dataset,
+                    "id_send": send.id_send,
+                    "id_message": send.id_message,
+                    "sent_at": send.sent_at.isoformat(" ") if send.sent_at else None,
+                    "expected": send.expected if CATALOGUE[dataset].counted else None,
+                    "listed": send.expected if send.proven else None,
+                    "first_seen": seen,
+                    "run": run,
+                }
+                for send in batch
+                for dataset in datasets
+            ]
+            new = insert(slices)
+            known = {
+                name: sa.func.coalesce(new.excluded[name], slices.c[name])
+                for name in ("id_message", "sent_at", "expected")
+            }
+            said = new.excluded.expected
+            grown = (said > slices.c.rows) & said.is_distinct_from(slices.c.expected)
+            fresh = {
+                "run": run,
+                "queries": 0,
+                "changed": 0,
+                "gave_up": 0,
+                "due": 0,
+                "error": None,
+                "listed": new.excluded.listed,
+                "proof": sa.case((grown, None), else_=slices.c.proof),
+            }
+            upsert = new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**known, **fresh})
+            with self.database.writing() as connection:
+                connection.execute(upsert, rows)
+
+    def mark_due(self, run: int, policy: Refresh, within_s: float, now: datetime) -> None:
+        """Decides what of the run's selection is due for refreshing. Call it once everything is selected.
+
+        A slice that an interrupted run, which this one resumes, completed or refreshed within the last day is not due:
+        what was asked once is not asked again.
+
+        Args:
+            run: the run.
+            policy: which slices are due at all.
+            within_s: slices of sends younger than this are due, under the policy ``DUE``; in seconds.
+            now: the time, without a zone, in UTC.
+        """
+        if policy is Refresh.NEVER:
+            return
+        of_messages = slices.alias()
+        messages = (of_messages.c.id_send == slices.c.id_send) & (of_messages.c.dataset == MESSAGES.name)
+        newest = sa.select(of_messages.c.newest).where(messages).scalar_subquery()
+        sent = sa.func.coalesce(slices.c.sent_at, newest, slices.c.newest, slices.c.first_seen)
+        unsettled = sa.exists().where(messages & (of_messages.c.unsettled > 0))
+        young = sent > as_text(now - timedelta(seconds=within_s))
+        partly = sa.exists().where((refreshes.c.slice_id == slices.c.id) & (refreshes.c.in_full == 1))
+        in_full = {
+            Refresh.ALL: sa.true(),
+            Refresh.UNSETTLED: slices.c.dataset != MESSAGES.name,
+            Refresh.DUE: young | (slices.c.dataset != MESSAGES.name),
+        }[policy]
+        asked = {
+            Refresh.ALL: sa.true(),
+            Refresh.UNSETTLED: unsettled,
+            Refresh.DUE: unsettled | young,
+        }[policy]
+        with self.database.writing() as connection:
+            since_run = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "since_run"))
+            just_done = (slices.c.checked_run >= int(since_run or run)) & (
+                slices.c.checked_at > as_text(now - _ASKED_LATELY)
+            )
+            due = (slices.c.run == run) & slices.c.proof.is_not(None) & asked & sa.not_(sa.func.coalesce(just_done, 0))
+            value = sa.case((in_full | partly, int(Due.ALL)), else_=int(Due.UNSETTLED))
+            connection.execute(slices.update().where(due).values(due=value))
+            # What has no rows has nothing to refresh: it is asked anew, up to a proof.
+            empty = (slices.c.run == run) & (slices.c.due > 0) & (slices.c.rows == 0)
+            connection.execute(slices.update().where(empty).values(due=0, proof=None, digest=None))
+
+    def unlisted(self, run: int, campaigns: Sequence[int] | None, since: str, until: str) -> list[int]:
+        """Sends that are known and that this run's list lacks, at most a thousand of them.
+
+        Args:
+            run: the run.
+            campaigns: whose sends the list should hold; None for those of the whole account.
+            since: the first day of the list, as ``YYYY-MM-DD``.
+            until: the last one. A send whose date is not known is taken to lie within.
+        """
+        day = sa.func.substr(sa.func.coalesce(slices.c.sent_at, slices.c.newest, since), 1, len(since))
+        listed = slices.alias()
+        in_list = sa.exists().where((listed.c.id_send == slices.c.id_send) & (listed.c.run == run))
+        lacking = (day >= since) & (day <= until) & sa.not_(in_list)
+        if campaigns is not None:
+            lacking &= slices.c.id_message.in_(campaigns)
+        query = sa.select(slices.c.id_send).where(lacking).distinct().order_by(slices.c.id_send).limit(_BATCH)
+        with self.database.reading() as connection:
+            return list(connection.scalars(query))
+
+    def tally(self, run: int) -> dict[str, Tally]:
+        """Counts of the run's selection, by dataset."""
+        query = (
+            sa.select(
+                slices.c.dataset,
+                sa.func.count(),
+                sa.func.sum(sa.case((slices.c.proof.is_not(None) & (slices.c.due == 0), 1), else_=0)),
+                sa.func.sum(slices.c.gave_up),
+                sa.func.sum(slices.c.rows),
+                sa.func.sum(slices.c.expected),
+                sa.func.count(slices.c.expected),
+            )
+            .where(slices.c.run == run)
+            .group_by(slices.c.dataset)
+        )
+        with self.database.reading() as connection:
+            return {
+                name: Tally(count, complete, gave_up, rows, int(expected) if known == count else None)
+                for name, count, complete, gave_up, rows, expected, known in connection.execute(query)
+            }
+
+
+def _put_facts(connection: sa.Connection, **values: object) -> None:
+    for name, value in values.items():
+        row = insert(facts).values(name=name, value=str(value))
+        connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": str(value)}))
+
+
+__all__ = ["Runs"]
