@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -114,15 +114,14 @@ class Finder:
         queries: queries asked so far, retries not counted.
     """
 
-    def __init__(self, settings: Settings, wanted: Wanted, *, today: date | None = None) -> None:
-        """``today`` is the day that counts as today; the real one, in UTC, if not given."""
+    def __init__(self, settings: Settings, wanted: Wanted) -> None:
         self.wanted = wanted
         self._settings = settings
         self._source = Source(settings)
         self._asker: Asker | None = None
         self._draining = False
         # Whether the API counts a range's last day in is not documented, and its days may begin before those of UTC.
-        self._until = (wanted.until or today or datetime.now(UTC).date()) + timedelta(days=1)
+        self._until = (wanted.until or settings.tuning.clock().date()) + timedelta(days=1)
         self._since = wanted.since or self._until
         self._campaign_lists: list[CampaignList] = []
         self._send_lists: list[SendListing] = []

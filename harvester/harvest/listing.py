@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from harvester.model import Page
 
 Entry = TypeVar("Entry", Campaign, Send)
+_ASKINGS_OF_ODD = 5
+"""So many askings of sends that don't add up, where others do, must have brought nothing new."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Listing(Asking, Generic[Entry]):
     proof: Proof | None = None
     parts: tuple[Listing[Entry], ...] = ()
     _agreeing: int = 0
+    _since_grown: int = 0
     _empty_answers: int = 0
     _empty_since: float | None = None
     _contradictions: int = 0
@@ -53,6 +56,10 @@ class Listing(Asking, Generic[Entry]):
     def adds_up(self, entries: dict[int, Entry]) -> bool:  # noqa: ARG002  a list of campaigns has nothing to add up to
         """Whether an answer is known to be the whole truth by what it says itself."""
         return False
+
+    def askings_needed(self, source: Source) -> int:  # noqa: ARG002  likewise
+        """How many askings must have brought nothing new, from a source that was not caught."""
+        return ASKINGS
 
     def check_may_be_empty(self) -> None:
         """Raises Unproven if it is known that the list is not empty."""
@@ -67,6 +74,7 @@ class Listing(Asking, Generic[Entry]):
             source.trust.note_page(len(entries))
         if self.adds_up(entries):
             self.entries |= entries
+            source.added_up += bool(entries)
             self._prove(Proof.COUNT)
         elif entries:
             self._compare(entries, now, source)
@@ -96,6 +104,7 @@ class Listing(Asking, Generic[Entry]):
     def _compare(self, entries: dict[int, Entry], now: float, source: Source) -> None:
         source.trust.false_empties += self._empty_answers
         self._empty_answers, self._empty_since, self.silent = 0, None, False
+        grown = not entries.keys() <= self.entries.keys()
         if not self.entries or entries.keys() == self.entries.keys():
             self._agreeing += 1
         else:
@@ -104,7 +113,10 @@ class Listing(Asking, Generic[Entry]):
             self._agreeing = int(entries.keys() >= self.entries.keys())
             self._contradicted_at = now if self._contradicted_at is None else self._contradicted_at
         self.entries |= entries
-        if self._agreeing >= source.trust.ends_needed:
+        # From a source that was caught, so many askings that all of them lacked the same entry is next to impossible.
+        self._since_grown = 1 if grown else self._since_grown + 1
+        needed = max(self.askings_needed(source), source.trust.ends_needed)
+        if self._agreeing >= ASKINGS and self._since_grown >= needed:
             self._prove(Proof.AGREED)
             return
         if self._contradicted_at is not None and now - self._contradicted_at >= source.settings.patience_s:
@@ -166,6 +178,10 @@ class SendListing(Listing[Send]):
     def adds_up(self, entries: dict[int, Send]) -> bool:
         """Whether the sends have as many messages together as their campaign."""
         return self.count is not None and discovery.total([send.expected for send in entries.values()]) == self.count
+
+    def askings_needed(self, source: Source) -> int:
+        """More, where the sends should have added up: those of other campaigns did."""
+        return _ASKINGS_OF_ODD if self.count is not None and source.added_up else ASKINGS
 
     def check_may_be_empty(self) -> None:
         """Raises Unproven if another asking named a send, or the campaign has messages."""

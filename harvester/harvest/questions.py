@@ -36,12 +36,14 @@ class Source:
         settings: of the run.
         trust: how much an answer is worth that says that there is nothing more.
         named_at: when a list function last named something, on the scheduler's clock, by the list's name.
+        added_up: lists of sends that added up to their campaign's own ``SEND_COUNT``, and were not empty.
         answered: whether raw.messages has answered, so that the account is known to be let in.
     """
 
     settings: Settings
     trust: Trust = field(default_factory=Trust)
     named_at: dict[str, float] = field(default_factory=dict)
+    added_up: int = 0
     answered: bool = False
 
     @property
