@@ -20,6 +20,7 @@ from harvester.api.discovery import Campaign, Days
 from harvester.errors import AccessRefused, Unauthorized
 from harvester.harvest.asking import Asker
 from harvester.harvest.listing import CampaignList, Entry, SendListing
+from harvester.harvest.outcome import Search
 from harvester.harvest.questions import FirstRecord, Source, Witness
 from harvester.model import Query, Send
 
@@ -95,15 +96,6 @@ class Found:
     def proven(self) -> bool:
         """Whether every list is proven, so that there are no other sends, and what they say of sizes can be used."""
         return not self.doubts
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How far finding is: lists proven or given up, of those known to be needed so far, and sends found."""
-
-    lists_done: int
-    lists: int
-    sends: int
 
 
 class Finder:
@@ -305,4 +297,4 @@ def _lists_of_sends(named: Iterable[Listing[Campaign]]) -> list[SendListing]:
     return sorted(lists, key=lambda one: (one.days.until, one.id_message), reverse=True)
 
 
-__all__ = ["FIRST_DAY", "MARGIN_DAYS", "Finder", "Found", "Listed", "Search"]
+__all__ = ["FIRST_DAY", "MARGIN_DAYS", "Finder", "Found", "Listed"]

@@ -33,6 +33,7 @@ class Snapshot:
         trouble: the latest failure, in one line; None if nothing failed lately.
         paused_s: seconds for which the server's pause goes on; 0 if there is none.
         draining: whether the run finishes what is in flight and begins nothing.
+        search: how far finding the sends is; None where they are named, or not looked for yet.
     """
 
     seconds: float
@@ -53,6 +54,16 @@ class Snapshot:
     trouble: str | None
     paused_s: float
     draining: bool
+    search: Search | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How far finding is: lists proven or given up, of those known to be needed so far, and sends that they name."""
+
+    lists_done: int
+    lists: int
+    sends: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +140,4 @@ class Result:
     met: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-__all__ = ["Result", "SliceOutcome", "SliceProgress", "Snapshot"]
+__all__ = ["Result", "Search", "SliceOutcome", "SliceProgress", "Snapshot"]

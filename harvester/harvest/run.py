@@ -207,6 +207,7 @@ class Harvest:
             trouble=trouble[1] if trouble and now - trouble[0] < _TROUBLE_SHOWN_S else None,
             paused_s=client.limiter.paused_s if client else 0.0,
             draining=self._drained_at is not None,
+            search=self._sends.search if isinstance(self._sends, Finder) else None,
         )
 
 
