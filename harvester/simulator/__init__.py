@@ -3,14 +3,15 @@
 ::
 
     async with serve(AccountSpec(sends=equal(4, 30_000)), Behaviour(page_cap=1000)) as server:
-        ...  # POST to server.url + "/json.fcgi"; look at server.stats; expected(server.account, MESSAGES, id_send)
+        ...  # POST to server.url + "/json.fcgi" or "/rpc.fcgi"; look at server.stats
+        ...  # expected(server.account, MESSAGES, id_send) is what a correct lake holds
 """
 
 from harvester.simulator.account import Account
 from harvester.simulator.behaviour import Behaviour, Fault
 from harvester.simulator.options import parse_faults, parse_latency, parse_sends
 from harvester.simulator.server import Server, run_simulator, serve
-from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Sends, Shape, equal, listed, skewed
+from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Sends, Shape, XmlTypes, equal, listed, skewed
 from harvester.simulator.stats import Stats
 from harvester.simulator.truth import (
     NoSuchSendError,
@@ -36,6 +37,7 @@ __all__ = [
     "Shape",
     "Stats",
     "Summary",
+    "XmlTypes",
     "digest",
     "equal",
     "expected",

@@ -112,6 +112,7 @@ class Banks:
         origins: ``ab_version`` … ``tld`` of a response, at ``version * DOMAINS + domain``.
         responses: ``type`` … ``unsubscribe_answer``; the first is an opening.
         visits: ``IP`` … ``org`` of a response.
+        notes: what an undocumented field holds.
     """
 
     def __init__(self, *, awkward: bool) -> None:
@@ -158,6 +159,7 @@ class Banks:
             [(version, host, host.rpartition(".")[2]) for version in VERSIONS for host in hosts],
         )
         self.responses = Bank(_RESPONSE, [_OPEN, *(self._response(rng) for _ in range(RESPONSE_KINDS - 1))])
+        self.notes = ("seen },{ twice",)
         self.visits = Bank(_VISIT, [self._visit(rng) for _ in range(VISITS)])
 
     def _local(self, first: str, last: str) -> str:

@@ -7,39 +7,17 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harvester.datasets import PAGE_CAP
 from harvester.errors import UsageError
+from harvester.simulator.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class Fault(StrEnum):
-    """What may go wrong with one request. The values are the names on the command line."""
-
-    THROTTLED = "429"
-    FAILED = "500"
-    BAD_GATEWAY = "502"
-    UNAVAILABLE = "503"
-    RESET = "reset"
-    """The connection is reset in the middle of the body."""
-    TRUNCATE = "truncate"
-    """Well-formed HTTP, but the JSON in it is cut short."""
-    SHORT = "short"
-    """Well-formed JSON, but only some of the first records that should be there. A lone record is served whole."""
-    HTML = "html"
-    """200, with a page for people."""
-    EMPTY = "empty"
-    """200, and ``{}``, though there are records."""
-    ERROR = "error"
-    """The API's own ``Error``."""
-    HANG = "hang"
-    """No answer ever."""
 
 
 NO_FAULTS: Mapping[Fault, float] = MappingProxyType({})
@@ -59,8 +37,9 @@ class Behaviour:
         busy_status: the status of the answer to one too many of them.
         gzip: bodies of 1 KiB and more are compressed for clients that accept it.
         faults: the probability of each kind of fault; each request meets one at most. Together 1 at most.
+        script: what the first requests that are let in meet, one after the other, before chance takes over.
         fault_seed: of the faults and of the latency's jitter.
-        retry_after_s: the ``Retry-After`` that goes with 429 and 503 as faults or for being busy; None for none.
+        retry_after_s: the ``Retry-After`` that goes with statuses as faults or for being busy; None for none.
         fail_sends: ``ID_send`` of sends that always answer 500.
         vanish: the probability that a page's last record is erased once the page is served.
         disallowed: no address is allowed: every call is refused with ``Disallowed IP``.
@@ -79,6 +58,7 @@ class Behaviour:
     busy_status: int = 503
     gzip: bool = True
     faults: Mapping[Fault, float] = field(default_factory=lambda: NO_FAULTS)
+    script: tuple[Fault | None, ...] = ()
     fault_seed: int = 0
     retry_after_s: float | None = None
     fail_sends: frozenset[int] = frozenset()
@@ -113,6 +93,7 @@ class Chance:
     def __init__(self, behaviour: Behaviour) -> None:
         self._random = random.Random(behaviour.fault_seed)  # noqa: S311 - reproducible faults, not secrets
         self._faults = tuple(sorted((Fault(kind), share) for kind, share in behaviour.faults.items()))
+        self._script = deque(behaviour.script)
         self._latency_s = behaviour.latency_s
         # A generator of its own: how many lists are asked for makes no difference to what else goes wrong.
         self._lists = random.Random(behaviour.fault_seed)  # noqa: S311 - likewise
@@ -120,6 +101,8 @@ class Chance:
 
     def fault(self) -> Fault | None:
         """The fault that the next request meets, if any."""
+        if self._script:
+            return self._script.popleft()
         drawn = self._random.random()
         for fault, probability in self._faults:
             if drawn < probability:

@@ -1,4 +1,4 @@
-"""The bodies of answers: records → JSON, block by block, and compressed on the way. Meant for a worker thread."""
+"""The bodies of answers: records → JSON or XML, block by block, and compressed on the way. For a worker thread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from harvester.simulator import records, render, shaped
+from harvester.simulator.envelopes import ENVELOPES, nothing
+from harvester.simulator.styles import style_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from harvester.config import Wire
     from harvester.simulator.account import Account
     from harvester.simulator.parts import Block
+    from harvester.simulator.styles import JsonStyle, XmlStyle
 
 GZIP_LEAST_BYTES = 1024
 """Bodies below this size are sent as they are."""
@@ -23,30 +27,38 @@ _GZIP_LEVEL = 0
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-def json_list(account: Account, blocks: Iterable[Block]) -> Iterator[bytes | memoryview]:
-    """Records as JSON in the account's shape, in pieces. Blocks but the last are full, so a lone record is alone."""
+def record_list(
+    account: Account, blocks: Iterable[Block], wire: Wire, *, bare: bool = False
+) -> Iterator[bytes | memoryview]:
+    """Records as an answer in the account's shape, in pieces.
+
+    Blocks but the last are full, so a lone record is alone; if the shape wants it so, or if ``bare``, it has no list
+    around it.
+    """
     shape = account.spec.shape
-    line, end = ("\n  ", "\n]") if shape.pretty else ("", "]")
+    style, envelope = style_of(shape, wire), ENVELOPES[wire]
+    line, end = ("\n  ", "\n") if shape.pretty else ("", "")
     first = True
     for block in blocks:
-        bare = shape.single_bare and block.count == 1 and first
-        opening = b"[" if first else b","
-        if shape.plain:
-            text = render.plain(block, ascii_only=shape.ascii)[1:]
+        text = (
+            render.plain(block, style) if shape.plain else memoryview(_odd(account, block, style, style.comma + line))
+        )
+        if first:
+            text = text[len(style.comma) :]
+            alone = (bare or shape.single_bare) and block.count == 1
+            yield (envelope.before + ("" if alone else envelope.opening)).encode()
+            yield text[len(line) :] if alone else text
+            if alone:
+                yield envelope.after.encode()
+                return
         else:
-            text = memoryview(_odd(account, block, "," + line))
-            opening += line.encode()
-        if bare:
             yield text
-            return
-        yield opening
-        yield text
         first = False
-    yield shape.nothing.value.encode() if first else end.encode()
+    yield nothing(wire, shape.nothing) if first else (end + envelope.closing + envelope.after).encode()
 
 
-def _odd(account: Account, block: Block, between: str) -> bytes:
-    return between.join(shaped.objects(account, block)).encode()
+def _odd(account: Account, block: Block, style: JsonStyle | XmlStyle, before: str) -> bytes:
+    return "".join(before + text for text in shaped.objects(account, block, style)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +96,4 @@ def cut(pieces: Iterable[bytes | memoryview], share: float) -> bytes:
     return whole[: records.shortened(len(whole), share)]
 
 
-__all__ = ["GZIP_LEAST_BYTES", "Body", "cut", "encode", "json_list"]
+__all__ = ["GZIP_LEAST_BYTES", "Body", "cut", "encode", "record_list"]

@@ -58,7 +58,7 @@ class Entries:
         ordinals = tuple(value for value in distinct.dictionary.to_pylist() if value is not None)
         if len(ordinals) == 1:
             return Draws(account, Positions(ordinals, None, self.index))
-        which: pa.UInt64Array = distinct.indices.cast(pa.uint64())
+        which = pa.array(range(len(ordinals)), pa.uint64()).take(distinct.indices)
         return Draws(account, Positions(ordinals, which, self.index))
 
 

@@ -1,13 +1,12 @@
 """What a block of records is made of, before anyone decides whether it becomes JSON or a table.
 
 Nouns: *bank* (a few hundred texts, or rows of texts, that records choose from), *part* (one field, or a group of
-neighbouring fields that vary together). Banks are escaped for JSON once and for all, with the constant text around
+neighbouring fields that vary together). Banks are escaped once and for all in each style, with the constant text around
 them; that, and choosing whole groups at a time, is what makes a page cheap to serve.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,13 +16,9 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harvester.simulator.styles import Style
 
 _TO_TEXT = pc.CastOptions.safe(pa.string())
-
-
-def quoted(text: str, *, ascii_only: bool) -> str:
-    """``text`` as a JSON string, quotes included."""
-    return json.dumps(text, ensure_ascii=ascii_only)
 
 
 def join_texts(texts: Sequence[str | pa.StringArray], between: str = "") -> pa.StringArray:
@@ -52,28 +47,28 @@ class Bank:
         self.names = tuple(names)
         self.rows = tuple(tuple(row) for row in rows)
         self._columns = tuple(pa.array(column, pa.string()) for column in zip(*self.rows, strict=True))
-        self._fragments: dict[tuple[str, str, bool], pa.StringArray] = {}
+        self._fragments: dict[tuple[str, str, Style], pa.StringArray] = {}
 
     def column(self, number: int, picks: pa.UInt64Array) -> pa.StringArray:
         """The raw texts of one field, for each pick."""
         return self._columns[number].take(picks)
 
-    def fragments(self, before: str, after: str, *, ascii_only: bool) -> pa.StringArray:
-        """Each variant as JSON text between ``before`` and ``after``.
+    def fragments(self, before: str, after: str, style: Style) -> pa.StringArray:
+        """Each variant as the wire has it between ``before`` and ``after``.
 
-        That is ``"a":"…","b":"…"``, or the bare inside of a string where the bank has no names.
+        That is fields with what separates them, or the bare inside of a string where the bank has no names.
         """
-        key = (before, after, ascii_only)
+        key = (before, after, style)
         if key not in self._fragments:
-            texts = [before + self._render(row, ascii_only=ascii_only) + after for row in self.rows]
+            texts = [before + self._render(row, style) + after for row in self.rows]
             self._fragments[key] = pa.array(texts, pa.string())
         return self._fragments[key]
 
-    def _render(self, row: Sequence[str], *, ascii_only: bool) -> str:
+    def _render(self, row: Sequence[str], style: Style) -> str:
         if not self.names:
-            return quoted(row[0], ascii_only=ascii_only)[1:-1]
+            return style.escaped(row[0])
         pairs = zip(self.names, row, strict=True)
-        return ",".join(f'"{name}":{quoted(value, ascii_only=ascii_only)}' for name, value in pairs)
+        return style.between.join(style.field(name, style.literal(name, value)) for name, value in pairs)
 
 
 def texts(values: Sequence[str]) -> Bank:
@@ -144,4 +139,4 @@ class Block:
         return join_texts(raw)
 
 
-__all__ = ["Bank", "Block", "Choice", "Field", "Group", "Part", "Piece", "as_text", "join_texts", "quoted", "texts"]
+__all__ = ["Bank", "Block", "Choice", "Field", "Group", "Part", "Piece", "as_text", "join_texts", "texts"]

@@ -1,8 +1,8 @@
-"""Blocks of records → JSON text, the fast way: by copying texts that are escaped already.
+"""Blocks of records → text of either wire, the fast way: by copying texts that are escaped already.
 
 Every record is the same number of texts one after the other: constants, texts of its own, texts from a bank. They are
 joined record by record. The texts of an Arrow column lie next to each other in memory, so the buffer of the joined
-column is the JSON itself.
+column is the answer itself.
 
 Refuses nothing, and decides nothing: which records, and whether they are plain enough for this way, is for others.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from harvester.simulator.parts import Bank, Choice, Group, join_texts
+from harvester.simulator.styles import Markup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from harvester.simulator.parts import Block, Part
+    from harvester.simulator.styles import Style
 
 
 @dataclass(slots=True)
 class _Constant:
-    """JSON text that is the same in every block."""
+    """Text that is the same in every block."""
 
     text: str
 
 
 @dataclass(slots=True)
 class _Picked:
-    """JSON text from a bank, with constants around it."""
+    """Text from a bank, with constants around it."""
 
     bank: Bank
     picks: pa.UInt64Array
@@ -42,12 +44,12 @@ class _Picked:
 _Text: TypeAlias = "_Constant | _Picked | str | pa.StringArray"
 
 
-def plain(block: Block, *, ascii_only: bool) -> memoryview:
-    """The records as compact JSON objects, a comma **before** each: the inside of a list, but for the first byte."""
+def plain(block: Block, style: Style) -> memoryview:
+    """The records in compact form, a comma (in JSON) **before** each: the inside of a list, but for the first one."""
     texts: list[str | pa.StringArray] = []
-    for text in _joined(_absorbed(_texts(block.parts))):
+    for text in _joined(_absorbed(_texts(block.parts, style))):
         if isinstance(text, _Picked):
-            fragments = text.bank.fragments(text.before, text.after, ascii_only=ascii_only)
+            fragments = text.bank.fragments(text.before, text.after, style)
             texts.append(fragments.take(text.picks))
         else:
             texts.append(text)
@@ -56,19 +58,20 @@ def plain(block: Block, *, ascii_only: bool) -> memoryview:
     return memoryview(body)
 
 
-def _texts(parts: Sequence[Part]) -> Iterator[_Text]:
-    opening = ",{"
+def _texts(parts: Sequence[Part], style: Style) -> Iterator[_Text]:
+    before = style.opening
     for part in parts:
+        yield _Constant(before)
         if isinstance(part, Group):
-            yield _Constant(opening)
             yield _Picked(part.bank, part.picks)
         else:
-            yield _Constant(f'{opening}"{part.name}":"')
-            for piece in part.pieces:
-                yield _Picked(piece.bank, piece.picks) if isinstance(piece, Choice) else piece
-            yield _Constant('"')
-        opening = ","
-    yield _Constant("}")
+            for piece in style.values(part.name, part.pieces):
+                if isinstance(piece, Markup):
+                    yield _Constant(piece.text)
+                else:
+                    yield _Picked(piece.bank, piece.picks) if isinstance(piece, Choice) else piece
+        before = style.between
+    yield _Constant(style.closing)
 
 
 def _absorbed(texts: Iterator[_Text]) -> list[_Text]:

@@ -18,11 +18,14 @@ class Numbers(Enum):
 
 
 class Nothing(Enum):
-    """How an answer without records looks."""
+    """How an answer without records looks. The values are those over JSON."""
 
     OBJECT = "{}"
+    """The API's own way; over XML an empty string."""
     LIST = "[]"
+    """An empty list, or array."""
     BLANK = ""
+    """A body of no bytes."""
 
 
 class Case(Enum):
@@ -33,14 +36,29 @@ class Case(Enum):
     LOWER = "lower"
 
 
+class XmlTypes(Enum):
+    """Which types values have over XML-RPC, where numbers are not sent in a way of their own."""
+
+    TYPED = "typed"
+    """As on the vendor's page: ids, counts and custom fields that are whole numbers are ``i4`` or ``i8``."""
+    STRINGS = "strings"
+    """All are ``string``."""
+    UNTYPED = "untyped"
+    """None has a type, so that all are strings."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How the JSON looks. The default is compact, raw UTF-8, strings throughout; any other mix is slower to serve.
+    """How answers look.
+
+    The default is compact raw UTF-8; JSON has strings throughout, XML types as on the vendor's page. What is escaped
+    and the types of XML make no difference to how fast it is served; any other change makes it slower.
 
     Attributes:
         pretty: indented, with spaces after colons, instead of compact.
         ascii: characters beyond ASCII are escaped.
-        numbers: how values that are numbers are sent.
+        numbers: how values that are numbers are sent; as other than text, over XML, integers and doubles are typed.
+        xml_types: which types values have over XML, where numbers are text.
         shuffle: the order of fields differs from page to page.
         case: how field names are spelled.
         missing: names of fields (as the vendor spells them) that are never sent.
@@ -52,6 +70,7 @@ class Shape:
     pretty: bool = False
     ascii: bool = False
     numbers: Numbers = Numbers.TEXT
+    xml_types: XmlTypes = XmlTypes.TYPED
     shuffle: bool = False
     case: Case = Case.DOCUMENTED
     missing: tuple[str, ...] = ()
@@ -72,4 +91,4 @@ class Shape:
         )
 
 
-__all__ = ["Case", "Nothing", "Numbers", "Shape"]
+__all__ = ["Case", "Nothing", "Numbers", "Shape", "XmlTypes"]

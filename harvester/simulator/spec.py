@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harvester.errors import UsageError
 from harvester.model import KEY_END
-from harvester.simulator.shape import Case, Nothing, Numbers, Shape
+from harvester.simulator.shape import Case, Nothing, Numbers, Shape, XmlTypes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,6 +196,7 @@ __all__ = [
     "Numbers",
     "Sends",
     "Shape",
+    "XmlTypes",
     "equal",
     "listed",
     "skewed",
