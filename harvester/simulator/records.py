@@ -49,7 +49,7 @@ def messages(account: Account, runs: tuple[Run, ...]) -> Block:
             Field("ID_message", (campaign,)),
             Field("ID_send", (send,)),
             Field("ID_send_message", (as_text(draws.key),)),
-            Field("IDuser_list", (positions.text(user_list),)),
+            Field("ID_user_list", (positions.text(user_list),)),
             Field("ID_email", (draws.id_email,)),
             Field("ID_template", (positions.text(lambda n: _template(account, n)),)),
             Field("type_message", ("email",)),
