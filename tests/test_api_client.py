@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 
-from harvester.api.client import DEFAULT_PAUSE_S, Client
+from harvester.api.client import Client
+from harvester.api.meaning import DEFAULT_PAUSE_S
 from harvester.config import Settings, Tuning
 from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, MESSAGES, SENDS
 from harvester.errors import (

@@ -10,6 +10,7 @@ import pytest
 
 from harvester import errors
 from harvester.api.meaning import (
+    DEFAULT_PAUSE_S,
     FAILURES,
     RETRY_AFTER_CAP_S,
     Action,
@@ -57,6 +58,7 @@ from harvester.errors import (
         (503, None, ServerFailed),
         (503, "7", Throttled),
         (503, "soon", ServerFailed),
+        (503, "Fri, 31 Dec 1999 23:59:59 GMT", Throttled),
         (504, None, ServerFailed),
     ],
 )
@@ -112,7 +114,7 @@ def test_only_refusals_weigh_more_than_a_failing_status() -> None:
         ("٣", None),
         ("100000", RETRY_AFTER_CAP_S),
         ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_CAP_S),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", DEFAULT_PAUSE_S),
         ("Fri, 99 Dec 1999 23:59:59 GMT", None),
         ("9" * 50, 600.0),
     ],

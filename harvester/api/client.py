@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 PATH = "/json.fcgi"
 """Where the JSON API listens, below the endpoint (the vendor's pages)."""
 
-DEFAULT_PAUSE_S = 5.0
-"""The pause after a 429 that names none, in seconds."""
-
 
 class Client:
     """Asks queries, one attempt at a time: ``async with Client.open(settings) as client``.
@@ -96,7 +93,9 @@ class Client:
             self.reached = True
             failure = meaning.of_status(answer.status, answer.retry_after)
             if isinstance(failure, Throttled):
-                self.limiter.pause(DEFAULT_PAUSE_S if failure.retry_after_s is None else failure.retry_after_s)
+                self.limiter.pause(
+                    failure.retry_after_s if failure.retry_after_s is not None else meaning.DEFAULT_PAUSE_S
+                )
                 raise failure
         page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, limiter=self._threads)
         if isinstance(page, HarvesterError):
@@ -150,4 +149,4 @@ class Client:
         return self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
 
 
-__all__ = ["DEFAULT_PAUSE_S", "PATH", "Client"]
+__all__ = ["PATH", "Client"]

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 RETRY_AFTER_CAP_S = 600.0
 """The longest pause that a ``Retry-After`` is believed, in seconds."""
 
+DEFAULT_PAUSE_S = 5.0
+"""The pause after a 429 that names none, or one that is over by this machine's clock, in seconds."""
+
 _PARTIAL = 206
 _TOO_MANY = 429
 _UNAVAILABLE = 503
@@ -121,7 +124,10 @@ def excerpt(words: str) -> str:
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds from a ``Retry-After`` (seconds or an HTTP date), at most 600; None if absent, past or not readable."""
+    """Seconds from a ``Retry-After`` (seconds or an HTTP date), at most 600; None if it is absent or not readable.
+
+    A date that is past is a pause of the usual length: the server asks for one, and only the clocks disagree.
+    """
     text = (header or "").strip()
     if _NUMBER.fullmatch(text):
         return min(float(text), RETRY_AFTER_CAP_S)
@@ -129,7 +135,7 @@ def retry_after_s(header: str | None) -> float | None:
         wait = parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, OverflowError, OSError):
         return None
-    return min(wait, RETRY_AFTER_CAP_S) if wait >= 0 else None
+    return min(wait, RETRY_AFTER_CAP_S) if wait > 0 else DEFAULT_PAUSE_S
 
 
 class Action(Enum):
@@ -276,6 +282,7 @@ def table() -> Iterator[tuple[str, str, str]]:
 
 
 __all__ = [
+    "DEFAULT_PAUSE_S",
     "FAILURES",
     "RETRY_AFTER_CAP_S",
     "Action",
