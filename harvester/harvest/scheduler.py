@@ -202,6 +202,7 @@ class Scheduler:
             id_send=record.key.id_send,
             expected=record.expected,
             rows=record.rows,
+            reopened=record.reopened,
             proof=record.proof,
             listed=record.listed,
             since=record.since,

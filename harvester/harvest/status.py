@@ -60,7 +60,7 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     return SliceOutcome(
         dataset=row["dataset"],
         id_send=row["id_send"],
-        state="complete" if row["proof"] and not row["due"] else "incomplete",
+        state="complete" if row["proof"] and row["due"] <= 0 else "incomplete",
         proof=row["proof"],
         rows=row["rows"],
         expected=row["expected"],

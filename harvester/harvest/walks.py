@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
 from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.harvest.trust import ASKINGS
 from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
 
@@ -66,6 +67,7 @@ class Walk:
         id_send: of which send; None for the witness: of the account itself.
         expected: ``SEND_COUNT``, where known.
         rows: rows taken, of this and earlier runs.
+        reopened: whether it was complete before.
         proof: why it is complete, or was before it was to be refreshed; None where it never was.
         listed: its send's ``SEND_COUNT`` by a proven list; None if there is none.
         since: when its send was sent or first seen, without a zone; None if that is not known.
@@ -102,6 +104,7 @@ class Walk:
     id_send: int | None
     expected: int | None = None
     rows: int = 0
+    reopened: bool = False
     proof: Proof | None = None
     listed: int | None = None
     since: datetime | None = None
@@ -250,7 +253,9 @@ def confirm_from_further_back(walk: Walk) -> None:
 def note_empty(walk: Walk, now: float, trust: Trust, apart_s: float) -> bool:
     """An answer without records that may be the truth. Whether that is proven now (the ``empty`` proof)."""
     walk.empty_answers += 1
-    if walk.empty_answers >= trust.empties_needed:
+    # What an earlier run proved is confirmed by the usual number, however little this run has seen so far.
+    needed = ASKINGS if walk.reopened and not trust.false_empties else trust.empties_needed
+    if walk.empty_answers >= needed:
         return True
     walk.empty_since = now
     walk.witnessed = False

@@ -175,7 +175,7 @@ def slice_record(row: RowMapping) -> SliceRecord:
         expected=row["expected"],
         key_range=None if row["range_start"] is None else key_range_of(row, "range_"),
         digest=row["digest"],
-        due=Due(row["due"]),
+        due=Due(max(0, row["due"])),
         reopened=row["checked_at"] is not None and not row["proof"],
         listed=row["listed"],
         since=datetime.fromisoformat(since) if since else None,

@@ -106,7 +106,6 @@ class Runs:
                 "queries": 0,
                 "changed": 0,
                 "gave_up": 0,
-                "due": 0,
                 "error": None,
                 "listed": new.excluded.listed,
                 "proof": sa.case((grown, None), else_=slices.c.proof),
@@ -118,8 +117,8 @@ class Runs:
     def mark_due(self, run: int, policy: Refresh, within_s: float, now: datetime) -> None:
         """Decides what of the run's selection is due for refreshing. Call it once everything is selected.
 
-        A slice that an interrupted run, which this one resumes, completed or refreshed within the last day is not due:
-        what was asked once is not asked again.
+        What was due for an earlier run, and was not refreshed by it, stays due. A slice that an interrupted run, which
+        this one resumes, completed or refreshed within the last day is not due: what was asked once is not asked again.
 
         Args:
             run: the run.
@@ -127,6 +126,11 @@ class Runs:
             within_s: slices of sends younger than this are due, under the policy ``DUE``; in seconds.
             now: the time, without a zone, in UTC.
         """
+        selected = slices.c.run == run
+        with self.database.writing() as connection:
+            owed = sa.func.abs(slices.c.due)
+            value = -owed if policy is Refresh.NEVER else owed
+            connection.execute(slices.update().where(selected & (slices.c.due != 0)).values(due=value))
         if policy is Refresh.NEVER:
             return
         of_messages = slices.alias()
@@ -135,7 +139,7 @@ class Runs:
         sent = sa.func.coalesce(slices.c.sent_at, newest, slices.c.newest, slices.c.first_seen)
         unsettled = sa.exists().where(messages & (of_messages.c.unsettled > 0))
         young = sent > as_text(now - timedelta(seconds=within_s))
-        partly = sa.exists().where((refreshes.c.slice_id == slices.c.id) & (refreshes.c.in_full == 1))
+        begun = sa.exists().where((refreshes.c.slice_id == slices.c.id) & (refreshes.c.in_full == 1))
         in_full = {
             Refresh.ALL: sa.true(),
             Refresh.UNSETTLED: slices.c.dataset != MESSAGES.name,
@@ -151,11 +155,11 @@ class Runs:
             just_done = (slices.c.checked_run >= int(since_run or run)) & (
                 slices.c.checked_at > as_text(now - _ASKED_LATELY)
             )
-            due = (slices.c.run == run) & slices.c.proof.is_not(None) & asked & sa.not_(sa.func.coalesce(just_done, 0))
-            value = sa.case((in_full | partly, int(Due.ALL)), else_=int(Due.UNSETTLED))
+            due = selected & slices.c.proof.is_not(None) & asked & sa.not_(sa.func.coalesce(just_done, 0))
+            value = sa.case((in_full | begun | (slices.c.due == int(Due.ALL)), int(Due.ALL)), else_=int(Due.UNSETTLED))
             connection.execute(slices.update().where(due).values(due=value))
             # What has no rows has nothing to refresh: it is asked anew, up to a proof.
-            empty = (slices.c.run == run) & (slices.c.due > 0) & (slices.c.rows == 0)
+            empty = selected & (slices.c.due > 0) & (slices.c.rows == 0)
             connection.execute(slices.update().where(empty).values(due=0, proof=None, digest=None))
 
     def unlisted(self, run: int, campaigns: Sequence[int] | None, since: str, until: str) -> list[int]:
@@ -183,7 +187,7 @@ class Runs:
             sa.select(
                 slices.c.dataset,
                 sa.func.count(),
-                sa.func.sum(sa.case((slices.c.proof.is_not(None) & (slices.c.due == 0), 1), else_=0)),
+                sa.func.sum(sa.case((slices.c.proof.is_not(None) & (slices.c.due <= 0), 1), else_=0)),
                 sa.func.sum(slices.c.gave_up),
                 sa.func.sum(slices.c.rows),
                 sa.func.sum(slices.c.expected),

@@ -56,7 +56,8 @@ slices = Table(
     Column("gave_up", Integer, nullable=False, default=0),  # 1 if that run gave up on it
     Column("error", String),
     Column("digest", String),  # of the last asking of an unpaged dataset
-    Column("due", Integer, nullable=False, default=0),  # what that run is to refresh: see entries.Due
+    # What that run is to refresh: see entries.Due. Below 0: it was due before, and that run is to leave it alone.
+    Column("due", Integer, nullable=False, default=0),
     Column("checked_run", Integer, nullable=False, default=0),  # the run that completed or last refreshed it
     Column("checked_at", String),  # when, in UTC
     UniqueConstraint("dataset", "id_send"),
