@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from harvester.simulator import (
     Nothing,
     Numbers,
     Shape,
+    XmlTypes,
     expected,
     parse_sends,
 )
@@ -41,12 +43,14 @@ if TYPE_CHECKING:
 
 EVERYTHING = (
     "--sends 601181=12,601182=30 --seed 7 --gaps 3 --first-key 99 --sends-per-campaign 2 --failed 0.1 "
-    "--waiting 0.2 --opened 0.5 --awkward --client-id 777 --pretty --ascii --numbers mixed --shuffle --case upper "
-    "--missing FAX PHONE "
+    "--waiting 0.2 --opened 0.5 --opened-later 0.25 --room 5 --first-date 2026-11-01T14:30:00 --days-between 2.5 "
+    "--today 2026-12-01 --awkward --client-id 777 --pretty --ascii --numbers mixed --xml-types untyped --shuffle "
+    "--case upper --missing FAX PHONE "
     "--unknown --bare-single --nothing [] --page-cap 10 --exclusive --latency 0.2..0.8 --server-rate 5 "
     "--server-burst 2 --server-concurrency 3 --busy-status 429 --no-gzip --faults 500=0.05,reset=0.02 --fault-seed 9 "
     "--retry-after 2s "
-    "--fail-sends 601181 601182 --vanish 0.25 --disallowed"
+    "--fail-sends 601181 601182 --vanish 0.25 --disallowed --script 429-date,ok,hang --no-reports "
+    "--unsteady-lists 0.5 --total-counts --hidden-sends 601182"
 )
 
 
@@ -76,11 +80,17 @@ def test_every_field_of_the_simulators_recipes_can_be_set(told: list[SimulateOpt
         failed=0.1,
         waiting=0.2,
         opened=0.5,
+        opened_later=0.25,
+        room=5,
+        first_date=datetime.fromisoformat("2026-11-01 14:30:00"),
+        days_between=2.5,
+        today=date(2026, 12, 1),
         awkward=True,
         shape=Shape(
             pretty=True,
             ascii=True,
             numbers=Numbers.MIXED,
+            xml_types=XmlTypes.UNTYPED,
             shuffle=True,
             case=Case.UPPER,
             missing=("FAX", "PHONE"),
@@ -105,6 +115,11 @@ def test_every_field_of_the_simulators_recipes_can_be_set(told: list[SimulateOpt
         fail_sends=frozenset({601181, 601182}),
         vanish=0.25,
         disallowed=True,
+        script=(Fault.THROTTLED_DATE, None, Fault.HANG),
+        no_reports=True,
+        unsteady_lists=0.5,
+        total_counts=True,
+        hidden_sends=frozenset({601182}),
     )
     for made, plain in ((account, AccountSpec()), (account.shape, Shape()), (behaviour, Behaviour())):
         names = {field.name for field in fields(made)} - {"client_md5"}
@@ -115,6 +130,25 @@ def test_defaults_are_the_simulators(told: list[SimulateOptions]) -> None:
     assert command_line(["simulate"]) == 0
     assert told[0].account() == AccountSpec(sends=parse_sends("6x2000"))
     assert told[0].behaviour() == Behaviour()
+
+
+@pytest.mark.parametrize("sends", ["6x20", "1x20", "5000x1"])
+def test_messages_that_wait_belong_to_sends_of_the_last_days(told: list[SimulateOptions], sends: str) -> None:
+    before = datetime.now(UTC).replace(tzinfo=None)
+    assert command_line(["simulate", "--waiting", "0.1", "--sends", sends]) == 0
+    spec = told[0].account()
+    assert before - timedelta(days=30) < spec.first_date <= spec.last_date < before
+    assert spec.today is not None
+    assert spec.last_date.date() < spec.today
+
+
+def test_dates_are_taken_as_given(told: list[SimulateOptions]) -> None:
+    assert command_line(["simulate", "--waiting", "0.1", "--first-date", "2020-02-29", "--days-between", "0"]) == 0
+    before = datetime.now(UTC).date()
+    spec = told[0].account()
+    assert spec.first_date == spec.last_date == datetime.fromisoformat("2020-02-29")
+    assert spec.today is not None
+    assert before <= spec.today <= datetime.now(UTC).date()
 
 
 def test_settings_of_real_runs_are_not_the_simulators(
@@ -132,6 +166,10 @@ def test_settings_of_real_runs_are_not_the_simulators(
     [
         ("--sends", "many", "'many' does not say which sends"),
         ("--faults", "418=1", "'418=1' is not a fault"),
+        ("--script", "500,odd", "'odd' is not a fault; write 500,ok,reset"),
+        ("--first-date", "yesterday", "'yesterday' is not a date"),
+        ("--first-date", "2020-01-01T00:00:00Z", "has a time zone"),
+        ("--first-date", "9998-12-31T00:00:00", "between the years 1970 and 9999"),
         ("--latency", "slow", "'slow' is not a latency"),
         ("--gaps", "0", "the gap between keys"),
         ("--fail-sends", "x", "--fail-sends: 'x' is not an id"),

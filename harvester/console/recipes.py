@@ -5,6 +5,7 @@ simulated account is no secret, and always the same.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from harvester.simulator import AccountSpec, Behaviour, Shape
 
 ACCOUNT = Group("The account", sort_key=1)
-JSON = Group("How its JSON looks", sort_key=2)
+JSON = Group("How its answers look", sort_key=2)
 SERVER = Group("How the server behaves", sort_key=3)
 TROUBLE = Group("What goes wrong", sort_key=4)
 WHERE = Group("Where, and output", sort_key=5)
+
+_RECENT_DAYS = 29
+"""How far back the sends of an account go that has messages waiting."""
+_STEP_DAYS = 7 / 24
+"""From one of them to the next, if nothing else is said and they aren't many."""
 
 
 @Parameter(name="*")
@@ -38,9 +44,34 @@ class SimulateOptions:
     seed: Annotated[int, Parameter(group=ACCOUNT, metavar="N", help="What every record follows from.")] = 0
     gaps: Annotated[int, Parameter(group=ACCOUNT, metavar="N", help="Mean distance of neighbouring keys.")] = 1
     first_key: Annotated[int | None, Parameter(group=ACCOUNT, metavar="N", help="The lowest possible key.")] = None
+    room: Annotated[
+        int, Parameter(group=ACCOUNT, metavar="N", help="Messages that each send can grow by, when told to.")
+    ] = 0
     sends_per_campaign: Annotated[
         int, Parameter(group=ACCOUNT, metavar="N", help="Sends that share an ID_message.")
     ] = 4
+    first_date: Annotated[
+        str | None,
+        Parameter(
+            group=ACCOUNT,
+            metavar="DATE",
+            help="When the first send went out: 2026-11-01, or with a time. If not given, 2016-06-20; with --waiting "
+            "above 0, so that all sends lie in the last 30 days.",
+        ),
+    ] = None
+    days_between: Annotated[
+        float | None,
+        Parameter(group=ACCOUNT, metavar="DAYS", help="From one send to the next. If not given, seven hours or less."),
+    ] = None
+    today: Annotated[
+        str | None,
+        Parameter(
+            group=ACCOUNT,
+            metavar="DATE",
+            help="The last day of lists that are asked for without a range. If not given, the real one; for an account "
+            "of 2016, the day after its last send.",
+        ),
+    ] = None
     failed: Annotated[
         float, Parameter(group=ACCOUNT, metavar="SHARE", help="Share of messages that bounced, 0 to 1.")
     ] = 0.03
@@ -50,6 +81,9 @@ class SimulateOptions:
     opened: Annotated[
         float, Parameter(group=ACCOUNT, metavar="SHARE", help="Share of delivered messages that were opened, 0 to 1.")
     ] = 0.33
+    opened_later: Annotated[
+        float, Parameter(group=ACCOUNT, metavar="SHARE", help="Share of them opened only once settled, 0 to 1.")
+    ] = 0.0
     awkward: Annotated[
         bool, Parameter(group=ACCOUNT, show_default=False, help="Text that breaks careless readers; keys beyond 2^53.")
     ] = False
@@ -60,6 +94,10 @@ class SimulateOptions:
     numbers: Annotated[
         Literal["text", "bare", "mixed"], Parameter(group=JSON, metavar="HOW", help="How numbers are sent.")
     ] = "text"
+    xml_types: Annotated[
+        Literal["typed", "strings", "untyped"],
+        Parameter(group=JSON, metavar="HOW", help="Which types values have over XML-RPC."),
+    ] = "typed"
     shuffle: Annotated[
         bool, Parameter(group=JSON, show_default=False, help="Another order of fields on each page.")
     ] = False
@@ -106,8 +144,20 @@ class SimulateOptions:
             group=TROUBLE,
             metavar="FAULTS",
             show_default=False,
-            help="Probabilities: 500=0.05,reset=0.02. There are 429, 500, 502, 503, reset, truncate, short, html, "
-            "empty, error, hang.",
+            help="Probabilities: 500=0.05,reset=0.02. There are statuses (206 302 400 401 403 404 429 443 500 501 502 "
+            "503 504), 429-seconds, 429-date, 503-seconds, 503-date, 404-data, reset, truncate, short, length, type, "
+            "html, text, empty, empty-list, blank, null, no-body, error, unauthorized, disallowed, invalid-message, "
+            "missing-send, invalid-send, unknown-error, unknown-status, status-0, bare, fault, other-wire, bad-gzip, "
+            "encoding, hang, silence.",
+        ),
+    ] = ""
+    script: Annotated[
+        str,
+        Parameter(
+            group=TROUBLE,
+            metavar="FAULTS",
+            show_default=False,
+            help="What the first requests meet, before chance takes over: 500,ok,reset.",
         ),
     ] = ""
     fault_seed: Annotated[int, Parameter(group=TROUBLE, metavar="N", help="What faults and latencies follow from.")] = 0
@@ -133,6 +183,26 @@ class SimulateOptions:
     disallowed: Annotated[
         bool, Parameter(group=TROUBLE, show_default=False, help="Every call is refused: Disallowed IP.")
     ] = False
+    no_reports: Annotated[
+        bool, Parameter(group=TROUBLE, show_default=False, help="Lists of campaigns and sends are refused.")
+    ] = False
+    unsteady_lists: Annotated[
+        float, Parameter(group=TROUBLE, metavar="SHARE", help="How often a list lacks its last entry, 0 to 1.")
+    ] = 0.0
+    total_counts: Annotated[
+        bool, Parameter(group=TROUBLE, show_default=False, help="A campaign's SEND_COUNT is not that of the range.")
+    ] = False
+    hidden_sends: Annotated[
+        tuple[int, ...],
+        Parameter(
+            group=TROUBLE,
+            metavar="ID...",
+            converter=ids,
+            consume_multiple=True,
+            show_default=False,
+            help="Sends that no list shows.",
+        ),
+    ] = ()
 
     host: Annotated[str, Parameter(group=WHERE, metavar="HOST", help="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Parameter(group=WHERE, metavar="PORT", help="The port; 0 for any that is free.")] = 0
@@ -146,27 +216,55 @@ class SimulateOptions:
         """The account's recipe. Raises UsageError."""
         from harvester.simulator import AccountSpec, parse_sends  # noqa: PLC0415  only this command pays for it
 
+        sends = parse_sends(self.sends)
+        first_date, days_between, today = self._dates(len(sends.ids))
         return AccountSpec(
             seed=self.seed,
-            sends=parse_sends(self.sends),
+            sends=sends,
             gap=self.gaps,
             first_key=self.first_key,
+            room=self.room,
             sends_per_campaign=self.sends_per_campaign,
+            first_date=first_date,
+            days_between=days_between,
+            today=today,
             failed=self.failed,
             waiting=self.waiting,
             opened=self.opened,
+            opened_later=self.opened_later,
             awkward=self.awkward,
             shape=self._shape(),
             client_id=self.client_id,
         )
 
+    def _dates(self, sends: int) -> tuple[datetime, float | None, date | None]:
+        """When the first send went out, the days from one to the next, and the day that lists go up to.
+
+        Messages that wait belong to sends of late: nobody believes in one that has waited for months.
+        """
+        from harvester.simulator import parse_date  # noqa: PLC0415  only this command pays for it
+        from harvester.simulator.spec import FIRST_DATE  # noqa: PLC0415  likewise
+
+        now = datetime.now(UTC).date()
+        today = None if self.today is None else parse_date(self.today).date()
+        if self.first_date is not None:
+            return parse_date(self.first_date), self.days_between, today or now
+        if not self.waiting:
+            return FIRST_DATE, self.days_between, today
+        step = _STEP_DAYS if self.days_between is None else self.days_between
+        if self.days_between is None:
+            step = min(step, _RECENT_DAYS / max(1, sends))
+        back = timedelta(days=min(_RECENT_DAYS, -(-step * sends // 1)))
+        return datetime.combine(now, time()) - back, step, today or now
+
     def _shape(self) -> "Shape":
-        from harvester.simulator import Case, Nothing, Numbers, Shape  # noqa: PLC0415  only this command pays for it
+        from harvester.simulator import Case, Nothing, Numbers, Shape, XmlTypes  # noqa: PLC0415  only this command pays
 
         return Shape(
             pretty=self.pretty,
             ascii=self.ascii,
             numbers=Numbers(self.numbers),
+            xml_types=XmlTypes(self.xml_types),
             shuffle=self.shuffle,
             case=Case(self.case),
             missing=self.missing,
@@ -177,7 +275,12 @@ class SimulateOptions:
 
     def behaviour(self) -> "Behaviour":
         """The server's behaviour. Raises UsageError."""
-        from harvester.simulator import Behaviour, parse_faults, parse_latency  # noqa: PLC0415  only this command pays
+        from harvester.simulator import (  # noqa: PLC0415  only this command pays for it
+            Behaviour,
+            parse_faults,
+            parse_latency,
+            parse_script,
+        )
 
         return Behaviour(
             page_cap=self.page_cap,
@@ -189,11 +292,16 @@ class SimulateOptions:
             busy_status=self.busy_status,
             gzip=not self.no_gzip,
             faults=parse_faults(self.faults),
+            script=parse_script(self.script),
             fault_seed=self.fault_seed,
             retry_after_s=self.retry_after,
             fail_sends=frozenset(self.fail_sends),
             vanish=self.vanish,
             disallowed=self.disallowed,
+            no_reports=self.no_reports,
+            unsteady_lists=self.unsteady_lists,
+            total_counts=self.total_counts,
+            hidden_sends=frozenset(self.hidden_sends),
         )
 
 

@@ -9,9 +9,20 @@
 
 from harvester.simulator.account import Account
 from harvester.simulator.behaviour import Behaviour, Fault
-from harvester.simulator.options import parse_faults, parse_latency, parse_sends
+from harvester.simulator.options import parse_date, parse_faults, parse_latency, parse_script, parse_sends
 from harvester.simulator.server import Server, run_simulator, serve
-from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Sends, Shape, XmlTypes, equal, listed, skewed
+from harvester.simulator.spec import (
+    AccountSpec,
+    Case,
+    Nothing,
+    Numbers,
+    Sends,
+    Shape,
+    XmlTypes,
+    equal,
+    listed,
+    skewed,
+)
 from harvester.simulator.stats import Stats
 from harvester.simulator.truth import (
     NoSuchSendError,
@@ -43,8 +54,10 @@ __all__ = [
     "expected",
     "expected_batches",
     "listed",
+    "parse_date",
     "parse_faults",
     "parse_latency",
+    "parse_script",
     "parse_sends",
     "run_simulator",
     "serve",

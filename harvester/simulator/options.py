@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from harvester.config import parse_duration
 from harvester.errors import UsageError
@@ -12,6 +13,7 @@ from harvester.simulator.spec import Sends, equal, listed, skewed
 _COUNT = r"(\d[\d_]*)"
 _EQUAL = re.compile(rf"{_COUNT}\s*x\s*{_COUNT}", re.ASCII)
 _SKEWED = re.compile(rf"skewed:{_COUNT}:{_COUNT}", re.ASCII)
+_NO_FAULT = "ok"
 _LISTED = re.compile(rf"{_COUNT}\s*=\s*{_COUNT}", re.ASCII)
 
 
@@ -50,6 +52,29 @@ def parse_faults(text: str) -> dict[Fault, float]:
     return faults
 
 
+def parse_script(text: str) -> tuple[Fault | None, ...]:
+    """What each of the first requests meets, from ``500,ok,reset``; nothing from an empty text."""
+    script: list[Fault | None] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            script.append(None if name == _NO_FAULT else Fault(name))
+        except ValueError as error:
+            kinds = ", ".join(Fault)
+            raise UsageError(f"{name!r} is not a fault; write 500,{_NO_FAULT},reset. There are: {kinds}") from error
+    return tuple(script)
+
+
+def parse_date(text: str) -> datetime:
+    """A date without a zone, from ``2026-11-01`` or ``2026-11-01 14:30:00``."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a date; write 2026-11-01 or 2026-11-01T14:30:00") from error
+    if found.tzinfo is not None:
+        raise UsageError(f"{text!r} has a time zone; the API's dates have none")
+    return found.replace(microsecond=0)
+
+
 def parse_latency(text: str) -> tuple[float, float]:
     """The least and the most latency, in seconds, from ``0.4``, ``250ms`` or ``0.2..0.8``."""
     low, between, high = text.partition("..")
@@ -59,4 +84,4 @@ def parse_latency(text: str) -> tuple[float, float]:
         raise UsageError(f"{text!r} is not a latency; write 0.4, 250ms or 0.2..0.8") from error
 
 
-__all__ = ["parse_faults", "parse_latency", "parse_sends"]
+__all__ = ["parse_date", "parse_faults", "parse_latency", "parse_script", "parse_sends"]
