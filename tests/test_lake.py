@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.engine import Connection
 
-from harvester.config import Tuning
+from harvester.config import Refresh, Tuning
 from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse
 from harvester.lake import layout, sealing
-from harvester.lake.entries import SegmentRecord
+from harvester.lake.entries import Due, SegmentRecord
 from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
 from harvester.lake.store import Store
@@ -364,6 +364,33 @@ class TestLedger:
         with pytest.raises(LakeBroken), open_lake(tmp_path, TUNING):
             pass
         assert path.read_bytes() == before
+
+    def test_an_older_ledger_is_brought_up_to_date_by_the_next_run(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11, proof=Proof.COUNT)])
+            lake.seal(number)
+        older = {
+            "slices": ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at"),
+            "data_files": ("overdue", "gone", "changed", "refresh"),
+            "segments": ("overdue", "refresh"),
+        }
+        with sqlite3.connect(tmp_path / layout.LEDGER) as connection:
+            for table, columns in older.items():
+                for column in columns:
+                    connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+            connection.execute("DROP TABLE refreshes")
+            connection.execute("DROP TABLE erased")
+            connection.execute("DELETE FROM facts WHERE name IN ('since_run', 'ended_run')")
+            connection.execute("UPDATE facts SET value = '1' WHERE name = 'format'")
+        connection.close()
+        with pytest.raises(LakeBroken, match="the next run brings it up to date"), look_into(tmp_path):
+            pass
+        for _ in range(2):
+            with lake_with_slice(tmp_path) as (lake, number):
+                assert lake.ledger.record(number).proof is Proof.COUNT
+                lake.runs.mark_due(2, Refresh.ALL, 0, NOW)
+        with look_into(tmp_path) as seen:
+            assert seen.ledger.record(number).due is Due.ALL
 
     def test_data_without_a_ledger_is_not_harvested_beside(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):

@@ -45,9 +45,12 @@ class Database:
         try:
             if create:
                 with database.writing() as connection:
-                    metadata.create_all(connection)
+                    facts.create(connection, checkfirst=True)
                     connection.execute(insert(facts).values(name="format", value=str(FORMAT)).on_conflict_do_nothing())
-                    if connection.scalar(_FORMAT_FOUND) == "1":
+                    found = connection.scalar(_FORMAT_FOUND)
+                    if found in {str(FORMAT), "1"}:  # of a newer one nothing is touched
+                        metadata.create_all(connection)
+                    if found == "1":
                         bring_along(connection)
             with database.reading() as connection:
                 found = connection.scalar(_FORMAT_FOUND)
