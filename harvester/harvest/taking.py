@@ -149,10 +149,13 @@ async def _take_list(
     trust.note_page(rows.num_rows)
     same = refresh is not None and asking == refresh.digest  # an asking of an earlier run, surely apart in time
     earlier, walk.digest = asking if same else walk.digest, asking
+    walk.agreeing = walk.agreeing + 1 if earlier == asking else 1
     trust.false_ends += earlier is not None and asking != earlier
     walk.page_rows = max(walk.page_rows, rows.num_rows)
     proof.check_not_shorter(rows.num_rows, longest=walk.page_rows)
     why = proof.unpaged_proof(keys, failed=failed, asking=asking, earlier=earlier, believed=not trust.false_ends)
+    if why is Proof.AGREED and walk.agreeing < trust.ends_needed:
+        why = None
     walks.note_records(walk, state.trust)
     walks.note_success(walk)
     if why is None:

@@ -90,6 +90,7 @@ class Walk:
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
         page_rows: the records of the last page; of the longest answer of an unpaged dataset.
         fruitless: answers in a row that were taken and brought nothing new.
+        agreeing: askings in a row of an unpaged dataset that brought the same list.
         empty_answers: answers in a row that brought nothing.
         confirming: whether the record asked from is an anchor although the cursor's record is not in doubt: then the
             answer has to hold both.
@@ -127,6 +128,7 @@ class Walk:
     anchor: int = -1
     page_rows: int = 0
     fruitless: int = 0
+    agreeing: int = 1
     confirming: bool = False
     empty_answers: int = 0
     empty_since: float | None = None
