@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,18 +16,21 @@ import pytest
 import structlog
 
 from harvester import __version__
+from harvester.config import Refresh, Settings, Wire
 from harvester.console import cli, logs, secrecy, status
 from harvester.console.cli import command_line
 from harvester.console.exits import Exit
 from harvester.console.output import print_object
+from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.harvest import status as real_status
+from harvester.harvest.wanted import Wanted
+from harvester.model import Secret
 from tests.test_console_run import MD5, STATUS, outcome, untouched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harvester.config import Settings
     from harvester.harvest.outcome import SliceOutcome
     from harvester.model import Send
 
@@ -38,11 +42,13 @@ class Told:
 
     settings: Settings
     sends: list[int]
+    wanted: Wanted | None = None
     json: bool
 
-    def __call__(self, settings: Settings, sends: Iterable[Send], *, json: bool, log_format: str) -> Exit:
+    def __call__(self, settings: Settings, sends: Iterable[Send] | Wanted, *, json: bool, log_format: str) -> Exit:
         self.settings, self.json, self.log_format = settings, json, log_format
-        self.sends = [send.id_send for send in sends]
+        self.wanted = sends if isinstance(sends, Wanted) else None
+        self.sends = [] if isinstance(sends, Wanted) else [send.id_send for send in sends]
         return Exit.COMPLETE
 
 
@@ -76,7 +82,27 @@ def refused(capsys: pytest.CaptureFixture[str], *tokens: str) -> str:
     ("tokens", "complaint"),
     [
         (["run", "--send", "1"], "--lake is missing"),
-        ([*RUN], "say what to harvest: --send ID (several may follow), or --sends-file FILE"),
+        (
+            [*RUN],
+            "say what to harvest: --send ID (several may follow), --sends-file FILE, --campaign ID, or --all",
+        ),
+        ([*RUN, "--campaign", "5", "--all"], "give --campaign or --all, not both"),
+        ([*RUN, "--send", "1", "--campaign", "5", "--all"], "give --send, --campaign or --all, not all"),
+        ([*RUN, "--campaign", "x"], "--campaign: 'x' is not an id"),
+        ([*RUN, "--send", "1", "--since", "2024-01-01"], "--since goes with --campaign or --all"),
+        ([*RUN, "--send", "1", "--until", "2024-01-01"], "--until goes with --campaign or --all"),
+        ([*RUN, "--all", "--since", "01.02.2024"], "--since: '01.02.2024' is not a day; write it like 2024-05-31"),
+        ([*RUN, "--all", "--until", "2024-02-30"], "--until: '2024-02-30' is not a day"),
+        ([*RUN, "--all", "--until", "20240201"], "--until: '20240201' is not a day"),
+        (
+            [*RUN, "--all", "--since", "2024-02-01", "--until", "2024-01-31"],
+            "--since 2024-02-01 is later than --until 2024-01-31",
+        ),
+        ([*RUN, "--all", "--wire", "soap"], 'Invalid value "soap" for --wire. Choose from: "json", "xml"'),
+        ([*RUN, "--all", "--refresh", "some"], 'Invalid value "some" for --refresh'),
+        ([*RUN, "--all", "--refresh-within", "long"], "--refresh-within: 'long' is not a duration"),
+        (["plan", "--send", "1"], "--lake is missing"),
+        (["plan", "--lake", "lake"], "say what to harvest"),
         ([*RUN, "--send"], "say what to harvest"),
         ([*RUN, "--send", "601181", "12x"], "--send: '12x' is not an id; an id is a whole number such as 601181"),
         ([*RUN, "--send", "1", "--sends-file", "f"], "give --send or --sends-file, not both"),
@@ -103,13 +129,6 @@ def test_what_cant_be_meant_is_refused_in_one_sentence(
     capsys: pytest.CaptureFixture[str], tokens: list[str], complaint: str
 ) -> None:
     assert complaint in refused(capsys, *tokens)
-
-
-@pytest.mark.parametrize("later", ["--campaign", "--all", "--since", "--wire", "--refresh", "--drop-gone"])
-def test_what_is_not_there_yet_is_not_offered(capsys: pytest.CaptureFixture[str], later: str) -> None:
-    assert f"Unknown option: {later}" in refused(capsys, *RUN, "--send", "1", later, "1")
-    assert command_line(["run", "--help"]) == 0
-    assert later not in capsys.readouterr().out
 
 
 def test_the_md5_code_never_comes_back_from_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +164,8 @@ def test_sends_may_follow_one_another_and_the_option_be_repeated(told: Told) -> 
 def test_every_option_reaches_the_settings(told: Told) -> None:
     options = (
         "--dataset bounces --endpoint http://localhost:1 --client-id 7 --limit 100 --rate 2.5 --burst 3 "
-        "--concurrency 4 --memory 256MiB --timeout 30s --patience 2h --for 1d --json --log-format json --send 1"
+        "--concurrency 4 --memory 256MiB --timeout 30s --patience 2h --for 1d --json --log-format json --send 1 "
+        "--wire xml --refresh unsettled --refresh-within 3d --drop-gone"
     )
     assert command_line([*RUN, *options.split()]) == 0
     settings = told.settings
@@ -153,8 +173,51 @@ def test_every_option_reaches_the_settings(told: Told) -> None:
     assert (settings.datasets, settings.endpoint, settings.client_id) == (("bounces",), "http://localhost:1", "7")
     assert (settings.limit, settings.rate, settings.burst, settings.concurrency) == (100, 2.5, 3, 4)
     assert (settings.memory, settings.timeout_s, settings.patience_s, settings.for_s) == (2**28, 30, 7_200, 86_400)
+    assert (settings.wire, settings.refresh) == (Wire.XML, Refresh.UNSETTLED)
+    assert (settings.refresh_within_s, settings.drop_gone) == (3 * 86_400, True)
     assert str(settings.client_md5) == MD5
     assert (told.json, told.log_format) == (True, "json")
+
+
+def test_what_is_not_said_stays_as_the_settings_have_it(told: Told) -> None:
+    assert command_line([*RUN, "--send", "1"]) == 0
+    plain = Settings(lake=Path("lake"), client_id="12345", client_md5=Secret(MD5), tuning=told.settings.tuning)
+    assert told.settings == plain
+
+
+def test_sends_may_be_found_in_campaigns_or_everywhere(told: Told) -> None:
+    assert command_line([*RUN, "--campaign", "5", "6", "--campaign=5", "--until", "2024-02-29"]) == 0
+    assert told.wanted == Wanted(campaigns=(5, 6), until=date(2024, 2, 29))
+    assert command_line([*RUN, "--all", "--since", "2024-01-01", "--dataset", *CATALOGUE]) == 0
+    assert told.wanted == Wanted(since=date(2024, 1, 1))
+    assert told.settings.datasets == tuple(CATALOGUE)
+
+
+def test_what_to_find_comes_from_the_environment_or_the_file_too(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.toml").write_text('all = true\nsince = "2024-01-01"\nwire = "xml"\ndrop_gone = true\n')
+    monkeypatch.setenv("HARVESTER_CONFIG", "h.toml")
+    assert command_line([*RUN]) == 0
+    assert told.wanted == Wanted(since=date(2024, 1, 1))
+    assert (told.settings.wire, told.settings.drop_gone) == (Wire.XML, True)
+    assert command_line([*RUN, "--send", "4"]) == 0, "the file's days belong to what the file wants"
+    assert told.sends == [4]
+    monkeypatch.setenv("HARVESTER_CAMPAIGN", "7 8")
+    monkeypatch.setenv("HARVESTER_UNTIL", "2024-06-01")
+    assert command_line([*RUN]) == 0
+    assert told.wanted == Wanted(campaigns=(7, 8), since=date(2024, 1, 1), until=date(2024, 6, 1))
+    monkeypatch.setenv("HARVESTER_ALL", "true")
+    assert "give HARVESTER_CAMPAIGN or HARVESTER_ALL, not both" in refused(capsys, *RUN)
+    monkeypatch.setenv("HARVESTER_ALL", "false")
+    assert command_line([*RUN]) == 0
+    assert told.wanted == Wanted(campaigns=(7, 8), since=date(2024, 1, 1), until=date(2024, 6, 1))
+
+
+def test_a_day_in_a_file_may_be_a_day_of_toml(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "h.toml").write_text("all = true\nsince = 2024-01-01\n")
+    assert command_line([*RUN, "--config", "h.toml"]) == 0
+    assert told.wanted == Wanted(since=date(2024, 1, 1))
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
@@ -227,6 +290,7 @@ def test_an_error_in_the_environment_names_the_variable(
         (f'client_md5 = "{MD5}"', "h.toml: client_md5 does not belong in a settings file"),
         ('config = "other.toml"', "h.toml: there is no setting 'config'"),
         ("rate = {a = 1}", "h.toml: rate is a number, a text"),
+        ("since = 2024-01-01T00:00:00", "h.toml: since is a number, a text, a day"),
         ("rate = ", "h.toml is not TOML: "),
         ("run = 5", "h.toml: run is a table, [run]"),
         ('timeout = "soon"', "timeout in h.toml: 'soon' is not a duration"),
@@ -310,7 +374,7 @@ def test_help_is_there_for_whoever_asks_and_whoever_says_nothing(capsys: pytest.
     for tokens in ([], ["--help"]):
         assert command_line(tokens) == 0
         out = capsys.readouterr().out
-        assert all(command in out for command in ("run", "status", "simulate", "demo"))
+        assert all(command in out for command in ("run", "plan", "status", "simulate", "demo"))
     assert command_line(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -16,7 +16,7 @@ from harvester.console.progress import LiveView, Meter, Pace, picture
 from harvester.console.report import report
 from harvester.console.secrecy import hide, redacted
 from harvester.console.wording import count, size, size_option, span, span_option
-from harvester.harvest.outcome import Result, SliceOutcome, SliceProgress, Snapshot
+from harvester.harvest.outcome import Result, Search, SliceOutcome, SliceProgress, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +54,7 @@ COMPLETE = SliceOutcome(
     rows=100,
     expected=None,
     unsettled=0,
+    overdue=0,
     changed=0,
     gone=0,
     queries=2,
@@ -69,21 +70,23 @@ def drawn(*parts: RenderableType, width: int = 80) -> str:
     return console.export_text(styles=False)
 
 
-def result(slices: Iterable[SliceOutcome], *, interrupted: bool = False) -> Result:
+def result(slices: Iterable[SliceOutcome], *, interrupted: bool = False, **more: Any) -> Result:
     slices = tuple(slices)
     return Result(
-        complete=all(one.state == "complete" for one in slices),
+        complete=all(one.state == "complete" for one in slices) and not more.get("doubts"),
         interrupted=interrupted,
         rows={"messages": sum(one.rows for one in slices), "bounces": 0},
         queries=10,
         attempts=12,
         seconds=61.0,
         slices=lambda: iter(slices),
+        **more,
     )
 
 
-def told(slices: Iterable[SliceOutcome], *, interrupted: bool = False, early: bool = False) -> str:
-    return "\n".join(line.plain for line in report(result(slices, interrupted=interrupted), LAKE, early=early))
+def told(slices: Iterable[SliceOutcome], *, interrupted: bool = False, early: bool = False, **more: Any) -> str:
+    found = result(slices, interrupted=interrupted, **more)
+    return "\n".join(line.plain for line in report(found, LAKE, early=early))
 
 
 def failed(id_send: int, why: str | None = "the server answered 500") -> SliceOutcome:
@@ -259,6 +262,45 @@ def test_rows_other_than_expected_unsettled_and_gone_are_told() -> None:
     assert "1 row that the lake holds" in text
 
 
+def test_rows_that_changed_or_wait_for_too_long_are_counted() -> None:
+    text = told([replace(COMPLETE, changed=1_200, overdue=3), replace(COMPLETE, id_send=2, changed=34)])
+    assert "changed   1,234 rows since they were fetched before" in text
+    assert "Overdue: 3 messages waiting for over 60 days; they count as settled." in text
+    assert "changed" not in told([COMPLETE])
+
+
+def test_lists_that_are_not_proven_are_named_and_make_no_run_complete() -> None:
+    doubts = tuple(f"sends of campaign {n} from 2024-01-01 to 2024-02-01: askings don't agree" for n in range(12))
+    text = told([COMPLETE], doubts=doubts)
+    assert "Incomplete: 1 of 1 slice complete; but there may be sends that are not among them." in text
+    assert "There may be more sends. These lists are not proven:" in text
+    assert "sends of campaign 9 from" in text
+    assert "sends of campaign 10 from" not in text
+    assert "… and 2 more; --json lists them" in text
+    assert "run the same command again" in text
+
+
+def test_a_run_that_finds_nothing_says_that_the_lists_say_so() -> None:
+    assert "Complete: there is nothing to harvest; the lists are proven, and name no send." in told([])
+    assert "Incomplete: 0 of 0 slices complete; but there may be sends" in told([], doubts=("silence",))
+
+
+def test_sends_that_lists_lack_and_fields_that_are_new_are_told() -> None:
+    text = told([COMPLETE], unlisted=tuple(range(1, 15)), met={"messages": ("X_batch", "X_note"), "bounces": ("Y",)})
+    assert "Not listed any more: sends 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 4 more. The lake holds them" in text
+    assert "The API sent fields that this version does not know; they are in _extra:" in text
+    assert "  messages: X_batch, X_note\n  bounces: Y" in text
+    assert "Not listed any more: send 7. The lake holds it" in told([COMPLETE], unlisted=(7,))
+
+
+def test_the_live_view_shows_how_far_finding_is_before_there_are_slices() -> None:
+    finding = replace(SNAPSHOT, slices=0, slices_complete=0, under_way=(), search=Search(0, 0, 0))
+    assert "finding sends: since when there are some" in drawn(picture(finding, Meter().read(finding)))
+    finding = replace(finding, search=Search(3, 1_200, 45))
+    assert "finding sends: 3 of 1,200 lists · 45 sends so far" in drawn(picture(finding, Meter().read(finding)))
+    assert "finding" not in drawn(picture(replace(SNAPSHOT, search=Search(9, 9, 9)), Meter().read(SNAPSHOT)))
+
+
 def test_findings_stay_small() -> None:
     findings = Findings(most=3).read(failed(number) for number in range(1_000))
     assert (len(findings.failed.shown), findings.failed.more) == (3, 997)
@@ -288,5 +330,5 @@ def test_numbers_times_and_sizes_read_well() -> None:
         "1.0 TiB",
     ]
     assert [size_option(n) for n in (2**30, 1_536 * 2**20, 1_000)] == ["1GiB", "1536MiB", "1000B"]
-    assert [span_option(s) for s in (600, 3_600, 90, 0.5)] == ["10m", "1h", "90s", "0.5s"]
+    assert [span_option(s) for s in (600, 3_600, 90, 0.5, 14 * 86_400)] == ["10m", "1h", "90s", "0.5s", "14d"]
     assert [count(n, "query", "queries") for n in (0, 1, 2_000)] == ["0 queries", "1 query", "2,000 queries"]

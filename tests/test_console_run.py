@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from harvester.console import secrecy
 from harvester.console.cli import command_line
 from harvester.console.start import main
 from harvester.errors import LakeInUse, ServerNotReached, Unauthorized
+from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceOutcome, Snapshot
 from harvester.harvest.status import LakeStatus
 
@@ -51,6 +53,7 @@ def outcome(id_send: int, *, rows: int = 100, dataset: str = "messages", error: 
         rows=rows,
         expected=None,
         unsettled=0,
+        overdue=0,
         changed=0,
         gone=0,
         queries=2,
@@ -61,7 +64,7 @@ def outcome(id_send: int, *, rows: int = 100, dataset: str = "messages", error: 
 class FakeHarvest:
     """Harvests nothing, in the way that FAKE_HARVEST says; tells on standard error when it has begun."""
 
-    def __init__(self, settings: Settings, sends: Iterable[Send]) -> None:
+    def __init__(self, settings: Settings, sends: Iterable[Send] | Finder) -> None:
         self._settings = settings
         self._manner = os.environ.get("FAKE_HARVEST", "complete")
         self._sends = sends
@@ -122,7 +125,17 @@ class FakeHarvest:
                 return self._result(slices, complete=False)
             case "many":
                 return self._result((outcome(number) for number in range(1, 20_001)), complete=True)
-        return self._result([outcome(send.id_send) for send in self._sends], complete=True)
+        return self._all()
+
+    def _all(self) -> Result:
+        if not isinstance(self._sends, Finder):
+            return self._result([outcome(send.id_send) for send in self._sends], complete=True)
+        return replace(
+            self._result([replace(outcome(7), changed=3), replace(outcome(8), changed=2)], complete=False),
+            doubts=(f"a list that quotes {self._settings.client_md5!s}",),
+            unlisted=(9, 10),
+            met={"messages": ("X_batch",)},
+        )
 
     def _result(self, slices: Iterable[SliceOutcome], *, complete: bool, interrupted: bool = False) -> Result:
         return Result(
@@ -259,7 +272,8 @@ def test_the_exit_status_says_how_it_went_and_json_says_it_in_full(
     summary = json.loads(out)
     assert returncode == status
     assert summary["complete"] is (status == 0)
-    assert list(summary)[:6] == ["complete", "rows", "queries", "attempts", "seconds", "slices"]
+    fields = ["complete", "rows", "queries", "attempts", "seconds", "doubts", "unlisted", "new_fields", "slices"]
+    assert list(summary)[:9] == fields
     assert summary.get("error") == error
     if error is None:
         assert list(summary["slices"][0]) == list(SliceOutcome.__dataclass_fields__)
@@ -267,6 +281,17 @@ def test_the_exit_status_says_how_it_went_and_json_says_it_in_full(
         assert error in err
         assert summary["rows"] == {"messages": 17, "bounces": 0}
     assert "Traceback" not in err
+
+
+def test_what_lists_had_to_say_is_in_the_json_summary_without_the_md5_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command_line(["run", "--lake", "lake", "--all", "--json"]) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["complete"] is False
+    assert summary["doubts"] == ["a list that quotes ***"]
+    assert (summary["unlisted"], summary["new_fields"]) == ([9, 10], {"messages": ["X_batch"]})
+    assert summary["changed"] == 5
 
 
 def test_an_unforeseen_error_is_one_sentence_without_the_md5_code(finished: Finished) -> None:

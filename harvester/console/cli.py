@@ -19,14 +19,13 @@ from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
 from harvester.console.options import RunOptions
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
+from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
 from harvester.console.running import print_failure, run_harvest
-from harvester.console.sends import SendList
 from harvester.console.simulate import simulate_account
 from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
 from harvester.console.status import show_status
 from harvester.errors import HarvesterError, UsageError
-from harvester.model import Send
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
 
@@ -41,6 +40,8 @@ _EPILOGUE = (
     "errors."
 )
 
+_WHAT = "--lake DIR (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
+_SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file, warn_of_strangers)
 _SIMULATED = SimulateOptions()
 _DEMONSTRATED = DemoOptions()
 
@@ -61,24 +62,37 @@ app = App(
 
 @app.command(
     sort_key=1,
-    usage="Usage: harvester run --lake DIR (--send ID... | --sends-file FILE) [OPTIONS]",
+    usage=f"Usage: harvester run {_WHAT}",
     help_epilogue=_EPILOGUE,
-    config=(Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file, warn_of_strangers),
+    config=_SETTINGS,
 )
 def run(options: RunOptions) -> int:
-    """Harvest sends into a lake. The same command again resumes: it asks only for what is missing.
+    """Harvest sends into a lake. The same command again resumes, and later refreshes: it asks only for what is due.
 
-    harvester run --lake ./lake --client-id 12345 --client-md5-file ~/.mailkit-md5 --send 601181 601182
+    harvester run --lake ./lake --client-id 12345 --client-md5-file ~/.mailkit-md5 --all --since 2024-01-01
     """
     settings = options.settings()
-    if options.sends_file is None:
-        sends = [Send(id_send) for id_send in options.send]
+    with options.sends() as sends:
         return run_harvest(settings, sends, json=options.json, log_format=options.log_format)
-    with SendList(options.sends_file) as listed:
-        return run_harvest(settings, listed, json=options.json, log_format=options.log_format)
 
 
-@app.command(sort_key=2, usage="Usage: harvester status LAKE [--json]", config=(Env(PREFIX, command=False),))
+@app.command(
+    sort_key=2,
+    usage=f"Usage: harvester plan {_WHAT}",
+    help_epilogue=_EPILOGUE,
+    config=_SETTINGS,
+)
+def plan(options: RunOptions) -> int:
+    """Say what the same run would ask: sends, rows, queries, and the least time that they take.
+
+    It asks only for the lists of campaigns and sends, which --campaign and --all need, and makes no lake.
+    """
+    settings = options.settings()
+    with options.sends() as sends:
+        return show_plan(settings, sends, json=options.json, log_format=options.log_format)
+
+
+@app.command(sort_key=3, usage="Usage: harvester status LAKE [--json]", config=(Env(PREFIX, command=False),))
 def status(
     lake: Annotated[Path, Parameter(help="The lake's folder.")],
     /,
@@ -92,7 +106,7 @@ def status(
     return show_status(lake.expanduser(), json=json)
 
 
-@app.command(sort_key=4)
+@app.command(sort_key=5)
 def simulate(options: SimulateOptions = _SIMULATED) -> int:
     """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
 
@@ -101,7 +115,7 @@ def simulate(options: SimulateOptions = _SIMULATED) -> int:
     return simulate_account(options)
 
 
-@app.command(sort_key=3)
+@app.command(sort_key=4)
 def demo(options: DemoOptions = _DEMONSTRATED) -> int:
     """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
 
@@ -146,6 +160,8 @@ def _print_object_of(error: Exception, tokens: Sequence[str]) -> None:
         with suppress(OutputLost):  # it may be what the error is about
             if command == "run":
                 print_failure(error)
+            elif command == "plan":
+                print_object({"proven": False}, error=error, name="sends")
             elif command == "status":
                 print_object({"complete": False}, error=error)
 

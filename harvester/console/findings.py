@@ -46,6 +46,8 @@ class Findings:
         incomplete: how many are not, by dataset.
         proofs: how many slices each proof holds for.
         unsettled: rows whose status may still change.
+        overdue: rows that have been waiting for so long that they count as settled.
+        changed: rows that the run's refresh changed.
         gone: rows that the lake holds and the source no longer does.
         failed: slices that are not complete because something failed.
         unfinished: slices that are not complete and have not failed.
@@ -60,6 +62,8 @@ class Findings:
         self.incomplete: dict[str, int] = {}
         self.proofs: dict[str, int] = {}
         self.unsettled = 0
+        self.overdue = 0
+        self.changed = 0
         self.gone = 0
         self.failed: Examples[SliceOutcome] = Examples(most)
         self.unfinished = 0
@@ -91,6 +95,8 @@ class Findings:
         tally = self.complete if done else self.incomplete
         tally[one.dataset] = tally.get(one.dataset, 0) + 1
         self.unsettled += one.unsettled
+        self.overdue += one.overdue
+        self.changed += one.changed
         self.gone += one.gone
         self._has_rows |= one.rows > 0
         if not done:

@@ -1,4 +1,4 @@
-"""The options of ``harvester run``, and how they become a run's settings.
+"""The options of ``harvester run`` and ``harvester plan``, and how they become a run's settings and sends.
 
 Defaults are those of ``config.Settings``; this module adds what a command line needs: names, help, units, and where the
 account's credentials may come from. The MD5 code is never an option, since every user of a machine can read the
@@ -6,31 +6,38 @@ arguments of its processes.
 """
 
 import os
+import re
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from harvester.config import DEFAULT_ENDPOINT, LEAST_LIMIT, Settings, parse_duration, parse_size
+from harvester.config import DEFAULT_ENDPOINT, LEAST_LIMIT, Refresh, Settings, Wire, parse_duration, parse_size
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide
-from harvester.console.sends import parse_id
+from harvester.console.sends import SendList, parse_id
 from harvester.console.sources import MD5_VARIABLE
 from harvester.console.wording import size_option, span_option
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
-from harvester.model import Secret
+from harvester.harvest.wanted import Wanted
+from harvester.model import Secret, Send
 
 LogFormat = Literal["auto", "text", "json"]
 
 WHAT = Group("What to harvest, and where to", sort_key=1)
 ACCOUNT = Group("The account", sort_key=2)
 PACE = Group("Pace and patience", sort_key=3)
-OUTPUT = Group("Output and settings", sort_key=4)
+AGAIN = Group("What to ask again", sort_key=4)
+OUTPUT = Group("Output and settings", sort_key=5)
 
 _LONGEST_MD5_FILE = 4096
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def duration(_type: Any, tokens: tuple[Token, ...]) -> float:  # noqa: ANN401  cyclopts hands over a type hint
@@ -67,10 +74,21 @@ def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN4
     return tuple(found)
 
 
+def day(_type: Any, tokens: tuple[Token, ...]) -> date:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: a day from ``2024-05-31``. Raises UsageError that names the option."""
+    token = tokens[-1]
+    try:
+        if _DAY.fullmatch(token.value.strip()):
+            return date.fromisoformat(token.value.strip())
+    except ValueError:
+        pass
+    raise UsageError(f"{token.keyword}: {token.value!r} is not a day; write it like 2024-05-31")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What ``harvester run`` can be told. Times are in seconds, sizes in bytes."""
+    """What ``harvester run`` and ``harvester plan`` can be told. Times are in seconds, sizes in bytes."""
 
     lake: Annotated[
         Path,
@@ -99,6 +117,40 @@ class RunOptions:
             "CSV with a header: id_send, and if you like id_message, rows (how many messages the send has), sent_at.",
         ),
     ] = None
+    campaign: Annotated[
+        tuple[int, ...],
+        Parameter(
+            group=WHAT,
+            converter=ids,
+            consume_multiple=True,
+            metavar="ID...",
+            show_default=False,
+            help="Campaigns whose sends to harvest, by their ID_message; several may follow.",
+        ),
+    ] = ()
+    all_: Annotated[
+        bool,
+        Parameter(name="--all", group=WHAT, show_default=False, help="Harvest all sends of the account."),
+    ] = False
+    since: Annotated[
+        date | None,
+        Parameter(
+            group=WHAT,
+            converter=day,
+            metavar="DAY",
+            help="With --campaign or --all: only sends of this day (YYYY-MM-DD) or later. If not given, all from the "
+            "first message on.",
+        ),
+    ] = None
+    until: Annotated[
+        date | None,
+        Parameter(
+            group=WHAT,
+            converter=day,
+            metavar="DAY",
+            help="With --campaign or --all: only sends of this day (YYYY-MM-DD) or earlier.",
+        ),
+    ] = None
     dataset: Annotated[
         tuple[str, ...],
         Parameter(
@@ -124,6 +176,10 @@ class RunOptions:
         ),
     ] = None
     endpoint: Annotated[str, Parameter(group=ACCOUNT, metavar="URL", help="The API's address.")] = DEFAULT_ENDPOINT
+    wire: Annotated[
+        Literal["json", "xml"],
+        Parameter(group=ACCOUNT, metavar="NAME", help="How to speak to the API: json, or xml for XML-RPC."),
+    ] = "json"
     rate: Annotated[
         float,
         Parameter(
@@ -169,6 +225,33 @@ class RunOptions:
             help="How long to keep trying a send that fails, or a server that went away, before giving up for now.",
         ),
     ] = 3600.0
+    refresh: Annotated[
+        Literal["never", "unsettled", "all"] | None,
+        Parameter(
+            group=AGAIN,
+            metavar="WHICH",
+            help="Which complete sends to ask again, since their records change: never any, unsettled (those with "
+            "messages that wait for delivery), or all. If not given: unsettled ones, and young ones.",
+        ),
+    ] = None
+    refresh_within: Annotated[
+        float,
+        Parameter(
+            group=AGAIN,
+            metavar="DURATION",
+            converter=duration,
+            show_default=span_option,
+            help="How long a send counts as young, from the day it was sent: opens and bounces keep arriving.",
+        ),
+    ] = 14 * 86_400.0
+    drop_gone: Annotated[
+        bool,
+        Parameter(
+            group=AGAIN,
+            show_default=False,
+            help="Take rows out of the lake that a refresh does not bring back. Without it they stay, and are counted.",
+        ),
+    ] = False
     for_: Annotated[
         float | None,
         Parameter(
@@ -204,8 +287,13 @@ class RunOptions:
         """The settings of the run. Raises UsageError."""
         if self.sends_file == "":
             raise UsageError("--sends-file: the path is empty")
-        if not self.send and self.sends_file is None:
-            raise UsageError("say what to harvest: --send ID (several may follow), or --sends-file FILE")
+        finds = bool(self.campaign) or self.all_
+        if not self.send and self.sends_file is None and not finds:
+            raise UsageError(
+                "say what to harvest: --send ID (several may follow), --sends-file FILE, --campaign ID, or --all"
+            )
+        if (self.since or self.until) and not finds:
+            raise UsageError(f"{'--since' if self.since else '--until'} goes with --campaign or --all")
         if not self.client_id:
             raise UsageError("which account? Give its client id with --client-id N, or in HARVESTER_CLIENT_ID")
         if self.for_ is not None and self.for_ <= 0:
@@ -215,6 +303,7 @@ class RunOptions:
             client_id=self.client_id.strip(),
             client_md5=_md5(self.client_md5_file),
             endpoint=self.endpoint,
+            wire=Wire(self.wire),
             datasets=tuple(dict.fromkeys(self.dataset)),
             limit=self.limit,
             rate=self.rate,
@@ -224,7 +313,21 @@ class RunOptions:
             timeout_s=self.timeout,
             patience_s=self.patience,
             for_s=self.for_,
+            refresh=Refresh.DUE if self.refresh is None else Refresh(self.refresh),
+            refresh_within_s=self.refresh_within,
+            drop_gone=self.drop_gone,
         )
+
+    @contextmanager
+    def sends(self) -> Iterator[Iterable[Send] | Wanted]:
+        """The sends to harvest, or what is to be found, while the block lasts. Raises UsageError."""
+        if self.campaign or self.all_:
+            yield Wanted(campaigns=self.campaign, since=self.since, until=self.until)
+        elif self.sends_file is not None:
+            with SendList(self.sends_file) as listed:
+                yield listed
+        else:
+            yield [Send(id_send) for id_send in self.send]
 
 
 def _md5(file: Path | None) -> Secret:
@@ -259,4 +362,4 @@ def _md5_of(file: Path) -> str:
     return words[0]
 
 
-__all__ = ["LogFormat", "RunOptions", "duration", "ids", "size"]
+__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "size"]

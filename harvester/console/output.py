@@ -1,4 +1,4 @@
-"""Standard output: text for people, or exactly one JSON object, written slice by slice.
+"""Standard output: text for people, or exactly one JSON object, written slice by slice, or send by send.
 
 A reader that goes away (``| head``) is no error: the rest is thrown away, quietly, and the exit status stays the run's.
 """
@@ -19,11 +19,10 @@ from harvester.console.secrecy import redacted
 from harvester.errors import HarvesterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from _typeshed import DataclassInstance
     from rich.console import RenderableType
-
-    from harvester.harvest.outcome import SliceOutcome
 
 
 class OutputLost(HarvesterError):
@@ -68,18 +67,24 @@ def print_lines(lines: Iterable[RenderableType]) -> None:
 
 
 def print_object(
-    fields: Mapping[str, Any], slices: Iterable[SliceOutcome] = (), error: Exception | None = None
+    fields: Mapping[str, Any],
+    items: Iterable[DataclassInstance] = (),
+    error: Exception | None = None,
+    *,
+    name: str = "slices",
+    after: Callable[[], Mapping[str, Any]] = dict,
 ) -> Exception | None:
-    """Print one JSON object: ``fields``, then ``slices``, then ``error`` if there is one.
+    """Print one JSON object: ``fields``, then the list of ``items``, then what is only known ``after`` it.
 
-    An error that comes up while slices are read is printed as the object's ``error``; the error printed is returned.
+    ``error`` comes last, if there is one. An error that comes up while items are read is printed as the object's
+    ``error``; the error printed is returned.
     """
     with forgiving():
         write = sys.stdout.write
         head = msgspec.json.encode(fields).decode()
-        write(head[:-1] + ("," if fields else "") + '"slices":[')
+        write(head[:-1] + ("," if fields else "") + f'"{name}":[')
         separator = "\n  "
-        rest = iter(slices)
+        rest = iter(items)
         while True:
             try:
                 one = next(rest, None)
@@ -88,19 +93,21 @@ def print_object(
                 break
             if one is None:
                 break
-            write(separator + _slice(one))
+            write(separator + _item(one))
             separator = ",\n  "
         write("]")
+        for field, value in after().items():
+            write(f',"{field}":{msgspec.json.encode(value).decode()}')
         if error is not None:
             write(f',"error":{msgspec.json.encode(sentence(error)).decode()}')
         write("}\n")
     return error
 
 
-def _slice(one: SliceOutcome) -> str:
+def _item(one: DataclassInstance) -> str:
     fields = asdict(one)
-    if one.error is not None:
-        fields["error"] = redacted(one.error)
+    if fields.get("error") is not None:
+        fields["error"] = redacted(fields["error"])
     return msgspec.json.encode(fields).decode()
 
 

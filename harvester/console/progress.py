@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +25,7 @@ from harvester.console.wording import count, span
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from harvester.harvest.outcome import SliceProgress, Snapshot
+    from harvester.harvest.outcome import Search, SliceProgress, Snapshot
 
 MOST_SLICES = 8
 """Slices under way that the live view lists."""
@@ -90,7 +90,7 @@ def picture(snapshot: Snapshot, pace: Pace) -> RenderableType:
     parts: list[RenderableType] = [_headline(snapshot, pace)]
     if pace.done is not None:
         parts.append(_bar(pace))
-    parts += [_queries(snapshot), _slices(snapshot)]
+    parts += [_queries(snapshot), _search(snapshot.search) if _searches(snapshot) else _slices(snapshot)]
     if snapshot.under_way:
         parts.append(_under_way(snapshot.under_way[:MOST_SLICES]))
     if snapshot.paused_s > 0:
@@ -130,6 +130,18 @@ def _queries(snapshot: Snapshot) -> Text:
         f"{count(snapshot.queries, 'query', 'queries')}{retries} · {snapshot.rate_used:.2f} of {snapshot.rate:g}"
         f" a second · {snapshot.in_flight}/{snapshot.concurrency} in flight"
     )
+
+
+def _searches(snapshot: Snapshot) -> bool:
+    """Whether the sends are still being looked for."""
+    return snapshot.search is not None and not snapshot.slices
+
+
+def _search(search: Search | None) -> Text:
+    if search is None or not search.lists:
+        return _line("finding sends: since when there are some")
+    lists = f"{search.lists_done:,} of {count(search.lists, 'list')}"
+    return _line(f"finding sends: {lists} · {count(search.sends, 'send')} so far")
 
 
 def _slices(snapshot: Snapshot) -> Text:
@@ -199,6 +211,8 @@ class LineView:
 
     def show(self, snapshot: Snapshot) -> None:
         """Log a snapshot, once the lake is open and it is known what there is to do."""
+        if _searches(snapshot) and snapshot.search is not None:
+            self._log.info("finding sends", seconds=round(snapshot.seconds, 1), **asdict(snapshot.search))
         if not snapshot.slices:
             return
         pace = self._meter.read(snapshot)

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from harvester.console.findings import Findings
+from harvester.console.findings import Examples, Findings
 from harvester.console.secrecy import redacted
 from harvester.console.wording import count, span
 from harvester.datasets import BOUNCES, MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from harvester.console.findings import Examples
     from harvester.harvest.outcome import Result
 
 RESUME = "To resume, run the same command again: it asks only for what is missing."
 RESUME_LATER = "Once that is put right, the same command resumes: it asks only for what is missing."
+_MOST_DOUBTS = 10
 _QUERIES = {
     MESSAGES.name: "SELECT message_status, count(*) FROM {files} GROUP BY 1",
     BOUNCES.name: "SELECT bounce_cat, count(*) FROM {files} GROUP BY 1",
@@ -30,9 +30,12 @@ def report(result: Result, lake: Path, *, early: bool = False) -> Iterator[Text]
     """The summary, line by line. ``early``: an error, told elsewhere, ended the run."""
     findings = Findings().read(result.slices())
     yield _headline(result, findings, early=early)
-    yield from _totals(result, lake)
+    yield from _totals(result, findings, lake)
     yield from open_slices(findings, f"harvester status {lake} --json lists them")
+    yield from doubtful(result.doubts)
     yield from _oddities(findings)
+    yield from _unlisted(result)
+    yield from _new_fields(result)
     yield Text("")
     if not result.complete:
         yield Text(RESUME_LATER if early else RESUME, style="bold")
@@ -70,16 +73,23 @@ def _headline(result: Result, findings: Findings, *, early: bool) -> Text:
     done, slices = sum(findings.complete.values()), count(findings.slices, "slice")
     if early:
         return Text(f"Ended early: {done:,} of {slices} complete; what was fetched is kept.", style="bold red")
+    if result.complete and not findings.slices:
+        return Text(
+            "Complete: there is nothing to harvest; the lists are proven, and name no send.", style="bold green"
+        )
     if result.complete:
         return Text(f"Complete: {slices}, each proven to hold every row.", style="bold green")
     if result.interrupted:
         return Text(f"Stopped: {done:,} of {slices} complete; what was fetched is kept.", style="bold yellow")
-    return Text(f"Incomplete: {done:,} of {slices} complete.", style="bold red")
+    doubt = "; but there may be sends that are not among them" if result.doubts else ""
+    return Text(f"Incomplete: {done:,} of {slices} complete{doubt}.", style="bold red")
 
 
-def _totals(result: Result, lake: Path) -> Iterator[Text]:
+def _totals(result: Result, findings: Findings, lake: Path) -> Iterator[Text]:
     for name, rows in result.rows.items():
         yield Text(f"  {name:<10}{count(rows, 'row')}")
+    if findings.changed:
+        yield Text(f"  {'changed':<10}{count(findings.changed, 'row')} since they were fetched before")
     again = result.attempts - result.queries
     retries = f" ({count(result.attempts, 'attempt')})" if again else ""
     pace = f", {result.attempts / result.seconds:.2g} a second" if result.seconds > 0 and result.attempts else ""
@@ -107,9 +117,45 @@ def _oddities(findings: Findings) -> Iterator[Text]:
         yield Text(
             f"Unsettled: {count(findings.unsettled, 'message')} not delivered yet; their status may still change."
         )
+    if findings.overdue:
+        yield Text("")
+        yield Text(f"Overdue: {count(findings.overdue, 'message')} waiting for over 60 days; they count as settled.")
     if findings.gone:
         yield Text("")
         yield Text(f"Gone: {count(findings.gone, 'row')} that the lake holds and the source no longer serves.")
+
+
+def doubtful(doubts: Sequence[str]) -> Iterator[Text]:
+    """Why there may be more sends than were found."""
+    if not doubts:
+        return
+    yield Text("")
+    yield Text("There may be more sends. These lists are not proven:", style="bold yellow")
+    for doubt in doubts[:_MOST_DOUBTS]:
+        yield Text(f"  {redacted(' '.join(doubt.split()))}")
+    if len(doubts) > _MOST_DOUBTS:
+        yield Text(f"  … and {len(doubts) - _MOST_DOUBTS:,} more; --json lists them")
+
+
+def _unlisted(result: Result) -> Iterator[Text]:
+    if result.unlisted:
+        sends: Examples[int] = Examples(_MOST_DOUBTS)
+        for send in result.unlisted:
+            sends.add(send)
+        yield Text("")
+        yield Text(
+            f"Not listed any more: {_named(sends)}. The lake holds {'it' if sends.total == 1 else 'them'}, and the "
+            "lists should name them and don't; they were not asked for.",
+            style="yellow",
+        )
+
+
+def _new_fields(result: Result) -> Iterator[Text]:
+    if result.met:
+        yield Text("")
+        yield Text("The API sent fields that this version does not know; they are in _extra:", style="yellow")
+        for name, fields in result.met.items():
+            yield Text(f"  {name}: {', '.join(fields)}")
 
 
 def _named(sends: Examples[int]) -> str:
@@ -118,4 +164,4 @@ def _named(sends: Examples[int]) -> str:
     return f"{noun} {', '.join(map(str, sends.shown))}{more}"
 
 
-__all__ = ["RESUME", "RESUME_LATER", "example", "open_slices", "report"]
+__all__ = ["RESUME", "RESUME_LATER", "doubtful", "example", "open_slices", "report"]

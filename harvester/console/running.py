@@ -18,8 +18,10 @@ from harvester.console.findings import Findings
 from harvester.console.output import print_lines, print_object
 from harvester.console.progress import LineView, LiveView, terminal
 from harvester.console.report import report
+from harvester.console.secrecy import redacted
 from harvester.datasets import DEFAULT
 from harvester.errors import HarvesterError
+from harvester.harvest.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,12 +37,14 @@ class StoppedAtOnce(HarvesterError):
     """A second signal; only ever printed, since the process ends where it would be raised."""
 
 
-def run_harvest(settings: Settings, sends: Iterable[Send], *, json: bool, log_format: LogFormat) -> Exit:
-    """Harvest, show how it goes, say how it went; the exit status."""
-    from harvester.harvest.run import Harvest  # noqa: PLC0415  help and usage errors come without its dependencies
+def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: bool, log_format: LogFormat) -> Exit:
+    """Harvest sends, or those that are found, show how it goes, say how it went; the exit status."""
+    # Help and usage errors come without what these need.
+    from harvester.harvest.finding import Finder  # noqa: PLC0415
+    from harvester.harvest.run import Harvest  # noqa: PLC0415
 
     progress = _progress(log_format)
-    harvest = Harvest(settings, sends)
+    harvest = Harvest(settings, Finder(settings, sends) if isinstance(sends, Wanted) else sends)
 
     def stop_at_once() -> NoReturn:
         progress.close()
@@ -91,7 +95,12 @@ def _print_json(ending: Ending, _settings: Settings) -> Exception | None:
         return print_object(_fields_of_snapshot(ending.last), error=ending.error)
     findings = Findings()
     fields = _fields(result, complete=result.complete and ending.error is None)
-    failed = print_object(fields, findings.watch(result.slices()), ending.error)
+    failed = print_object(
+        fields | _fields_of_lists(result),
+        findings.watch(result.slices()),
+        ending.error,
+        after=lambda: {"changed": findings.changed},
+    )
     for send in findings.rowless.shown:
         structlog.get_logger().warning("no rows at all: perhaps a mistyped id", id_send=send)
     return failed
@@ -128,18 +137,27 @@ def _fields(result: Result, *, complete: bool) -> dict[str, Any]:
     }
 
 
+def _fields_of_lists(result: Result | None) -> dict[str, Any]:
+    """What lists of sends and answers had to say beyond rows."""
+    return {
+        "doubts": [] if result is None else [redacted(doubt) for doubt in result.doubts],
+        "unlisted": [] if result is None else list(result.unlisted),
+        "new_fields": {} if result is None else {name: list(fields) for name, fields in result.met.items()},
+    }
+
+
 def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:
     """The fields of a summary where there is no result; rows that nobody counted are null, not 0."""
     if last is None or not last.slices:  # the lake was never open
         rows: dict[str, int | None] = dict.fromkeys(DEFAULT)
-        return {"complete": False, "rows": rows, "queries": 0, "attempts": 0, "seconds": 0.0}
+        return {"complete": False, "rows": rows, "queries": 0, "attempts": 0, "seconds": 0.0} | _fields_of_lists(None)
     return {
         "complete": False,
         "rows": {name: last.rows_before.get(name, 0) + rows for name, rows in last.rows.items()},
         "queries": last.queries,
         "attempts": last.attempts,
         "seconds": round(last.seconds, 3),
-    }
+    } | _fields_of_lists(None)
 
 
 def print_failure(error: Exception) -> None:

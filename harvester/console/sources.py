@@ -2,8 +2,9 @@
 
 Cyclopts calls each source in turn with the arguments that earlier ones left empty. The file is named by ``--config`` or
 HARVESTER_CONFIG; its keys are the options' names, with dashes or underscores, at the top level or in a table of the
-command's name (``[run]``), which wins. A key that no option has is an error: a setting that is mistyped must not be
-one that is silently ignored. The MD5 code itself is refused there, since such a file gets copied and committed.
+command's name (``[run]``, also for ``plan``), which wins. A key that no option has is an error: a setting that is
+mistyped must not be one that is silently ignored. The MD5 code itself is refused there, since such a file gets copied
+and committed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +24,23 @@ from harvester.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cyclopts import App, ArgumentCollection
+    from cyclopts import App, Argument, ArgumentCollection
 
 PREFIX = "HARVESTER_"
 MD5_VARIABLE = "HARVESTER_CLIENT_MD5"
-ALTERNATIVES = (("--send", "--sends-file"),)
-"""Options that say the same thing in two ways: the one from the stronger source wins."""
+ALTERNATIVES = ("--send", "--sends-file", "--campaign", "--all")
+"""Options that say what to harvest, each in its way: the one from the strongest source wins."""
+NAMED = ("--send", "--sends-file")
+"""Those of them that name each send, so that there is nothing to find."""
+DAYS = ("--since", "--until")
+"""Options that go with the others, where sends are to be found."""
 _OTHERS = {MD5_VARIABLE, "HARVESTER_LOG_LEVEL", "HARVESTER_DEBUG"}
 _OTHER_COMMANDS = ("HARVESTER_SIMULATE_", "HARVESTER_DEMO_")
 _STRENGTH = {"cli": 0, "env": 1}
 _WEAKEST = 2
+_TABLES = {"plan": "run"}
+"""Commands that take the settings of another."""
+_NO = {"0", "f", "false", "n", "no"}
 
 
 def toml_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -40,7 +49,7 @@ def toml_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
     if not named:
         return
     path = named[-1].value
-    for key, value in _entries(path, commands[-1]):
+    for key, value in _entries(path, _TABLES.get(commands[-1], commands[-1])):
         name = "--" + key.replace("_", "-")
         if name == "--client-md5":
             raise UsageError(
@@ -76,24 +85,39 @@ def _texts(values: list[Any], path: str, key: str) -> Iterator[str]:
     for value in values:
         if isinstance(value, bool):
             yield str(value).lower()
-        elif isinstance(value, str | int | float):
+        elif isinstance(value, str | int | float) or type(value) is date:
             yield str(value)
         else:
-            raise UsageError(f"{path}: {key} is a number, a text, true or false, or a list of them")
+            raise UsageError(f"{path}: {key} is a number, a text, a day, true or false, or a list of them")
 
 
 def strongest_alternative(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Of two options that say the same, forget the one from the weaker source; two from one source are an error."""
-    for names in ALTERNATIVES:
-        given = [arguments[name] for name in names if arguments[name].tokens]
-        if len(given) <= 1:
-            continue
-        strengths = [_STRENGTH.get(argument.tokens[0].source, _WEAKEST) for argument in given]
-        if len(set(strengths)) == 1:
-            raise UsageError(f"give {' or '.join(str(a.tokens[0].keyword) for a in given)}, not both")
-        for argument, strength in zip(given, strengths, strict=True):
-            if strength > min(strengths):
+    """Of options that say what to harvest, forget those from weaker sources; two from one source are an error.
+
+    Days that come from a weaker source than the sends themselves do not belong to them, and are forgotten, too.
+    """
+    everything = arguments["--all"]
+    if any(token.value.lower() in _NO for token in everything.tokens):
+        everything.tokens.clear()
+    given = [arguments[name] for name in ALTERNATIVES if arguments[name].tokens]
+    if not given:
+        return
+    strongest = min(map(_strength, given))
+    chosen = [argument for argument in given if _strength(argument) == strongest]
+    if len(chosen) > 1:
+        names = [str(argument.tokens[0].keyword) for argument in chosen]
+        raise UsageError(f"give {', '.join(names[:-1])} or {names[-1]}, not {'both' if len(names) == 2 else 'all'}")  # noqa: PLR2004
+    for argument in given:
+        if argument is not chosen[0]:
+            argument.tokens.clear()
+    if chosen[0].name in NAMED:
+        for argument in (arguments[name] for name in DAYS):
+            if argument.tokens and _strength(argument) > strongest:
                 argument.tokens.clear()
+
+
+def _strength(argument: Argument) -> int:
+    return _STRENGTH.get(argument.tokens[0].source, _WEAKEST)
 
 
 def code_or_file(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -119,7 +143,9 @@ def warn_of_strangers(_app: App, _commands: tuple[str, ...], arguments: Argument
 
 __all__ = [
     "ALTERNATIVES",
+    "DAYS",
     "MD5_VARIABLE",
+    "NAMED",
     "PREFIX",
     "code_or_file",
     "strongest_alternative",

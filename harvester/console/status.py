@@ -63,6 +63,8 @@ def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
     yield Text(f"{count(status.data_files, 'data file')}, {size(status.data_bytes)}{staged}")
     if status.unsettled:
         yield Text(f"{count(status.unsettled, 'message')} unsettled: not delivered yet, their status may still change")
+    if findings.overdue:
+        yield Text(f"{count(findings.overdue, 'message')} overdue: waiting for over 60 days, and counted as settled")
     if findings.proofs:
         proofs = ", ".join(f"{proof} {number:,}" for proof, number in sorted(findings.proofs.items()))
         yield Text(f"proofs: {proofs}")

@@ -41,7 +41,9 @@ def size_option(n_bytes: int) -> str:
 
 
 def span_option(seconds: float) -> str:
-    """A duration as it is written on the command line: ``10m``, ``1h``, ``90s``."""
+    """A duration as it is written on the command line: ``10m``, ``24h``, ``14d``, ``90s``."""
+    if seconds > _DAY and seconds % _DAY == 0:
+        return f"{seconds / _DAY:g}d"
     for unit, length in (("h", _HOUR), ("m", _MINUTE)):
         if seconds and seconds % length == 0:
             return f"{seconds / length:g}{unit}"

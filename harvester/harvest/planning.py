@@ -1,0 +1,228 @@
+"""What a run would ask: sends, rows, queries, and the least time that they take. Asks for lists of sends, and no more.
+
+Invariant: it writes nothing, and makes no lake. What it can't know it takes to be as little as possible, and says so
+(``Plan.at_least``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from anyio import to_thread
+
+from harvester.api.client import Client
+from harvester.config import Refresh
+from harvester.datasets import CATALOGUE
+from harvester.harvest.finding import Finder
+from harvester.harvest.wanted import Wanted
+from harvester.lake import layout
+from harvester.lake.lake import look_into
+from harvester.lake.store import Store
+from harvester.lake.tables import slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from harvester.config import Settings
+    from harvester.datasets import Dataset
+    from harvester.harvest.finding import Found
+    from harvester.lake.lake import Glance
+    from harvester.model import Send
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would ask.
+
+    Attributes:
+        sends: sends to harvest.
+        slices: what is wanted of them: datasets times sends.
+        slices_complete: slices that the lake holds already, up to a proof. Refreshing them is not planned for.
+        rows: rows that the sends say they have, by dataset; datasets are missing of which no list says anything.
+        rows_held: rows that the lake holds already, by dataset.
+        unsized: sends that don't say how many messages they have.
+        queries: queries that are needed.
+        at_least: whether more may be needed: it is not known how many rows there are, or some may be refreshed.
+        seconds: the least time that they take at the rate of the settings.
+        found: how finding the sends went; None where they were named.
+        each: the sends, once more.
+    """
+
+    sends: int
+    slices: int
+    slices_complete: int
+    rows: Mapping[str, int]
+    rows_held: Mapping[str, int]
+    unsized: int
+    queries: int
+    at_least: bool
+    seconds: float
+    found: Found | None
+    each: Callable[[], Iterator[Send]]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the lake holds of a slice: so many rows, and whether that is proven to be all; the send's size, if known."""
+
+    rows: int
+    complete: bool
+    expected: int | None
+
+
+NOTHING = Held(0, complete=False, expected=None)
+
+
+async def make_plan(settings: Settings, wanted: Iterable[Send] | Wanted) -> Plan:
+    """Plans a run of sends that are named, or that are to be found.
+
+    Args:
+        settings: of the run.
+        wanted: the sends, in an iterable that can be gone through twice, or what is to be found.
+
+    Raises:
+        AccessRefused: the account or the address is refused, or the account may not call the report functions.
+        LakeError: there is a lake, and it can't be read.
+        ServerNotReached: the server was never reached.
+        UsageError: the list of sends can't be read.
+    """
+    if not isinstance(wanted, Wanted):
+        return await to_thread.run_sync(plan_of, settings, wanted, None)
+    async with Client.open(settings) as client:
+        found = await Finder(settings, wanted).find(client)
+    return await to_thread.run_sync(plan_of, settings, found.sends, found)
+
+
+def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> Plan:
+    """Adds up what the sends need, beyond what the lake holds. Blocking. Raises LakeError."""
+    proven = found is not None and found.proven
+    refreshes = settings.refresh is not Refresh.NEVER
+    sums = _Sums(proven=proven)
+    with ExitStack() as stack:
+        lake = stack.enter_context(look_into(settings.lake)) if _is_lake(settings.lake) else None
+        rest = _once(sends)
+        while batch := list(islice(rest, _BATCH)):
+            held = _held(lake, [send.id_send for send in batch]) if lake else {}
+            for send in batch:
+                for name in settings.datasets:
+                    sums.add(CATALOGUE[name], send, held.get((name, send.id_send), NOTHING), settings.limit)
+    return Plan(
+        sends=sums.sends,
+        slices=sums.sends * len(settings.datasets),
+        slices_complete=sums.complete,
+        rows=dict(sums.rows),
+        rows_held={name: sums.held[name] for name in settings.datasets},
+        unsized=sums.unsized,
+        queries=sums.queries,
+        at_least=sums.at_least or not (found is None or proven) or bool(sums.complete and refreshes),
+        seconds=max(0, sums.queries - settings.burst) / settings.rate,
+        found=found,
+        each=lambda: _once(sends),
+    )
+
+
+def pages(rows: int, limit: int, again: int = 1) -> int:
+    """How many queries bring so many rows, of a walk that has not begun, up to the proof ``count``.
+
+    Each page after the first brings records again: the last one, since a walk asks from one before its key, and a
+    second one (``again``) where there is a record with just that key. The last page has to be shorter than asked.
+    """
+    return 1 if rows < limit else 1 + more_pages(rows - limit, limit, again)
+
+
+def more_pages(rows: int, limit: int, again: int = 1) -> int:
+    """How many queries bring so many further rows, of a walk that is under way."""
+    return 1 + rows // (limit - again)
+
+
+def least_queries(dataset: Dataset, expected: int | None, held: Held, limit: int, *, proven: bool) -> tuple[int, bool]:
+    """How many queries a slice that is not complete needs at least, and whether it may need more.
+
+    Args:
+        dataset: of the slice.
+        expected: how many rows it has, if that is known.
+        held: what the lake holds of it.
+        limit: records to ask for in one query.
+        proven: whether the size comes from a list that is proven.
+    """
+    if not dataset.paged:
+        return 1, True  # one, if it covers the messages that failed; else a second, to agree with the first
+    if expected is None:
+        return (1 if held.rows else 2), True  # two answers that end at the same record; one may have been seen already
+    if expected == 0 and not proven:
+        return 2, True
+    if held.rows > expected:
+        return 1, True
+    count, rows = (more_pages, expected - held.rows) if held.rows else (pages, expected)
+    least = count(rows, limit)
+    return least, least < count(rows, limit, 2)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What has been added up so far."""
+
+    proven: bool
+    sends: int = 0
+    complete: int = 0
+    unsized: int = 0
+    queries: int = 0
+    at_least: bool = False
+    rows: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    _last: int | None = None
+
+    def add(self, dataset: Dataset, send: Send, held: Held, limit: int) -> None:
+        """One slice more; slices of a send come one after another."""
+        first = send.id_send != self._last
+        self._last = send.id_send
+        self.sends += first
+        self.held[dataset.name] += held.rows
+        expected = None
+        if dataset.counted:
+            expected = held.expected if send.expected is None else send.expected
+            self.unsized += expected is None
+        if expected is not None:
+            self.rows[dataset.name] += expected
+        # What was complete, and is said to have more by now than it has, has grown.
+        grown = expected is not None and expected > held.rows and expected != held.expected
+        if held.complete and not grown:
+            self.complete += 1
+            return
+        queries, at_least = least_queries(dataset, expected, held, limit, proven=self.proven)
+        self.queries += queries
+        self.at_least |= at_least
+
+
+def _once(sends: Iterable[Send]) -> Iterator[Send]:
+    """Each send once, as its first entry has it."""
+    seen: set[int] = set()
+    for send in sends:
+        if send.id_send not in seen:
+            seen.add(send.id_send)
+            yield send
+
+
+def _is_lake(root: Path) -> bool:
+    return bool(Store(root).size(layout.LEDGER))
+
+
+def _held(lake: Glance, ids: Sequence[int]) -> dict[tuple[str, int], Held]:
+    """What the lake holds of some sends, by dataset and send."""
+    query = sa.select(slices.c.dataset, slices.c.id_send, slices.c.rows, slices.c.proof, slices.c.expected)
+    with lake.ledger.database.reading() as connection:
+        return {
+            (row.dataset, row.id_send): Held(row.rows, row.proof is not None, row.expected)
+            for row in connection.execute(query.where(slices.c.id_send.in_(ids)))
+        }
+
+
+__all__ = ["NOTHING", "Held", "Plan", "least_queries", "make_plan", "more_pages", "pages", "plan_of"]
