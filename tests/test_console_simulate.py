@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 EVERYTHING = (
     "--sends 601181=12,601182=30 --seed 7 --gaps 3 --first-key 99 --sends-per-campaign 2 --failed 0.1 "
     "--waiting 0.2 --opened 0.5 --opened-later 0.25 --room 5 --first-date 2026-11-01T14:30:00 --days-between 2.5 "
-    "--today 2026-12-01 --awkward --client-id 777 --pretty --ascii --numbers mixed --xml-types untyped --shuffle "
-    "--case upper --missing FAX PHONE "
+    "--today 2026-12-01 --awkward --foul --client-id 777 --pretty --ascii --numbers mixed --xml-types untyped "
+    "--shuffle --case upper --missing FAX PHONE "
     "--unknown --bare-single --nothing [] --page-cap 10 --exclusive --latency 0.2..0.8 --server-rate 5 "
     "--server-burst 2 --server-concurrency 3 --busy-status 429 --no-gzip --faults 500=0.05,reset=0.02 --fault-seed 9 "
     "--retry-after 2s "
@@ -86,6 +86,7 @@ def test_every_field_of_the_simulators_recipes_can_be_set(told: list[SimulateOpt
         days_between=2.5,
         today=date(2026, 12, 1),
         awkward=True,
+        foul=True,
         shape=Shape(
             pretty=True,
             ascii=True,

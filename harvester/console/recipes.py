@@ -87,6 +87,9 @@ class SimulateOptions:
     awkward: Annotated[
         bool, Parameter(group=ACCOUNT, show_default=False, help="Text that breaks careless readers; keys beyond 2^53.")
     ] = False
+    foul: Annotated[
+        bool, Parameter(group=ACCOUNT, show_default=False, help="Some values hold bytes that are not text.")
+    ] = False
     client_id: Annotated[str, Parameter(group=ACCOUNT, metavar="N", help="The client id that is let in.")] = "12345"
 
     pretty: Annotated[bool, Parameter(group=JSON, show_default=False, help="Indented.")] = False
@@ -233,6 +236,7 @@ class SimulateOptions:
             opened=self.opened,
             opened_later=self.opened_later,
             awkward=self.awkward,
+            foul=self.foul,
             shape=self._shape(),
             client_id=self.client_id,
         )

@@ -48,7 +48,7 @@ class Account:
 
     def __init__(self, spec: AccountSpec) -> None:
         self.spec = spec
-        self.banks = banks_of(awkward=spec.awkward)
+        self.banks = banks_of(awkward=spec.awkward, foul=spec.foul)
         self.settled = False
         self._ids = spec.sends.ids
         self._rows = list(spec.sends.rows)

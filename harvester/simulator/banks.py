@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
+from harvester.simulator.foul import FOUL, FOUL_DATE, FOUL_IDS, FOUL_LOCAL
 from harvester.simulator.parts import Bank, texts
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ ZERO_DATE = "0000-00-00 00:00:00"
 _SEED = 601_181
 _ODD_DATES = 0.1
 """The share of dates, in an awkward account, that are none."""
+_FOUL_SHARE = 0.15
+"""How often, in a foul account, a text is foul where it might be awkward in an awkward one."""
 _WITH_CUSTOM = 0.4
 """The share of recipients who have any custom fields."""
 _WELL_KNOWN = 0.1
@@ -104,6 +107,7 @@ class Banks:
         people: ``custom_1`` … ``s_os``, first without and then with what is known of those who opened the message.
         codes: eight random hexadecimal digits.
         awkward_ids: ids that a reader may get wrong.
+        foul_ids: ids that are not text.
         bounce_codes: ``STATUS`` of a bounce.
         bounces: what goes with it: ``EMAIL_STATUS``, ``BOUNCE_CAT``, ``REASON``.
         campaigns: names of campaigns, ``NAMES`` of them.
@@ -115,9 +119,10 @@ class Banks:
         notes: what an undocumented field holds.
     """
 
-    def __init__(self, *, awkward: bool) -> None:
+    def __init__(self, *, awkward: bool, foul: bool = False) -> None:
         rng = random.Random(_SEED)  # noqa: S311 - reproducible texts, not secrets
         self._awkward = awkward
+        self._foul = foul
         names = [(rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)) for _ in range(PEOPLE)]
         self.locals = texts([self._local(first, last) for first, last in names])
         hosts = [
@@ -129,7 +134,14 @@ class Banks:
         first_s = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
         dates = [date_text(first_s + rng.randrange(8 * 365 * 86_400)) for _ in range(EMAIL_DATES)]
         self.email_dates = texts(
-            [rng.choice(_AWKWARD_DATES) if awkward and rng.random() < _ODD_DATES else date for date in dates]
+            [
+                rng.choice(_AWKWARD_DATES)
+                if awkward and rng.random() < _ODD_DATES
+                else FOUL_DATE
+                if foul and rng.random() < _ODD_DATES
+                else date
+                for date in dates
+            ]
         )
         self.deliveries = Bank(
             ("ab_version", "message_status", "tld", "domain"),
@@ -141,6 +153,7 @@ class Banks:
         self.people = Bank(tuple(seen[0]), [tuple(person.values()) for person in unseen + seen])
         self.codes = texts([f"{rng.getrandbits(32):08x}" for _ in range(CODES)])
         self.awkward_ids = texts(AWKWARD_IDS)
+        self.foul_ids = texts(FOUL_IDS)
         kinds = [rng.choice(_BOUNCES) for _ in range(BOUNCE_KINDS)]
         self.bounce_codes = texts([kind[0] for kind in kinds])
         self.bounces = Bank(
@@ -159,16 +172,20 @@ class Banks:
             [(version, host, host.rpartition(".")[2]) for version in VERSIONS for host in hosts],
         )
         self.responses = Bank(_RESPONSE, [_OPEN, *(self._response(rng) for _ in range(RESPONSE_KINDS - 1))])
-        self.notes = ("seen },{ twice",)
+        self.notes = ("seen },{ twice", FOUL[0]) if foul else ("seen },{ twice",)
         self.visits = Bank(_VISIT, [self._visit(rng) for _ in range(VISITS)])
 
     def _local(self, first: str, last: str) -> str:
         if self._awkward and first == "Hana":
             return f'"{first}' + "},{" + f'{last}".'
+        if self._foul and first == "Lukáš":
+            return FOUL_LOCAL
         return _plain(f"{first}.{last}".lower())
 
     def _text(self, rng: random.Random, text: str, share: float) -> str:
-        return rng.choice(AWKWARD) if self._awkward and rng.random() < share else text
+        if self._awkward and rng.random() < share:
+            return rng.choice(AWKWARD)
+        return rng.choice(FOUL) if self._foul and rng.random() < share * _FOUL_SHARE else text
 
     def _custom(self, rng: random.Random) -> dict[str, str]:
         # Most lists use no custom fields; those that do fill a few.
@@ -260,9 +277,9 @@ def _plain(text: str) -> str:
 
 
 @cache
-def banks_of(*, awkward: bool) -> Banks:
-    """The banks of ordinary or of awkward accounts: made once, since nothing changes them."""
-    return Banks(awkward=awkward)
+def banks_of(*, awkward: bool, foul: bool = False) -> Banks:
+    """The banks of ordinary, awkward or foul accounts: made once, since nothing changes them."""
+    return Banks(awkward=awkward, foul=foul)
 
 
 def date_text(seconds: int) -> str:

@@ -11,6 +11,7 @@ from isal import isal_zlib
 
 from harvester.simulator import records, render, shaped
 from harvester.simulator.envelopes import ENVELOPES, nothing
+from harvester.simulator.foul import uncovered
 from harvester.simulator.styles import style_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def record_list(
         text = (
             render.plain(block, style) if shape.plain else memoryview(_odd(account, block, style, style.comma + line))
         )
+        if account.spec.foul:
+            text = memoryview(uncovered(bytes(text)))
         if first:
             text = text[len(style.comma) :]
             alone = (bare or shape.single_bare) and block.count == 1

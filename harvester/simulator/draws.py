@@ -206,12 +206,13 @@ class Draws:
     @property
     def id_email(self) -> pa.StringArray:
         """``ID_email``: mostly nine digits."""
-        plain = as_text(pc.add(bits(self.second, 0, 28), word(300_000_000)))
-        if not self.account.spec.awkward:
-            return plain
-        odd = self.account.banks.awkward_ids.column(0, bits(self.second, 28, 3))
-        mostly: pa.StringArray = pc.if_else(pc.equal(bits(self._hash, 50, 5), word(0)), odd, plain)
-        return mostly
+        ids = as_text(pc.add(bits(self.second, 0, 28), word(300_000_000)))
+        texts, spec = self.account.banks, self.account.spec
+        for wanted, bank, width, among in ((spec.awkward, texts.awkward_ids, 3, 0), (spec.foul, texts.foul_ids, 2, 2)):
+            if wanted:
+                odd = bank.column(0, bits(self.second, 28, width))
+                ids = pc.if_else(pc.equal(bits(self._hash, 50, 5), word(among)), odd, ids)
+        return ids
 
     @property
     def email(self) -> tuple[Piece, ...]:

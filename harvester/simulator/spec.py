@@ -102,6 +102,7 @@ class AccountSpec:
         opened: the share of delivered messages that carry ``s_*`` fields, from 0 to 1.
         opened_later: the share of delivered messages that carry them only once the account settles, from 0 to 1.
         awkward: text that breaks careless readers: ``},{``, quotes, newlines, emoji, zero dates, ids beyond 2^53.
+        foul: some values hold what is not text: bytes that are not UTF-8, NUL, halves of surrogate pairs. See ``foul``.
         shape: how answers look.
         client_id: the client id that is let in.
         client_md5: the MD5 code that is let in.
@@ -121,6 +122,7 @@ class AccountSpec:
     opened: float = 0.33
     opened_later: float = 0.0
     awkward: bool = False
+    foul: bool = False
     shape: Shape = field(default_factory=Shape)
     client_id: str = "12345"
     client_md5: str = field(default="0123456789abcdef0123456789abcdef", repr=False)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from harvester.config import Wire
 from harvester.datasets import CAMPAIGNS, CATALOGUE, SENDS, Kind
+from harvester.simulator.foul import around, escaped_halves
 from harvester.simulator.parts import join_texts
 from harvester.simulator.shape import Numbers, XmlTypes
 
@@ -119,6 +120,9 @@ class JsonStyle:
 
     def escaped(self, text: str) -> str:
         """The text without the quotes around it."""
+        return escaped_halves(around(text, self._dumped))
+
+    def _dumped(self, text: str) -> str:
         return json.dumps(text, ensure_ascii=self.ascii)[1:-1]
 
     def field(self, name: str, literal: str) -> str:
@@ -155,6 +159,9 @@ class XmlStyle:
 
     def escaped(self, text: str) -> str:
         """The text between tags; only what must be is escaped."""
+        return around(text, self._escaped)
+
+    def _escaped(self, text: str) -> str:
         text = text.translate(_XML_ESCAPES)
         return text.encode("ascii", "xmlcharrefreplace").decode() if self.ascii else text
 

@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 
 from harvester.datasets import ARROW_TYPES, BOUNCES, EXTRA, MESSAGES, Dataset, Kind
 from harvester.simulator import logs, records
+from harvester.simulator.foul import kept, shown
+from harvester.simulator.foul import value as sent_value
 from harvester.simulator.parts import as_text, join_texts
 from harvester.simulator.shaped import sent_records
 
@@ -43,7 +45,7 @@ def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = Fa
     """What the API sends of one send, as text: a column for each field, named as in the lake; null where there is none.
 
     Fields that the catalogue does not know have columns after the others. What is paged is in key order, bounces in
-    the order in which they are sent.
+    the order in which they are sent. Values that are not text (``AccountSpec.foul``) are as a column shows them.
 
     Args:
         account: the account as it stands.
@@ -59,7 +61,7 @@ def truth(account: Account, dataset: Dataset, id_send: int, *, erased: bool = Fa
     tables = [
         pa.table(
             {
-                known[name.lower()].name if name.lower() in known else name.lower(): column
+                known[name.lower()].name if name.lower() in known else name.lower(): _shown(account, column)
                 for name, column in columns.items()
             }
         )
@@ -72,8 +74,8 @@ def expected(account: Account, dataset: Dataset, id_send: int, *, erased: bool =
     """What a correct lake holds of one send: in the dataset's schema, by key, bounces by key and then all columns.
 
     A typed column is null where the value is absent, null or empty, or does not print back as it was sent; in that
-    last case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. Arguments and
-    errors are those of ``truth``.
+    last case, and for fields that the catalogue does not know, ``_extra`` holds field name → text. What is not text is
+    there as well, as ``foul`` says. Arguments and errors are those of ``truth``.
     """
     return pa.Table.from_batches(expected_batches(account, dataset, id_send, erased=erased), dataset.schema)
 
@@ -82,7 +84,10 @@ def expected_batches(
     account: Account, dataset: Dataset, id_send: int, *, erased: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """``expected``, a few thousand rows at a time; messages take no more memory than that, however many there are."""
-    batches = (_typed(dataset, id_send, columns) for columns in _sent(account, dataset, id_send, erased=erased))
+    foul = account.spec.foul
+    batches = (
+        _typed(dataset, id_send, columns, foul=foul) for columns in _sent(account, dataset, id_send, erased=erased)
+    )
     if dataset.paged:
         return batches
     table = pa.Table.from_batches(batches, dataset.schema)
@@ -141,7 +146,7 @@ def _sorted_objects(column: pa.StringArray) -> pa.StringArray:
     return pa.array([None if text is None else _object(json.loads(text)) for text in column.to_pylist()], pa.string())
 
 
-def _object(fields: Mapping[str, str]) -> str:
+def _object(fields: Mapping[str, object]) -> str:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -170,27 +175,42 @@ def _odd(account: Account, block: Block) -> dict[str, pa.StringArray]:
     return {name: pa.array([row.get(name) for row in rows], pa.string()) for name in names}
 
 
-def _typed(dataset: Dataset, id_send: int, columns: Mapping[str, pa.StringArray]) -> pa.RecordBatch:
+def _shown(account: Account, texts: pa.StringArray) -> pa.StringArray:
+    if not account.spec.foul:
+        return texts
+    return pa.array([None if text is None else shown(sent_value(text)) for text in texts.to_pylist()], pa.string())
+
+
+def _typed(dataset: Dataset, id_send: int, columns: Mapping[str, pa.StringArray], *, foul: bool) -> pa.RecordBatch:
     rows = len(next(iter(columns.values())))
-    extras: list[dict[str, str]] = [{} for _ in range(rows)]
+    extras: list[dict[str, object]] = [{} for _ in range(rows)]
     known = _spelled(dataset)
     made: dict[str, pa.Array[Any]] = {column.name: pa.repeat(pa.scalar(id_send), rows) for column in dataset.implied}
     for name, texts in columns.items():
         column = known.get(name.lower())
         if column is not None and column.kind is Kind.TEXT:
-            made[column.name] = texts
+            made[column.name] = _cleansed(name, texts, extras) if foul else texts
             continue
         values: list[int | datetime | None] = []
         for extra, text in zip(extras, texts.to_pylist(), strict=True):
             value = _VALUES[column.kind](text) if column is not None and text else None
             values.append(value)
             if value is None and text is not None and (text or column is None):
-                extra[name] = text
+                extra[name] = kept(sent_value(text))
         if column is not None:
             made[column.name] = pa.array(values, ARROW_TYPES[column.kind])
     made[EXTRA] = pa.array([_object(extra) if extra else None for extra in extras], pa.string())
     arrays = [made[field.name] if field.name in made else pa.nulls(rows, field.type) for field in dataset.schema]
     return pa.RecordBatch.from_arrays(arrays, schema=dataset.schema)
+
+
+def _cleansed(name: str, texts: pa.StringArray, extras: list[dict[str, object]]) -> pa.StringArray:
+    """A column of text as the lake shows it; the bytes of what is not text go to the extras."""
+    values = [None if text is None else sent_value(text) for text in texts.to_pylist()]
+    for extra, value in zip(extras, values, strict=True):
+        if isinstance(value, bytes):
+            extra[name] = kept(value)
+    return pa.array([None if value is None else shown(value) for value in values], pa.string())
 
 
 def _integer(text: str) -> int | None:
