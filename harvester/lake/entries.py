@@ -140,6 +140,25 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What the lake holds of a slice.
+
+    Attributes:
+        rows: how many rows.
+        complete: whether they are proven to be all.
+        expected: the send's size, if known.
+        due: what a run would refresh of it.
+        waiting: rows of the data files that hold unsettled ones.
+    """
+
+    rows: int
+    complete: bool
+    expected: int | None
+    due: Due = Due.NOTHING
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """Counts of a run's selection, of one dataset. ``expected`` is None if any of its sends does not say."""
 
@@ -197,6 +216,7 @@ __all__ = [
     "DataFileRecord",
     "Due",
     "FileRecord",
+    "Held",
     "Progress",
     "SegmentRecord",
     "SliceRecord",

@@ -9,7 +9,6 @@ Everything here is blocking: call it from a worker thread.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,6 +29,7 @@ from harvester.lake.tables import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from harvester.lake.database import Database
     from harvester.model import SliceKey
@@ -106,11 +106,11 @@ class Ledger:
 
     # --- a page's one commit point, and its failures
 
-    def advance(self, advances: Sequence[Advance]) -> None:
-        """Commits pages, all of them or none."""
+    def advance(self, advances: Sequence[Advance], now: datetime) -> None:
+        """Commits pages, all of them or none; ``now`` is the time in UTC, without a zone."""
         with self.database.writing() as connection:
             for step in advances:
-                _advance(connection, step)
+                _advance(connection, step, now)
 
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
         """Notes that this run has given up on a slice, and why; the limit that it came to is where the next begins."""
@@ -127,10 +127,10 @@ class Ledger:
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
 
 
-def _advance(connection: sa.Connection, step: Advance) -> None:
+def _advance(connection: sa.Connection, step: Advance, now: datetime) -> None:
     change: dict[str, Any] = {"queries": step.queries}
     if step.proof is not None or step.reopened:
-        checked = {"checked_run": slices.c.run, "checked_at": as_text(datetime.now(UTC))}
+        checked = {"checked_run": slices.c.run, "checked_at": as_text(now)}
         change |= {"proof": step.proof and step.proof.value, "error": None, "gave_up": 0, "due": 0, **checked}
     if step.digest is not None:
         change["digest"] = step.digest

@@ -19,11 +19,11 @@ from sqlalchemy.dialects.sqlite import insert
 from harvester.config import Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
-from harvester.lake.entries import Due, Tally
-from harvester.lake.tables import as_text, facts, refreshes, slices
+from harvester.lake.entries import Due, Held, Tally
+from harvester.lake.tables import as_text, data_files, facts, refreshes, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harvester.lake.database import Database
     from harvester.model import Send
@@ -48,15 +48,13 @@ class Runs:
                     "use another folder for it"
                 )
                 raise LakeError(message)
-            last = int(known.get("run", 0))
-            resumes = "ended_run" in known and int(known["ended_run"]) != last
-            run = last + 1
+            run = int(known.get("run", 0)) + 1
             _put_facts(
                 connection,
                 account=account,
                 run=run,
                 last_run=datetime.now(UTC).isoformat(timespec="seconds"),
-                since_run=known.get("since_run", run) if resumes else run,
+                since_run=_since_run(known),
                 ended_run=known.get("ended_run", 0),
             )
         return run
@@ -129,34 +127,15 @@ class Runs:
         selected = slices.c.run == run
         with self.database.writing() as connection:
             owed = sa.func.abs(slices.c.due)
-            value = -owed if policy is Refresh.NEVER else owed
-            connection.execute(slices.update().where(selected & (slices.c.due != 0)).values(due=value))
+            left = -owed if policy is Refresh.NEVER else owed
+            connection.execute(slices.update().where(selected & (slices.c.due != 0)).values(due=left))
         if policy is Refresh.NEVER:
             return
-        of_messages = slices.alias()
-        messages = (of_messages.c.id_send == slices.c.id_send) & (of_messages.c.dataset == MESSAGES.name)
-        newest = sa.select(of_messages.c.newest).where(messages).scalar_subquery()
-        sent = sa.func.coalesce(slices.c.sent_at, newest, slices.c.newest, slices.c.first_seen)
-        unsettled = sa.exists().where(messages & (of_messages.c.unsettled > 0))
-        young = sent > as_text(now - timedelta(seconds=within_s))
-        begun = sa.exists().where((refreshes.c.slice_id == slices.c.id) & (refreshes.c.in_full == 1))
-        in_full = {
-            Refresh.ALL: sa.true(),
-            Refresh.UNSETTLED: slices.c.dataset != MESSAGES.name,
-            Refresh.DUE: young | (slices.c.dataset != MESSAGES.name),
-        }[policy]
-        asked = {
-            Refresh.ALL: sa.true(),
-            Refresh.UNSETTLED: unsettled,
-            Refresh.DUE: unsettled | young,
-        }[policy]
+        rule = _rule(policy, within_s, now)
         with self.database.writing() as connection:
             since_run = connection.scalar(sa.select(facts.c.value).where(facts.c.name == "since_run"))
-            just_done = (slices.c.checked_run >= int(since_run or run)) & (
-                slices.c.checked_at > as_text(now - _ASKED_LATELY)
-            )
-            due = selected & slices.c.proof.is_not(None) & asked & sa.not_(sa.func.coalesce(just_done, 0))
-            value = sa.case((in_full | begun | (slices.c.due == int(Due.ALL)), int(Due.ALL)), else_=int(Due.UNSETTLED))
+            due = selected & rule.due & sa.not_(_just_done(int(since_run or run), now))
+            value = sa.case((rule.in_full, int(Due.ALL)), else_=int(Due.UNSETTLED))
             connection.execute(slices.update().where(due).values(due=value))
             # What has no rows has nothing to refresh: it is asked anew, up to a proof.
             empty = selected & (slices.c.due > 0) & (slices.c.rows == 0)
@@ -181,6 +160,35 @@ class Runs:
         with self.database.reading() as connection:
             return list(connection.scalars(query))
 
+    def held(self, ids: Sequence[int], policy: Refresh, within_s: float, now: datetime) -> dict[tuple[str, int], Held]:
+        """What the lake holds of some sends, by dataset and ``ID_send``, and what of it a run would refresh now.
+
+        Arguments are those of ``mark_due``.
+        """
+        due: sa.ColumnElement[int] = sa.literal(0)
+        if policy is not Refresh.NEVER:
+            rule, known = _rule(policy, within_s, now), self._facts()
+            asked = rule.due & sa.not_(_just_done(_since_run(known), now))
+            due = sa.case(
+                (asked & rule.in_full, int(Due.ALL)), (asked, int(Due.UNSETTLED)), else_=sa.func.abs(slices.c.due)
+            )
+        columns = (slices.c.dataset, slices.c.id_send, slices.c.rows, slices.c.proof, slices.c.expected)
+        waiting = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.rows), 0)).where(
+            (data_files.c.slice_id == slices.c.id) & (data_files.c.unsettled > 0)
+        )
+        query = sa.select(*columns, due.label("due"), waiting.scalar_subquery().label("waiting"))
+        with self.database.reading() as connection:
+            return {
+                (row.dataset, row.id_send): Held(
+                    row.rows, row.proof is not None, row.expected, Due(row.due), row.waiting
+                )
+                for row in connection.execute(query.where(slices.c.id_send.in_(ids)))
+            }
+
+    def _facts(self) -> dict[str, str]:
+        with self.database.reading() as connection:
+            return {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
+
     def tally(self, run: int) -> dict[str, Tally]:
         """Counts of the run's selection, by dataset."""
         query = (
@@ -201,6 +209,43 @@ class Runs:
                 name: Tally(count, complete, gave_up, rows, int(expected) if known == count else None)
                 for name, count, complete, gave_up, rows, expected, known in connection.execute(query)
             }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Which slices are due, and which of those in full."""
+
+    due: sa.ColumnElement[bool]
+    in_full: sa.ColumnElement[bool]
+
+
+def _rule(policy: Refresh, within_s: float, now: datetime) -> _Rule:
+    of_messages = slices.alias()
+    messages = (of_messages.c.id_send == slices.c.id_send) & (of_messages.c.dataset == MESSAGES.name)
+    newest = sa.select(of_messages.c.newest).where(messages).scalar_subquery()
+    sent = sa.func.coalesce(slices.c.sent_at, newest, slices.c.newest, slices.c.first_seen)
+    unsettled = sa.exists().where(messages & (of_messages.c.unsettled > 0))
+    young = sent > as_text(now - timedelta(seconds=within_s))
+    begun = sa.exists().where((refreshes.c.slice_id == slices.c.id) & (refreshes.c.in_full == 1))
+    others = slices.c.dataset != MESSAGES.name
+    asked, in_full = {
+        Refresh.ALL: (sa.true(), sa.true()),
+        Refresh.UNSETTLED: (unsettled, others),
+        Refresh.DUE: (unsettled | young, young | others),
+    }[policy]
+    return _Rule(slices.c.proof.is_not(None) & asked, in_full | begun | (slices.c.due == int(Due.ALL)))
+
+
+def _just_done(since_run: int, now: datetime) -> sa.ColumnElement[bool]:
+    lately = slices.c.checked_at > as_text(now - _ASKED_LATELY)
+    return sa.func.coalesce((slices.c.checked_run >= since_run) & lately, sa.false())
+
+
+def _since_run(known: Mapping[str, str]) -> int:
+    """The first of the runs that the next run resumes; the next run itself if it resumes none."""
+    last = int(known.get("run", 0))
+    resumes = "ended_run" in known and int(known["ended_run"]) != last
+    return int(known.get("since_run", last + 1)) if resumes else last + 1
 
 
 def _put_facts(connection: sa.Connection, **values: object) -> None:

@@ -93,7 +93,7 @@ def stage(store: Store, ledger: Ledger, pages: Sequence[Taken], now: datetime) -
     ]
     if any(advance.segment or advance.refreshed for advance in advances):
         store.sync_folder(layout.SEGMENTS)
-    ledger.advance(advances)
+    ledger.advance(advances, now)
     return [advance.segment.bytes if advance.segment else 0 for advance in advances]
 
 
