@@ -441,6 +441,15 @@ def test_status_lists_what_is_there_and_what_is_missing(
     assert "… and 5 more; --json lists all" in out
 
 
+def test_status_tells_of_messages_that_wait_for_too_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = replace(STATUS, slices=lambda: iter([replace(outcome(1), overdue=4)]))
+    monkeypatch.setattr(real_status, "read_status", lambda _: waiting)
+    command_line(["status", "some/lake"])
+    assert "4 messages overdue: waiting for over 60 days, and counted as settled" in capsys.readouterr().out
+
+
 def test_status_can_be_read_by_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(real_status, "read_status", lambda _: STATUS)
     monkeypatch.setenv("HARVESTER_JSON", "true")

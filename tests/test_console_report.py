@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from rich.console import Console
 
 from harvester.console import secrecy
 from harvester.console.findings import Findings
-from harvester.console.progress import LiveView, Meter, Pace, picture
+from harvester.console.progress import LineView, LiveView, Meter, Pace, picture
 from harvester.console.report import report
 from harvester.console.secrecy import hide, redacted
 from harvester.console.wording import count, size, size_option, span, span_option
@@ -123,6 +124,16 @@ def test_the_live_view_of_the_first_instant_needs_no_knowledge() -> None:
         SNAPSHOT, rows={}, rows_before={}, slices=0, slices_complete=0, under_way=(), queries=0, attempts=0
     )
     assert "0 queries" in drawn(picture(nothing, Meter().read(nothing)))
+
+
+def test_lines_of_log_tell_of_finding_and_then_of_slices() -> None:
+    with structlog.testing.capture_logs() as events:
+        view = LineView()
+        view.show(replace(SNAPSHOT, slices=0, search=None))
+        view.show(replace(SNAPSHOT, slices=0, search=Search(3, 12, 45)))
+        view.show(replace(SNAPSHOT, search=Search(12, 12, 50)))
+    assert [event["event"] for event in events] == ["finding sends", "progress"]
+    assert (events[0]["lists_done"], events[0]["lists"], events[0]["sends"]) == (3, 12, 45)
 
 
 @pytest.mark.parametrize("no_color", [True, False])

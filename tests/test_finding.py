@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from harvester.api.client import Client
-from harvester.config import Settings, Tuning
+from harvester.config import Settings, Tuning, Wire
 from harvester.datasets import CAMPAIGNS, MESSAGES, SENDS
 from harvester.errors import AddressRefused, Cut, ServerNotReached, Unauthorized, UsageError
 from harvester.harvest.finding import FIRST_DAY, Finder, Found
@@ -77,8 +77,9 @@ def ids(found: Found) -> list[int]:
     return [send.id_send for send in found.sends]
 
 
-async def test_every_send_of_an_account_is_found_with_campaign_date_and_size() -> None:
-    async with scene() as seen:
+@pytest.mark.parametrize("wire", list(Wire))
+async def test_every_send_of_an_account_is_found_with_campaign_date_and_size(wire: Wire) -> None:
+    async with scene(wire=wire) as seen:
         found = await seen.find()
         assert found.sends == tuple(map(seen.server.account.send, range(24)))
         assert found.proven

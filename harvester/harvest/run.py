@@ -182,7 +182,8 @@ class Harvest:
         scheduler, client, before = self._scheduler, self._client, self._before
         walks = list(scheduler.state.walks.values()) if scheduler else []
         shown = sorted(walks, key=lambda walk: walk.rows, reverse=True)[:_SHOWN]
-        trouble = scheduler.trouble if scheduler else None
+        finder = self._sends if isinstance(self._sends, Finder) else None
+        trouble = scheduler.trouble if scheduler else finder.trouble if finder else None
         return Snapshot(
             seconds=now - self._began_at,
             rows=dict(scheduler.rows) if scheduler else dict.fromkeys(self.settings.datasets, 0),
@@ -207,7 +208,7 @@ class Harvest:
             trouble=trouble[1] if trouble and now - trouble[0] < _TROUBLE_SHOWN_S else None,
             paused_s=client.limiter.paused_s if client else 0.0,
             draining=self._drained_at is not None,
-            search=self._sends.search if isinstance(self._sends, Finder) else None,
+            search=finder.search if finder else None,
         )
 
 
