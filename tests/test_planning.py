@@ -17,10 +17,11 @@ from harvester.console.cli import command_line
 from harvester.datasets import BOUNCES, CAMPAIGNS, MESSAGES, RAW_RESPONSES, SENDS
 from harvester.errors import LakeBroken, Unauthorized
 from harvester.harvest.finding import Finder
-from harvester.harvest.planning import Held, least_queries, make_plan, more_pages, pages
+from harvester.harvest.planning import least_queries, least_refresh, make_plan, more_pages, pages
 from harvester.harvest.run import Harvest
 from harvester.harvest.wanted import Wanted
 from harvester.lake import layout
+from harvester.lake.entries import Due, Held
 from harvester.model import Send
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.spec import AccountSpec, equal, listed
@@ -151,9 +152,33 @@ async def test_what_the_lake_holds_needs_no_more_than_refreshing(tmp_path: Path)
         assert (plan.queries, plan.at_least) == (4, False)
         grown = [replace(sends[0], expected=50), sends[1]]
         assert (await make_plan(seen.settings, grown)).queries == 1
-        assert (await make_plan(replace(seen.settings, refresh=Refresh.DUE), sends)).at_least
         both = await make_plan(replace(seen.settings, datasets=("messages", "bounces")), sends)
         assert (both.slices, both.queries, both.at_least) == (12, 4 + 6, True)
+
+
+@pytest.mark.parametrize(("policy", "slices"), [(Refresh.NEVER, 0), (Refresh.UNSETTLED, 6), (Refresh.ALL, 6)])
+async def test_what_is_due_for_refreshing_is_planned_as_it_is_asked(
+    tmp_path: Path, policy: Refresh, slices: int
+) -> None:
+    lately = replace(TUNING, clock=lambda: datetime.fromisoformat("2020-06-10"))
+    async with scene(tmp_path, replace(TWO, waiting=0.2), limit=30, refresh=Refresh.NEVER, tuning=lately) as seen:
+        sends = [seen.server.account.send(ordinal) for ordinal in range(6)]
+        await Harvest(seen.settings, sends).run()
+        settings = replace(seen.settings, refresh=policy)
+        plan = await make_plan(settings, sends)
+        assert (plan.slices_due, plan.slices_complete) == (slices, 6 - slices)
+        assert (plan.queries, plan.at_least) == (2 * slices, slices > 0), "two pages each"
+        before = seen.server.stats.requests
+        await Harvest(settings, sends).run()
+        assert plan.queries <= seen.server.stats.requests - before <= 2 * plan.queries
+
+
+def test_a_refresh_asks_again_for_what_is_due() -> None:
+    held = Held(95, complete=True, expected=95, due=Due.ALL, waiting=35)
+    assert least_refresh(MESSAGES, held, LIMIT) == 10
+    assert least_refresh(MESSAGES, replace(held, due=Due.UNSETTLED), LIMIT) == 4
+    assert least_refresh(MESSAGES, replace(held, due=Due.UNSETTLED, waiting=0), LIMIT) == 1
+    assert least_refresh(BOUNCES, held, LIMIT) == 1
 
 
 async def test_a_size_that_the_lake_knows_is_used(tmp_path: Path) -> None:
@@ -227,7 +252,7 @@ class TestCommand:
             "doubts": [],
             "since": None,
             "until": None,
-            "total": {"sends": 2, "slices": 2, "slices_complete": 0},
+            "total": {"sends": 2, "slices": 2, "slices_complete": 0, "slices_due": 0},
             "rows": {"messages": 49_999},
             "rows_held": {"messages": 0},
             "unsized": 0,

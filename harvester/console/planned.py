@@ -10,7 +10,6 @@ import anyio
 from rich.table import Table
 from rich.text import Text
 
-from harvester.config import Refresh
 from harvester.console import logs
 from harvester.console.exits import Exit
 from harvester.console.output import print_lines, print_object
@@ -72,9 +71,9 @@ def describe(plan: Plan, settings: Settings) -> Iterator[RenderableType]:
     least = "at least " if plan.at_least else ""
     yield Text(f"  {'queries':<14}{least}{plan.queries:,}")
     yield Text(f"  {'time':<14}at least {span(plan.seconds)} at {settings.rate:g} queries a second")
-    done = f"{plan.slices_complete:,} of {count(plan.slices, 'slice')} complete already"
-    later = "; refreshing some of them again may take more" if _refreshes(plan, settings) else ""
-    yield Text(f"  {'lake':<14}{settings.lake}: {done}{later}")
+    done = f"{plan.slices_complete + plan.slices_due:,} of {count(plan.slices, 'slice')} complete already"
+    due = f", {plan.slices_due:,} of them due for refreshing" if plan.slices_due else ""
+    yield Text(f"  {'lake':<14}{settings.lake}: {done}{due}")
     if plan.unsized:
         sends = count(plan.unsized, "send does not", "sends do not")
         yield Text(f"{sends} say how many messages there are: more may be needed.", style="yellow")
@@ -82,10 +81,6 @@ def describe(plan: Plan, settings: Settings) -> Iterator[RenderableType]:
         asked = count(found.queries, "query", "queries")
         yield Text(f"Asked for this: {asked} for {count(len(found.lists), 'list')} of campaigns and sends.")
         yield from doubtful(found.doubts)
-
-
-def _refreshes(plan: Plan, settings: Settings) -> bool:
-    return plan.slices_complete > 0 and settings.refresh is not Refresh.NEVER
 
 
 def _table(plan: Plan) -> Table:
@@ -114,7 +109,12 @@ def _fields(plan: Plan, settings: Settings) -> dict[str, Any]:
         "doubts": [] if found is None else list(found.doubts),
         "since": None if found is None else found.since.isoformat(),
         "until": None if found is None else found.until.isoformat(),
-        "total": {"sends": plan.sends, "slices": plan.slices, "slices_complete": plan.slices_complete},
+        "total": {
+            "sends": plan.sends,
+            "slices": plan.slices,
+            "slices_complete": plan.slices_complete,
+            "slices_due": plan.slices_due,
+        },
         "rows": {name: plan.rows.get(name) for name in settings.datasets},
         "rows_held": dict(plan.rows_held),
         "unsized": plan.unsized,

@@ -12,27 +12,24 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 from anyio import to_thread
 
 from harvester.api.client import Client
-from harvester.config import Refresh
 from harvester.datasets import CATALOGUE
 from harvester.harvest.finding import Finder
 from harvester.harvest.wanted import Wanted
 from harvester.lake import layout
+from harvester.lake.entries import Due, Held
 from harvester.lake.lake import look_into
 from harvester.lake.store import Store
-from harvester.lake.tables import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from harvester.config import Settings
     from harvester.datasets import Dataset
     from harvester.harvest.finding import Found
-    from harvester.lake.lake import Glance
     from harvester.model import Send
 
 _BATCH = 500
@@ -45,12 +42,13 @@ class Plan:
     Attributes:
         sends: sends to harvest.
         slices: what is wanted of them: datasets times sends.
-        slices_complete: slices that the lake holds already, up to a proof. Refreshing them is not planned for.
+        slices_complete: slices that the lake holds already, up to a proof, and that are not due; nothing is asked.
+        slices_due: slices that the lake holds, up to a proof, and that are due for refreshing.
         rows: rows that the sends say they have, by dataset; datasets are missing of which no list says anything.
         rows_held: rows that the lake holds already, by dataset.
         unsized: sends that don't say how many messages they have.
         queries: queries that are needed.
-        at_least: whether more may be needed: it is not known how many rows there are, or some may be refreshed.
+        at_least: whether more may be needed, since it is not known how many rows there are, or where pages will end.
         seconds: the least time that they take at the rate of the settings.
         found: how finding the sends went; None where they were named.
         each: the sends, once more.
@@ -59,6 +57,7 @@ class Plan:
     sends: int
     slices: int
     slices_complete: int
+    slices_due: int
     rows: Mapping[str, int]
     rows_held: Mapping[str, int]
     unsized: int
@@ -67,15 +66,6 @@ class Plan:
     seconds: float
     found: Found | None
     each: Callable[[], Iterator[Send]]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the lake holds of a slice: so many rows, and whether that is proven to be all; the send's size, if known."""
-
-    rows: int
-    complete: bool
-    expected: int | None
 
 
 NOTHING = Held(0, complete=False, expected=None)
@@ -104,25 +94,26 @@ async def make_plan(settings: Settings, wanted: Iterable[Send] | Wanted) -> Plan
 def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> Plan:
     """Adds up what the sends need, beyond what the lake holds. Blocking. Raises LakeError."""
     proven = found is not None and found.proven
-    refreshes = settings.refresh is not Refresh.NEVER
-    sums = _Sums(proven=proven)
+    sums = _Sums(settings.limit, proven=proven)
+    policy, within_s, now = settings.refresh, settings.refresh_within_s, settings.tuning.clock()
     with ExitStack() as stack:
         lake = stack.enter_context(look_into(settings.lake)) if _is_lake(settings.lake) else None
         rest = _once(sends)
         while batch := list(islice(rest, _BATCH)):
-            held = _held(lake, [send.id_send for send in batch]) if lake else {}
+            held = lake.runs.held([send.id_send for send in batch], policy, within_s, now) if lake else {}
             for send in batch:
                 for name in settings.datasets:
-                    sums.add(CATALOGUE[name], send, held.get((name, send.id_send), NOTHING), settings.limit)
+                    sums.add(CATALOGUE[name], send, held.get((name, send.id_send), NOTHING))
     return Plan(
         sends=sums.sends,
         slices=sums.sends * len(settings.datasets),
         slices_complete=sums.complete,
+        slices_due=sums.due,
         rows=dict(sums.rows),
         rows_held={name: sums.held[name] for name in settings.datasets},
         unsized=sums.unsized,
         queries=sums.queries,
-        at_least=sums.at_least or not (found is None or proven) or bool(sums.complete and refreshes),
+        at_least=sums.at_least or not (found is None or proven),
         seconds=max(0, sums.queries - settings.burst) / settings.rate,
         found=found,
         each=lambda: _once(sends),
@@ -166,13 +157,21 @@ def least_queries(dataset: Dataset, expected: int | None, held: Held, limit: int
     return least, least < count(rows, limit, 2)
 
 
+def least_refresh(dataset: Dataset, held: Held, limit: int) -> int:
+    """How many queries bring again what is due of a slice that is complete and has rows, at least."""
+    rows = held.rows if held.due is Due.ALL else held.waiting
+    return max(1, -(-rows // limit)) if dataset.paged else 1
+
+
 @dataclass(slots=True)
 class _Sums:
     """What has been added up so far."""
 
+    limit: int
     proven: bool
     sends: int = 0
     complete: int = 0
+    due: int = 0
     unsized: int = 0
     queries: int = 0
     at_least: bool = False
@@ -180,7 +179,7 @@ class _Sums:
     held: Counter[str] = field(default_factory=Counter)
     _last: int | None = None
 
-    def add(self, dataset: Dataset, send: Send, held: Held, limit: int) -> None:
+    def add(self, dataset: Dataset, send: Send, held: Held) -> None:
         """One slice more; slices of a send come one after another."""
         first = send.id_send != self._last
         self._last = send.id_send
@@ -194,10 +193,15 @@ class _Sums:
             self.rows[dataset.name] += expected
         # What was complete, and is said to have more by now than it has, has grown.
         grown = expected is not None and expected > held.rows and expected != held.expected
-        if held.complete and not grown:
+        settled = held.complete and not grown
+        if settled and held.due is Due.NOTHING:
             self.complete += 1
             return
-        queries, at_least = least_queries(dataset, expected, held, limit, proven=self.proven)
+        self.due += settled
+        if settled and held.rows:
+            queries, at_least = least_refresh(dataset, held, self.limit), True
+        else:
+            queries, at_least = least_queries(dataset, expected, held, self.limit, proven=self.proven)
         self.queries += queries
         self.at_least |= at_least
 
@@ -215,14 +219,4 @@ def _is_lake(root: Path) -> bool:
     return bool(Store(root).size(layout.LEDGER))
 
 
-def _held(lake: Glance, ids: Sequence[int]) -> dict[tuple[str, int], Held]:
-    """What the lake holds of some sends, by dataset and send."""
-    query = sa.select(slices.c.dataset, slices.c.id_send, slices.c.rows, slices.c.proof, slices.c.expected)
-    with lake.ledger.database.reading() as connection:
-        return {
-            (row.dataset, row.id_send): Held(row.rows, row.proof is not None, row.expected)
-            for row in connection.execute(query.where(slices.c.id_send.in_(ids)))
-        }
-
-
-__all__ = ["NOTHING", "Held", "Plan", "least_queries", "make_plan", "more_pages", "pages", "plan_of"]
+__all__ = ["NOTHING", "Plan", "least_queries", "least_refresh", "make_plan", "more_pages", "pages", "plan_of"]
