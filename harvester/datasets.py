@@ -75,7 +75,7 @@ class Dataset:
         fields: the columns that the API sends.
         implied: columns that the query, not the answer, knows (a bounce does not say which send it belongs to).
         status: the column that says whether a record is settled; None where none says so.
-        date: the column that says how old a record is, without changing with time; None where none says so.
+        dates: the columns that say how old a record is; the first of them does not change with time.
         counted: whether the list of sends says how many records a send has (``SEND_COUNT``).
     """
 
@@ -87,7 +87,7 @@ class Dataset:
     fields: tuple[Column, ...]
     implied: tuple[Column, ...] = ()
     status: str | None = None
-    date: str | None = None
+    dates: tuple[str, ...] = ()
     counted: bool = False
     columns: tuple[Column, ...] = field(init=False)
     schema: pa.Schema = field(init=False)
@@ -127,7 +127,7 @@ MESSAGES = Dataset(
         *_columns(Kind.TEXT, "preview_url"),
     ),
     status="message_status",
-    date="message_date",
+    dates=("message_date", "date_sent"),
     counted=True,
 )
 """Every message of a send. Source: the vendor's page of ``mailkit.report.raw.messages``."""
@@ -146,7 +146,7 @@ BOUNCES = Dataset(
         *_columns(Kind.ID, "ID_EMAIL"),
         *_columns(Kind.TEXT, "EMAIL", "EMAIL_STATUS", "BOUNCE_CAT", "REASON"),
     ),
-    date="date",
+    dates=("date",),
 )
 """Every bounce of a send. Source: the vendor's page of ``mailkit.report.message.bounces``."""
 
@@ -183,7 +183,7 @@ RAW_RESPONSES = Dataset(
         *_columns(Kind.TEXT, "user_agent", "browser", "browser_major", "browser_minor", "browser_type"),
         *_columns(Kind.TEXT, "os", "os_version", "device", "org"),
     ),
-    date="date",
+    dates=("date",),
 )
 """Every open, click and other response. Source: FACTS.md, "Two sisters of raw.messages"."""
 

@@ -27,7 +27,7 @@ from tests.harvesting import QUICK, Field, at_attempt, field, outcomes
 pytestmark = pytest.mark.anyio
 
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
-MESSAGES_ONLY = {"datasets": ("messages",)}
+MESSAGES_ONLY: dict[str, Any] = {"datasets": ("messages",)}
 
 
 def after(days: float, **changes: Any) -> Tuning:

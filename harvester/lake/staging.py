@@ -131,12 +131,12 @@ def count_waiting(dataset: Dataset, rows: pa.RecordBatch, now: datetime, since: 
         now: the time, without a zone.
         since: when rows began to wait that don't say.
     """
-    if dataset.status is None or dataset.date is None:
+    if dataset.status is None or not dataset.dates:
         return Waiting(0, 0)
     waits = pc.is_in(rows.column(dataset.status), value_set=pa.array(UNSETTLED))
     if not waits.true_count:
         return Waiting(0, 0)
-    dates = rows.column(dataset.date).filter(waits)
+    dates = rows.column(dataset.dates[0]).filter(waits)
     if since is not None:
         dates = pc.fill_null(dates, pa.scalar(since, dates.type))
     overdue = pc.less(dates, pa.scalar(now - BELIEVED, dates.type)).true_count
@@ -144,11 +144,11 @@ def count_waiting(dataset: Dataset, rows: pa.RecordBatch, now: datetime, since: 
 
 
 def _newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
-    """The latest date that the rows bear, as the ledger writes it."""
-    if dataset.date is None:
-        return None
-    latest = pc.max(rows.column(dataset.date)).as_py()
-    return None if latest is None else latest.isoformat(" ", "seconds")
+    """The latest date that the rows bear, as the ledger writes it: of the first column of dates that holds any."""
+    for name in dataset.dates:
+        if (latest := pc.max(rows.column(name)).as_py()) is not None:
+            return str(latest.isoformat(" ", "seconds"))
+    return None
 
 
 __all__ = ["BELIEVED", "Taken", "Waiting", "count_waiting", "stage"]
