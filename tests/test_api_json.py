@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 from contextlib import suppress
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvester.api.exact import SLAB_ROWS
-from harvester.api.json import NAMES_KEPT, JsonCodec, Words
-from harvester.api.records import RawTable, to_batch
+from harvester.api.exact import SLAB_ROWS, decode_rows
+from harvester.api.json import NAMES_KEPT, JsonCodec
+from harvester.api.records import RawTable, Words, to_batch
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AttemptFailed, Cut, NotData
 
@@ -36,7 +37,11 @@ AWKWARD = [
     '"',
     "\n",
     "\x00",
+    "\x01",
     "\x7f",
+    "\ud83d",
+    "\ufdd0",
+    "\ufdd0ff",
     "😀",
     "ř",
     "null",
@@ -82,7 +87,7 @@ def bodies(draw: st.DrawFn) -> bytes:
         draw(same_shape() | any_shape()), indent=indent, separators=separators, ensure_ascii=draw(st.booleans())
     )
     edge = draw(st.sampled_from(["", "\n", "\ufeff"]))
-    return (edge + text + draw(st.sampled_from(["", "\n", " \r\n\t"]))).encode()
+    return (edge + text + draw(st.sampled_from(["", "\n", " \r\n\t"]))).encode("utf-8", "surrogatepass")
 
 
 class Literal(str):
@@ -98,8 +103,31 @@ def text_of(value: Any) -> str | None:
     return str(value) if isinstance(value, str) else None
 
 
+def shown(text: str) -> str | bytes:
+    """A text as it is or, where it is none, its bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text.encode() if "\0" in text else text
+
+
+def foul(value: Any) -> bool:
+    """Whether there is what is no text in a value."""
+    if isinstance(value, dict):
+        return any(foul(name) or foul(inner) for name, inner in value.items())
+    if isinstance(value, list):
+        return any(map(foul, value))
+    return isinstance(value, str) and isinstance(shown(value), bytes)
+
+
+def nested_or_not(value: bytes) -> bytes | tuple[str, str]:
+    """What stands for bytes that are no text: themselves, but not where they may be a nested value's JSON."""
+    return ("extra", "foul") if value[:1] in (b"[", b"{") else value
+
+
 def seen(table: RawTable) -> list[dict[str, Any]]:
-    """The records of a raw table: the name as sent → the text, or the decoded piece of extra JSON."""
+    """The records of a raw table: the name as sent → the text, its bytes if it is none, or decoded extra JSON."""
     assert all(len(column.values) == table.rows for column in table.columns)
     records: list[dict[str, Any]] = [{} for _ in range(table.rows)]
     for column in table.columns:
@@ -108,9 +136,17 @@ def seen(table: RawTable) -> list[dict[str, Any]]:
                 records[row][column.name_at(row)] = text
     for name, pieces in table.extras.items():
         for row, piece in enumerate(pieces.to_pylist()):
-            if piece is not None:
+            if piece is None:
+                continue
+            extra = json.loads(piece, parse_int=Literal, parse_float=Literal)
+            if not isinstance(extra, dict) or "$base64" not in extra:
                 assert name not in records[row]
-                records[row][name] = ("extra", json.loads(piece, parse_int=Literal, parse_float=Literal))
+                records[row][name] = ("extra", extra)
+                continue
+            value = base64.b64decode(extra["$base64"])
+            if name in records[row]:
+                assert records[row][name] == value.decode("utf-8", "replace").replace("\0", "\ufffd")
+            records[row][name] = nested_or_not(value)
     return records
 
 
@@ -118,7 +154,8 @@ def expected(body: bytes) -> list[dict[str, Any]]:
     """The same by way of Python's own decoder."""
     positions = {column.name: column.api_name for column in BOUNCES.fields}
     records = []
-    for sent in json.loads(body.decode("utf-8-sig"), parse_int=Literal, parse_float=Literal):
+    text = body.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
+    for sent in json.loads(text, parse_int=Literal, parse_float=Literal):
         record: dict[str, Any] = {}
         taken: dict[str, str] = {}
         for name in sent:
@@ -126,13 +163,17 @@ def expected(body: bytes) -> list[dict[str, Any]]:
             if own is not None and (own not in taken or name == own):
                 taken[own] = name
         for name, value in sent.items():
-            text = text_of(value)
-            if taken.get(positions.get(name.lower(), "?")) != name:
-                record[name] = ("extra", value if text is None else text)
-            elif text is not None:
-                record[name] = text
+            text_ = text_of(value)
+            if text_ is not None and isinstance(shown(text_), bytes):
+                record[name] = nested_or_not(text_.encode("utf-8", "surrogatepass"))
+            elif taken.get(positions.get(name.lower(), "?")) != name:
+                record[name] = ("extra", value if text_ is None else text_)
+            elif text_ is not None:
+                record[name] = text_
             elif value is not None:
                 record[name] = ("extra", value)
+            if not isinstance(value, str) and foul(value):
+                record[name] = ("extra", "foul")
         records.append(record)
     return records
 
@@ -310,8 +351,8 @@ def test_a_record_may_come_as_a_bare_object_and_have_a_field_called_error() -> N
         b'[{"ID_SEND_MESSAGE":"1"} {"ID_SEND_MESSAGE":"2"}]',
         b'[{"ID_SEND_MESSAGE":"1"}] []',
         b'[{"ID_SEND_MESSAGE":"1"}\x00]',
-        b'[{"ID_SEND_MESSAGE":"\xff"}]',
-        b'[{"ID_SEND_MESSAGE":["\xff"]}]',
+        b'[{"ID_SEND_MESSAGE":"1"}\xff]',
+        b'[{"ID_SEND_MESSAGE":"1",\x01"DATE":""}]',
         b'[{"ID_SEND_MESSAGE":01}]',
         b"\x80\x81",
     ],
@@ -351,19 +392,63 @@ def test_an_error_names_a_proxys_page_and_never_shows_a_record() -> None:
         assert "secret" not in f"{caught.value} {caught.value.__cause__}"
 
 
-def test_half_an_emoji_is_kept_as_it_was_sent() -> None:
+def in_base64(value: bytes) -> dict[str, str]:
+    return {"$base64": base64.b64encode(value).decode()}
+
+
+def test_what_is_no_text_is_shown_with_replacements_and_kept_exactly() -> None:
     body = (
-        rb'[{"ID_SEND_MESSAGE":"1","REASON":"cut \ud83d","NEW":"\udc00","LIST":["\ud800"],'
-        rb'"EMAIL":"whole \ud83d\ude00 and \\ud83d"}]'
+        rb'[{"ID_SEND_MESSAGE":"1\u0000","DATE":"\udc00","REASON":"cut \ud83d","STATUS":"a'
+        b"\xffb\0c"
+        rb'","NEW":"\udc00","LIST":["\ud800\u0001"],"EMAIL":"whole \ud83d\ude00 and \\ud83d \u0001'
+        b"\x02\n\xef\xb7\x90"
+        rb'","EMAIL_STATUS":"\ufdd0ab","BOUNCE_CAT":["'
+        b"\x01\n"
+        rb'"]}]'
     )
     batch = to_batch(table(JsonCodec(BOUNCES).decode(body)), BOUNCES, id_send=1)
-    assert batch["reason"].to_pylist() == [None]
-    assert batch["email"].to_pylist() == ["whole 😀 and \\ud83d"]
+    assert batch.drop_columns(["id_user_list", "id_email"]).to_pylist() == [
+        {
+            "id_send": 1,
+            "id_send_message": None,
+            "date": None,
+            "status": "a\ufffdb\ufffdc",
+            "email": "whole 😀 and \\ud83d \x01\x02\n\ufdd0",
+            "email_status": "\ufdd0ab",
+            "bounce_cat": None,
+            "reason": "cut \ufffd\ufffd\ufffd",
+            "_extra": batch["_extra"][0].as_py(),
+        }
+    ]
     assert json.loads(batch["_extra"][0].as_py()) == {
-        "REASON": r"cut \ud83d",
-        "NEW": r"\udc00",
-        "LIST": r'["\ud800"]',
+        "ID_SEND_MESSAGE": in_base64(b"1\0"),
+        "DATE": in_base64(b"\xed\xb0\x80"),
+        "STATUS": in_base64(b"a\xffb\0c"),
+        "REASON": in_base64(b"cut \xed\xa0\xbd"),
+        "NEW": in_base64(b"\xed\xb0\x80"),
+        "LIST": in_base64(b'["\xed\xa0\x80\\u0001"]'),
+        "BOUNCE_CAT": ["\x01\n"],
     }
+
+
+def test_a_name_that_is_no_text_is_read_with_replacements() -> None:
+    body = b'[{"ID_SEND_MESSAGE":"1","a\xff\\u0000":"x"}]'
+    batch = to_batch(table(JsonCodec(BOUNCES).decode(body)), BOUNCES, id_send=1)
+    assert batch["_extra"].to_pylist() == ['{"a\ufffd\ufffd":"x"}']
+
+
+def test_one_odd_record_costs_one_slow_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{KEY: str(number), "REASON": "x" * 1000} for number in range(5000)]
+    body = json.dumps(records).encode().replace(b"x", b"\xff", 1)
+    slow: list[int] = []
+
+    def counting(rows: list[Any], *arguments: Any, **options: Any) -> RawTable:
+        slow.append(len(rows))
+        return decode_rows(rows, *arguments, **options)
+
+    monkeypatch.setattr("harvester.api.json.decode_rows", counting)
+    assert table(JsonCodec(BOUNCES).decode(body)).rows == 5000
+    assert 0 < sum(slow) < 2500
 
 
 def test_null_fields_that_the_catalogue_does_not_know_are_told_from_missing_ones() -> None:

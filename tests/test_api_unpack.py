@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvester.api.unpack import STEP_BYTES, unpack
+from harvester.api.unpack import STEP_BYTES, Measured, unpack, unpacked
 from harvester.errors import AttemptFailed, Cut, NotData, OverCap
 
 if TYPE_CHECKING:
@@ -79,6 +79,27 @@ def test_a_damaged_body_never_comes_out_as_something_else(data: st.DataObject, e
     packed[place] ^= data.draw(st.integers(1, 255))
     with suppress(AttemptFailed):
         assert unpack([bytes(packed)], encoding, CAP) == body
+
+
+@settings(max_examples=30)
+@given(st.data(), st.sampled_from(sorted(PACKERS)), st.integers(1, 50))
+def test_pieces_are_the_body_and_are_measured(data: st.DataObject, encoding: str, size: int) -> None:
+    body = b"[" + data.draw(st.binary(max_size=300)) * data.draw(st.sampled_from([1, 10_000]))
+    measured = Measured(unpacked(pieces(PACKERS[encoding](body), max(size, len(body) // 50)), encoding, CAP))
+    found = list(measured)
+    assert b"".join(found) == body
+    assert all(found)
+    assert measured.bytes == len(body)
+    assert all(len(piece) <= STEP_BYTES for piece in found) or encoding in ("", "identity")
+
+
+def test_what_is_broken_at_its_end_says_so_after_the_pieces_before_it() -> None:
+    packed = gzip.compress(random.Random(0).randbytes(3 * STEP_BYTES))
+    taken: list[bytes] = []
+    with pytest.raises(Cut, match="ends early"):
+        taken.extend(unpacked(pieces(packed[:-9], 2**16), "gzip", CAP))
+    with pytest.raises(OverCap):
+        taken.extend(unpacked(pieces(packed, 2**16), "gzip", 2 * STEP_BYTES))
 
 
 def test_more_after_the_end_is_refused() -> None:

@@ -1,7 +1,8 @@
-"""The exact JSON decoder: slower than the fast one, right for every body that is JSON. Bytes in, raw table out.
+"""The exact decoder of records: slower than the fast ones, right for all records. Pieces of JSON in, raw table out.
 
 It takes values of any kind (a number is kept as it was written), records whose fields differ or come in several letter
 cases, and text that no column can hold. Records are worked off in slabs, so that memory stays small beside the body.
+XML is exactly decoded by way of the same records: what its values would be in JSON.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
+from harvester.api.marks import MARK, bytes_piece, shown, shown_piece
 from harvester.api.records import RawColumn, RawTable, absent, as_json, nothing
-from harvester.api.surrogates import MARK, rearmed, rearmed_json
+from harvester.datasets import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harvester.datasets import Dataset
+    from harvester.datasets import Column, Dataset
 
 SLAB_ROWS = 256
 """How many records are taken apart at a time: few enough for the processor's cache."""
@@ -34,30 +36,53 @@ _TEXT = msgspec.json.Decoder(str)
 _ABSENT = msgspec.Raw(b"null")
 
 
-def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset, *, halves: bool = False) -> RawTable:
+def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset, *, marked: bool = False) -> RawTable:
     """A raw table from records as sent.
 
     Args:
         rows: the records.
         dataset: whose fields become columns.
-        halves: whether the body held halves of surrogate pairs, by now disarmed.
+        marked: whether there are marks in them, of what is no text.
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON after all.
     """
     slabs = [
-        _Slab(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset, halves=halves).table()
+        slab_table(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset, marked=marked)
         for start in range(0, len(rows), SLAB_ROWS)
     ]
-    return slabs[0] if len(slabs) == 1 else _joined(slabs, dataset)
+    return joined(slabs, dataset)
+
+
+def slab_table(records: list[Record], dataset: Dataset, *, marked: bool) -> RawTable:
+    """As ``decode_rows``, of at least one and not many records."""
+    if marked and any(MARK in name for record in records for name in record):
+        records = [{shown(name)[0]: value for name, value in record.items()} for record in records]
+    return _Slab(records, dataset, marked=marked).table()
+
+
+def joined(tables: Sequence[RawTable], dataset: Dataset) -> RawTable:
+    """Tables as one, in their order."""
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
+        return nothing(dataset)
+    columns = tuple(
+        _joined_column([table.columns[number] for table in tables]) for number in range(len(dataset.fields))
+    )
+    names = dict.fromkeys(name for table in tables for name in table.extras)
+    extras: Mapping[str, pa.StringArray] = {
+        name: pa.concat_arrays([table.extras.get(name, absent(table.rows)) for table in tables]) for name in names
+    }
+    return RawTable(sum(table.rows for table in tables), columns, extras, frozenset().union(*(t.met for t in tables)))
 
 
 class _Slab:
     """Some records, being taken apart."""
 
-    def __init__(self, records: list[Record], dataset: Dataset, *, halves: bool) -> None:
+    def __init__(self, records: list[Record], dataset: Dataset, *, marked: bool) -> None:
         self._records = records
-        self._halves = halves
+        self._marked = marked
         self._extras: dict[str, list[str | None]] = {}
         self._spellings: list[list[str]] = [[] for _ in dataset.fields]
         self._dataset = dataset
@@ -70,22 +95,23 @@ class _Slab:
 
     def table(self) -> RawTable:
         columns = tuple(
-            self._column(column.api_name, spellings)
+            self._column(column, spellings)
             for column, spellings in zip(self._dataset.fields, self._spellings, strict=True)
         )
         for name in self._unknown:
             for row, value in enumerate(self._values(name)):
                 if value is not _ABSENT:
-                    self._put(row, name, _piece(bytes(value)))
+                    self._put(row, name, self._piece(bytes(value)))
         extras = {name: pa.array(p, pa.string()) for name, p in self._extras.items()}
         return RawTable(len(self._records), columns, extras, frozenset(self._unknown))
 
-    def _column(self, own: str, spellings: list[str]) -> RawColumn:
+    def _column(self, column: Column, spellings: list[str]) -> RawColumn:
         """One catalogue field. Where a record has it in several letter cases, the catalogue's own, else the first."""
+        own, is_text = column.api_name, column.kind is Kind.TEXT
         if not spellings:
             return RawColumn(absent(len(self._records)), own)
         if len(spellings) == 1:
-            return RawColumn(self._texts(self._values(spellings[0]), spellings[0]), spellings[0])
+            return RawColumn(self._texts(self._values(spellings[0]), spellings[0], is_text=is_text), spellings[0])
         taken: list[msgspec.Raw] = []
         names: list[str] = []
         for row, record in enumerate(self._records):
@@ -95,24 +121,26 @@ class _Slab:
             names.append(name)
             for other in here:
                 if other != name:
-                    self._put(row, other, _piece(bytes(record[other])))
+                    self._put(row, other, self._piece(bytes(record[other])))
         sent_as = tuple(names)
-        return RawColumn(self._texts(taken, sent_as), sent_as)
+        return RawColumn(self._texts(taken, sent_as, is_text=is_text), sent_as)
 
     def _values(self, name: str) -> Sequence[msgspec.Raw]:
         if name in self._columns:
             return self._columns[name]
         return [record.get(name, _ABSENT) for record in self._records]
 
-    def _texts(self, values: Sequence[msgspec.Raw], sent_as: str | tuple[str, ...]) -> pa.StringArray:
+    def _texts(self, values: Sequence[msgspec.Raw], sent_as: str | tuple[str, ...], *, is_text: bool) -> pa.StringArray:
         texts = _plain_texts(b"[" + b",".join(values) + b"]")
         if texts is None:
             texts = [self._text(row, bytes(value), sent_as) for row, value in enumerate(values)]
-        if self._halves:
+        if self._marked:
             for row, text in enumerate(texts):
                 if text is not None and MARK in text:
-                    texts[row] = None
-                    self._put(row, _name_at(sent_as, row), as_json(rearmed(text)))
+                    plain, value = shown(text)
+                    texts[row] = plain if value is None or is_text else None
+                    if value is not None:
+                        self._put(row, _name_at(sent_as, row), bytes_piece(value))
         return pa.array(texts, pa.string())
 
     def _text(self, row: int, value: bytes, sent_as: str | tuple[str, ...]) -> str | None:
@@ -123,8 +151,23 @@ class _Slab:
             return _TEXT.decode(value)
         if value[:1] not in b"{[":
             return value.decode()
-        self._put(row, _name_at(sent_as, row), _piece(value))
+        self._put(row, _name_at(sent_as, row), self._piece(value))
         return None
+
+    def _piece(self, value: bytes) -> str:
+        """A value as the piece of JSON that ``_extra`` holds: numbers and booleans as strings, nested ones as sent."""
+        if value == b"null":
+            return "null"
+        if value[:1] == b'"':
+            text = _TEXT.decode(value)
+            if not self._marked or MARK not in text:
+                return as_json(text)
+            plain, foul = shown(text)
+            return as_json(plain) if foul is None else bytes_piece(foul)
+        text = value.decode()
+        if value[:1] not in b"{[":
+            return as_json(text)
+        return shown_piece(text) if self._marked and MARK in text else text
 
     def _put(self, row: int, name: str, piece: str) -> None:
         if name not in self._extras:
@@ -165,32 +208,8 @@ def _whole_as_text(value: int) -> str:
     return str(value)
 
 
-def _piece(value: bytes) -> str:
-    """A value as the piece of JSON that ``_extra`` holds: numbers and booleans as strings, nested values as sent."""
-    if value == b"null":
-        return "null"
-    if value[:1] == b'"':
-        return as_json(rearmed(_TEXT.decode(value)))
-    text = value.decode()
-    if value[:1] not in b"{[":
-        return as_json(text)
-    sent = rearmed_json(text)
-    return text if sent == text else as_json(sent)
-
-
 def _name_at(sent_as: str | tuple[str, ...], row: int) -> str:
     return sent_as if isinstance(sent_as, str) else sent_as[row]
-
-
-def _joined(slabs: list[RawTable], dataset: Dataset) -> RawTable:
-    if not slabs:
-        return nothing(dataset)
-    columns = tuple(_joined_column([slab.columns[number] for slab in slabs]) for number in range(len(dataset.fields)))
-    names = dict.fromkeys(name for slab in slabs for name in slab.extras)
-    extras: Mapping[str, pa.StringArray] = {
-        name: pa.concat_arrays([slab.extras.get(name, absent(slab.rows)) for slab in slabs]) for name in names
-    }
-    return RawTable(sum(slab.rows for slab in slabs), columns, extras, frozenset().union(*(s.met for s in slabs)))
 
 
 def _joined_column(parts: list[RawColumn]) -> RawColumn:
@@ -201,4 +220,4 @@ def _joined_column(parts: list[RawColumn]) -> RawColumn:
     return RawColumn(values, tuple(part.name_at(row) for part in parts for row in range(len(part.values))))
 
 
-__all__ = ["SLAB_ROWS", "Record", "decode_rows"]
+__all__ = ["SLAB_ROWS", "Record", "decode_rows", "joined", "slab_table"]

@@ -1,7 +1,8 @@
 """The JSON codec: the bytes of a body in, a raw table or the API's own words out. No I/O.
 
-Two decoders yield the same thing. The fast one turns the list into lines and hands them to ``pyarrow.json``, which
-works off the interpreter lock; the exact one (``exact``) is asked wherever the fast one can't tell.
+Two decoders yield the same thing. The fast one turns the list into lines and hands them, a slab at a time, to
+``pyarrow.json``, which works off the interpreter lock; the exact one (``exact``) is asked wherever the fast one can't
+tell: for a slab, so that one odd record costs little, or for the whole body.
 
 Invariant: what the fast decoder accepts, the exact one accepts too, with the same result. An error's text never shows
 a record.
@@ -10,23 +11,24 @@ a record.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from bisect import bisect
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from harvester.api.exact import Record, decode_rows
+from harvester.api.exact import Record, decode_rows, joined
 from harvester.api.lines import as_lines
+from harvester.api.marks import marked_json
 from harvester.api.meaning import of_other_text
-from harvester.api.records import RawColumn, RawTable, as_json, nothing
-from harvester.api.surrogates import disarmed
+from harvester.api.records import RawColumn, RawTable, Words, as_json, is_text, nothing
+from harvester.api.saying import holds_key, plain, said
 from harvester.errors import Cut, NotData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from harvester.datasets import Dataset
 
@@ -35,9 +37,14 @@ Body = bytes | bytearray
 NAMES_KEPT = 1000
 """How many names of fields that the catalogue doesn't know are remembered from page to page."""
 
-BLOCK_BYTES = 2**20
-"""How much ``pyarrow.json`` parses at a time; larger records go to the exact decoder."""
+SLAB_BYTES = 2**20
+"""How much is decoded at a time: little enough for the processor's cache."""
 
+_FIRST_ROWS = 8
+"""How many records are looked at for one whose fields can be had as columns."""
+
+_T_co = TypeVar("_T_co", covariant=True)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LOOKED_AT = 4096
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = b" \t\r\n"
@@ -49,11 +56,8 @@ _ANY = msgspec.json.Decoder()
 _EDGES = frozenset(bytes([code]) for code in b'[]{}"')
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What the API says in place of records, such as ``Unauthorized``."""
-
-    text: str
+class _Decode(Protocol[_T_co]):
+    def __call__(self, body: Body, *, marked: bool) -> _T_co: ...
 
 
 class JsonCodec:
@@ -77,6 +81,13 @@ class JsonCodec:
         """Names met so far that the catalogue doesn't know, as sent; at most 1000."""
         return frozenset(self._met)
 
+    def decode_pieces(self, pieces: Iterable[Body]) -> RawTable | Words:
+        """As ``decode``, of a body in pieces. They are put together first: a list of records is needed whole."""
+        whole = bytearray()
+        for piece in pieces:
+            whole += piece
+        return self.decode(whole)
+
     def decode(self, body: Body) -> RawTable | Words:
         """Decode a body.
 
@@ -89,62 +100,87 @@ class JsonCodec:
             NotData: it is nothing that the API says.
         """
         text = _trimmed(body)
-        if text[:1] == b"[":
-            table = self.decode_fast(text)
-            if table is not None:
-                return table
-        return self.decode_exact(text)
+        table = self._in_slabs(text, self._exact_slab)
+        return self.decode_exact(text) if table is None else table
 
     def decode_fast(self, body: Body) -> RawTable | None:
         """The records, or None wherever this decoder can't tell; it raises nothing."""
-        body = _trimmed(body)
-        if body[:1] != b"[" or body[-1:] != b"]" or b"\0" in body:
-            return None
-        lines, separators, first_stop = as_lines(body)
-        first = bytes(body[1:first_stop])
-        schema = self._schema(first)
-        if schema is None:
-            return None
-        # Blocks end between records where a record has a line of its own; they are small for the processor's cache.
-        block_bytes = len(lines) + 1 if b"\n" in first.strip() else BLOCK_BYTES
-        try:
-            table = pj.read_json(
-                cast("IO[bytes]", pa.BufferReader(pa.py_buffer(lines))),  # no copy
-                read_options=pj.ReadOptions(use_threads=False, block_size=block_bytes),
-                parse_options=pj.ParseOptions(
-                    explicit_schema=schema, newlines_in_values=False, unexpected_field_behavior="error"
-                ),
-            )
-            if table.num_rows != separators + 1:
-                return None
-            if not body.isascii():
-                table.validate(full=True)  # pyarrow.json lets through what is not UTF-8
-        except pa.ArrowInvalid:
-            return None
-        return self._taken(table, body)
+        return self._in_slabs(_trimmed(body), _none)
 
     def decode_exact(self, body: Body) -> RawTable | Words:
         """As ``decode``, by the exact decoder alone."""
         body = _trimmed(body)
         try:
-            try:
-                return self._exact(body, halves=False)
-            except msgspec.DecodeError:
-                if (plain := disarmed(body)) is None:
-                    raise
-            return self._exact(plain, halves=True)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _perhaps_marked(body, self._exact)
+        except _NOT_JSON as error:
             ended = {b"[": b"]", b"{": b"}"}.get(bytes(body[:1]))
             if ended and (body[-1:] != ended or "truncated" in str(error)):
                 raise Cut(f"the answer ends early, after {len(body)} bytes") from None
         raise NotData("the answer begins like JSON and is not")
 
-    def _schema(self, first: bytes) -> pa.Schema | None:
-        """The columns to expect: names and kinds of value as in the first record, then those met before."""
-        try:
-            record = _RECORD.decode(first)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    def _in_slabs(self, body: Body, otherwise: Callable[[Body], RawTable | None]) -> RawTable | None:
+        """A list's records, some of them at a time; None where neither the fast way nor ``otherwise`` can tell.
+
+        Where slabs end is guesswork. It is right if each slab by itself is a list's inside, since JSON is read from
+        its start: what is whole up to there would be read likewise if the rest were there.
+        """
+        if body[:1] != b"[" or body[-1:] != b"]":
             return None
+        lines, separators = as_lines(body)
+        stops = [*separators, len(body) - 1]
+        schema = self._schema(body, stops[:_FIRST_ROWS])
+        if schema is None:
+            return None
+        tables: list[RawTable] = []
+        start, row = 1, 0
+        while row < len(stops):
+            last = max(row, bisect(stops, start + SLAB_BYTES) - 1)
+            stop = stops[last]
+            table = self._fast_slab(lines, start, stop, last + 1 - row, schema)
+            if table is None:
+                table = otherwise(body[start:stop])
+            if table is None:
+                return None
+            tables.append(table)
+            start, row = stop + 1, last + 1
+        whole = joined(tables, self.dataset)
+        self._remember(whole.met)
+        return whole
+
+    def _fast_slab(self, lines: bytearray, start: int, stop: int, rows: int, schema: pa.Schema) -> RawTable | None:
+        if lines.find(b"\0", start, stop) >= 0:
+            return None
+        slab = memoryview(lines)[start:stop]
+        try:
+            table = pj.read_json(
+                cast("IO[bytes]", pa.BufferReader(pa.py_buffer(slab))),  # no copy
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(slab) + 1),
+                parse_options=pj.ParseOptions(
+                    explicit_schema=schema, newlines_in_values=False, unexpected_field_behavior="error"
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        return self._taken(table, slab) if table.num_rows == rows else None
+
+    def _exact_slab(self, slab: Body) -> RawTable | None:
+        try:
+            return _perhaps_marked(b"[" + slab + b"]", self._exact_rows)
+        except _NOT_JSON:
+            return None
+
+    def _schema(self, body: Body, stops: Sequence[int]) -> pa.Schema | None:
+        """The columns to expect: as in the first record that can be had as columns, then those met before."""
+        start = 1
+        for stop in stops:
+            record = _record(bytes(body[start:stop]))
+            start = stop + 1
+            if record is not None and (schema := self._schema_of(record)) is not None:
+                return schema
+        return None
+
+    def _schema_of(self, record: Record) -> pa.Schema | None:
+        """Names and kinds of value as in this record, then names met before."""
         kinds = {name: _kind(bytes(value)) for name, value in record.items()}
         if None in kinds.values():
             return None
@@ -161,10 +197,11 @@ class JsonCodec:
         names = dict.fromkeys([*known, *unknown, *self._met])
         return pa.schema([pa.field(name, kinds.get(name) or pa.string()) for name in names])
 
-    def _taken(self, table: pa.Table, body: Body) -> RawTable | None:
+    def _taken(self, table: pa.Table, slab: memoryview) -> RawTable | None:
         columns: list[RawColumn] = []
         extras: dict[str, pa.StringArray] = {}
         nulls = None
+        ascii_only = bytes(slab).isascii()
         for number, name in enumerate(table.schema.names):
             values = cast("Any", table.column(number).combine_chunks())
             if values.type == pa.int64():
@@ -173,89 +210,98 @@ class JsonCodec:
                 values = pc.cast(values, pa.string())
             elif values.type == pa.bool_():
                 values = pc.cast(values, pa.string())
+            elif not is_text(values, ascii_only=ascii_only):
+                return None  # pyarrow.json lets it through
             if number < len(self._spelling):
                 columns.append(RawColumn(values, name))
                 continue
             if values.null_count:
-                nulls = b"null" in body if nulls is None else nulls
+                nulls = bytes(slab).find(b"null") >= 0 if nulls is None else nulls
                 if nulls:
                     return None  # a field of this name may be there and be null, or may be missing
                 if values.null_count == len(values):
                     continue
             pieces = [None if value is None else as_json(value) for value in values.to_pylist()]
             extras[name] = pa.array(pieces, pa.string())
-        met = frozenset(extras)
-        self._remember(met)
-        return RawTable(table.num_rows, tuple(columns), extras, met)
+        return RawTable(table.num_rows, tuple(columns), extras, frozenset(extras))
 
-    def _exact(self, body: Body, *, halves: bool) -> RawTable | Words:
+    def _exact(self, body: Body, *, marked: bool) -> RawTable | Words:
         start = bytes(body[:1])
         if start == b"[":
-            return self._list(_ROWS.decode(body), halves=halves)
+            table = self._exact_list(body, marked=marked)
+            if isinstance(table, RawTable):
+                self._remember(table.met)
+            return table
         if start == b"{":
-            return self._object(body, halves=halves)
+            return self._exact_object(body, marked=marked)
         if not start:
             raise NotData("the answer's body is empty")
         if start == b'"' or body == b"null":
-            said = _ANY.decode(body)
-            return Words(said) if said else nothing(self.dataset)
+            words = _ANY.decode(body)
+            return Words(plain(words)) if words else nothing(self.dataset)
         raise of_other_text(self._hide(bytes(body[:_LOOKED_AT]).decode(errors="replace")))
 
-    def _list(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable | Words:
-        if any(memoryview(row)[0] != _OPEN for row in rows):
+    def _exact_list(self, body: Body, *, marked: bool) -> RawTable | Words:
+        rows = _rows(body)
+        if rows is None:
             raise NotData("the answer is a list, and not of records")
-        if len(rows) == 1:
-            record = _RECORD.decode(rows[0])
-            if words := self._words(record):
-                return words
-            if self._says_no_error(record):
-                return nothing(self.dataset)
-        return self._rows(rows, halves=halves)
+        if len(rows) == 1 and (words := said(_RECORD.decode(rows[0]), self.dataset)) is not None:
+            return words
+        return decode_rows(rows, self.dataset, marked=marked)
 
-    def _object(self, body: Body, *, halves: bool) -> RawTable | Words:
+    def _exact_rows(self, body: Body, *, marked: bool) -> RawTable | None:
+        """The records of a slab; None if they are not what they seem."""
+        rows = _rows(body)
+        return None if rows is None else decode_rows(rows, self.dataset, marked=marked)
+
+    def _exact_object(self, body: Body, *, marked: bool) -> RawTable | Words:
         record = _RECORD.decode(body)
         if not record:
             return nothing(self.dataset)
-        if self._holds_key(record):
-            return self._rows([msgspec.Raw(bytes(body))], halves=halves)
-        if words := self._words(record):
+        if holds_key(record, self.dataset):
+            table = decode_rows([msgspec.Raw(bytes(body))], self.dataset, marked=marked)
+            self._remember(table.met)
+            return table
+        if (words := said(record, self.dataset)) is not None:
             return words
-        if self._says_no_error(record):
-            return nothing(self.dataset)
         raise NotData("the answer is an object that is neither a record nor an error")
-
-    def _rows(self, rows: list[msgspec.Raw], *, halves: bool) -> RawTable:
-        table = decode_rows(rows, self.dataset, halves=halves)
-        self._remember(table.met)
-        return table
-
-    def _holds_key(self, record: Record) -> bool:
-        return any(name.lower() == self.dataset.key for name in record)
-
-    def _words(self, record: Record) -> Words | None:
-        """The API's words, if this is an error and not a record. A status of 0 is no error."""
-        if self._holds_key(record):
-            return None
-        fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
-        status, text = fields.get("error_status"), fields.get("error")
-        if str(status) == "0" or (status is None and not text):
-            return None
-        return Words(text if text and isinstance(text, str) else f"error_status {status}")
-
-    def _says_no_error(self, record: Record) -> bool:
-        """Whether it says that nothing went wrong, and nothing else: then there are no records in it."""
-        fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
-        return (
-            fields.keys() <= {"error_status", "error"}
-            and str(fields.get("error_status")) == "0"
-            and not fields.get("error")
-        )
 
     def _remember(self, met: frozenset[str]) -> None:
         if met <= frozenset(self._met):
             return
         with self._lock:
             self._met = tuple(dict.fromkeys([*self._met, *sorted(met)]))[:NAMES_KEPT]
+
+
+def _perhaps_marked(body: Body, decode: _Decode[_T_co]) -> _T_co:
+    """What ``decode`` makes of the body as it is or, where that can't be decoded, of the body with marks in it."""
+    if b"\\u0000" not in body:
+        try:
+            return decode(body, marked=False)
+        except _NOT_JSON:
+            marked = marked_json(body)
+            if marked is None:
+                raise
+    else:
+        marked = marked_json(body)
+    return decode(body, marked=False) if marked is None else decode(marked, marked=True)
+
+
+def _rows(body: Body) -> list[msgspec.Raw] | None:
+    """A list's records as sent; None if something else is among them."""
+    rows = _ROWS.decode(body)
+    return None if any(memoryview(row)[0] != _OPEN for row in rows) else rows
+
+
+def _record(text: bytes) -> Record | None:
+    try:
+        return _RECORD.decode(text)
+    except _NOT_JSON:
+        return None
+
+
+def _none(_: Body) -> None:
+    return None
 
 
 def _trimmed(body: Body) -> Body:

@@ -12,18 +12,18 @@ _WHITESPACE = b" \t\r\n"
 _AFTER_TEXT = b",}]: \t\r\n"
 
 
-def as_lines(body: bytes | bytearray) -> tuple[bytearray, int, int]:
+def as_lines(body: bytes | bytearray) -> tuple[bytearray, list[int]]:
     """The list's records with a newline in place of each comma between them, without the brackets.
 
     Args:
         body: what begins with ``[`` and ends with ``]``.
 
     Returns:
-        The lines, the number of separators, and where the first record stops.
+        The lines, and where the separators are.
     """
     lines = bytearray(body)
     find = lines.find
-    separators, first_stop = 0, len(lines) - 1
+    separators: list[int] = []
     place = find(b"{") + 1
     while (place := find(b"{", place)) > 0:
         comma = place - 1
@@ -38,11 +38,9 @@ def as_lines(body: bytes | bytearray) -> tuple[bytearray, int, int]:
             continue
         if comma:
             lines[comma] = _NEWLINE
-            separators += 1
-            if separators == 1:
-                first_stop = comma
+            separators.append(comma)
     lines[0] = lines[-1] = _NEWLINE
-    return lines, separators, first_stop
+    return lines, separators
 
 
 def _comma_before(lines: bytearray, place: int) -> int:

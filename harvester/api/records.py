@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 import pyarrow as pa
@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from harvester.datasets import EXTRA, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from harvester.datasets import Dataset
 
+_NUL = re.compile(b"\0")
 _BLANK = pa.scalar("")
 _NULL = pa.scalar(None, pa.string())
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -71,9 +72,54 @@ class RawTable:
     met: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the API says in place of records, such as ``Unauthorized``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(Words):
+    """An XML-RPC ``<fault>``: what went wrong on the way, not something that this API says.
+
+    Attributes:
+        code: its ``faultCode``; None where it has none that is a number.
+    """
+
+    code: int | None = None
+
+
+class Codec(Protocol):
+    """Makes a raw table of the answers to one dataset's queries. Threads may share it."""
+
+    def decode_pieces(self, pieces: Iterable[bytes | bytearray]) -> RawTable | Words:
+        """Decode a body that comes in pieces, split anywhere.
+
+        Raises:
+            Cut: it ends early.
+            NotData: it is nothing that the API says.
+            HarvesterError: whatever the pieces themselves raise.
+        """
+        ...
+
+
 def nothing(dataset: Dataset) -> RawTable:
     """A raw table without rows."""
     return RawTable(0, tuple(RawColumn(absent(0), c.api_name) for c in dataset.fields), {})
+
+
+def is_text(values: pa.StringArray, *, ascii_only: bool) -> bool:
+    """Whether all values are UTF-8 without a NUL; ``ascii_only`` if what they were made of is ASCII."""
+    data = values.buffers()[2]
+    if data is not None and _NUL.search(memoryview(data)):
+        return False
+    if not ascii_only:
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+    return True
 
 
 def absent(rows: int) -> pa.StringArray:
@@ -241,13 +287,17 @@ def as_json(text: str) -> str:
 
 
 __all__ = [
+    "Codec",
+    "Fault",
     "Misfits",
     "RawColumn",
     "RawTable",
+    "Words",
     "absent",
     "as_dates",
     "as_integers",
     "as_json",
+    "is_text",
     "nothing",
     "to_batch",
 ]

@@ -1,4 +1,4 @@
-"""Undoing a body's compression, on a worker thread: compressed pieces in, the body out, never much beyond a cap.
+"""Undoing a body's compression, on a worker thread: compressed pieces in, the body or its pieces out, up to a cap.
 
 Raises for what does not come out whole: nothing is ever taken from half a body.
 """
@@ -12,7 +12,7 @@ from isal import igzip_lib
 from harvester.errors import Cut, NotData, OverCap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 STEP_BYTES = 2**20
 """How much is unpacked at a time."""
@@ -23,7 +23,20 @@ _NAMES = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzi
 
 
 def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearray:
-    """The body that was sent in pieces.
+    """The body that was sent in pieces, whole. As ``unpacked``, whose pieces it joins."""
+    pieces = unpacked(chunks, encoding, cap)
+    body: bytes | bytearray = next(pieces, b"")
+    for piece in pieces:
+        if isinstance(body, bytes):
+            body = bytearray(body)
+        body += piece
+    return body
+
+
+def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes]:
+    """The body that was sent in pieces, in other pieces: none is empty, and compressed ones make 1 MiB at most.
+
+    What it raises, it raises when it comes to it; so nothing is to be taken from a body before its end is there.
 
     Args:
         chunks: the body as it came over the wire.
@@ -41,17 +54,39 @@ def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearra
         raise NotData(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
     head = _head(chunks)
     if head == _GZIP_MAGIC:
-        return _inflated(chunks, igzip_lib.DECOMP_GZIP, cap, many=True)
-    if name == "deflate" and head:
-        return _inflated(chunks, igzip_lib.DECOMP_ZLIB if _is_zlib(head) else igzip_lib.DECOMP_DEFLATE, cap, many=False)
-    if sum(map(len, chunks)) > cap:
+        yield from _inflated(chunks, igzip_lib.DECOMP_GZIP, cap, many=True)
+    elif name == "deflate" and head:
+        flag = igzip_lib.DECOMP_ZLIB if _is_zlib(head) else igzip_lib.DECOMP_DEFLATE
+        yield from _inflated(chunks, flag, cap, many=False)
+    elif sum(map(len, chunks)) > cap:
         raise _over(cap)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    else:
+        yield from filter(None, chunks)
 
 
-def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> bytearray:
+class Measured:
+    """Pieces that are counted as they are taken.
+
+    Attributes:
+        bytes: how many bytes were taken so far.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.bytes = 0
+        self._pieces = iter(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        self.bytes += len(piece)
+        return piece
+
+
+def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> Iterator[bytes]:
     """Unpack one stream, or ``many`` gzip members one after the other."""
-    body = bytearray()
+    size = 0
     stream = igzip_lib.IgzipDecompressor(flag=flag)
     try:
         for chunk in chunks:
@@ -61,21 +96,25 @@ def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> by
                     if not many:
                         raise Cut("bytes follow the end of the packed answer")
                     stream = igzip_lib.IgzipDecompressor(flag=flag)
-                _drain(stream, rest, body, cap)
+                for piece in _drained(stream, rest, size, cap):
+                    size += len(piece)
+                    yield piece
                 rest = stream.unused_data if stream.eof else b""
     except _BROKEN:
         raise Cut("the packed answer is corrupt") from None
     if not stream.eof:
-        raise Cut(f"the packed answer ends early, after {len(body)} bytes")
-    return body
+        raise Cut(f"the packed answer ends early, after {size} bytes")
 
 
-def _drain(stream: igzip_lib.IgzipDecompressor, data: bytes, body: bytearray, cap: int) -> None:
-    """Unpack ``data`` onto the body, up to its end or the stream's."""
+def _drained(stream: igzip_lib.IgzipDecompressor, data: bytes, size: int, cap: int) -> Iterator[bytes]:
+    """Unpack ``data``, up to its end or the stream's; ``size`` bytes came before."""
     while True:
-        body += stream.decompress(data, min(STEP_BYTES, cap + 1 - len(body)))
-        if len(body) > cap:
+        piece = stream.decompress(data, min(STEP_BYTES, cap + 1 - size))
+        size += len(piece)
+        if size > cap:
             raise _over(cap)
+        if piece:
+            yield piece
         if stream.eof or stream.needs_input:
             return
         data = b""
@@ -100,4 +139,4 @@ def _over(cap: int) -> OverCap:
     return OverCap(f"the answer is larger than {cap} bytes")
 
 
-__all__ = ["STEP_BYTES", "unpack"]
+__all__ = ["STEP_BYTES", "Measured", "unpack", "unpacked"]

@@ -1,0 +1,45 @@
+"""What a lone object of an answer is where it may be no record: the API's words, or that there is nothing to say.
+
+One rule for both wires, since an error looks alike in both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harvester.api.marks import shown
+from harvester.api.records import RawTable, Words, nothing
+
+if TYPE_CHECKING:
+    from harvester.api.exact import Record
+    from harvester.datasets import Dataset
+
+_ANY = msgspec.json.Decoder()
+
+
+def holds_key(record: Record, dataset: Dataset) -> bool:
+    """Whether it has the dataset's key, and so is a record."""
+    return any(name.lower() == dataset.key for name in record)
+
+
+def said(record: Record, dataset: Dataset) -> Words | RawTable | None:
+    """The API's words if it is an error; no rows if it says that nothing went wrong; None if it is neither."""
+    if holds_key(record, dataset):
+        return None
+    fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
+    status, text = fields.get("error_status"), fields.get("error")
+    if str(status) != "0" and not (status is None and not text):
+        return Words(plain(text) if text and isinstance(text, str) else f"error_status {status}")
+    if fields.keys() <= {"error_status", "error"} and str(status) == "0" and not text:
+        return nothing(dataset)
+    return None
+
+
+def plain(text: str) -> str:
+    """The API's words without marks of what is no text in them."""
+    return shown(text)[0]
+
+
+__all__ = ["holds_key", "plain", "said"]
