@@ -140,7 +140,8 @@ class Page:
     Attributes:
         query: what was asked.
         batch: the records, in the order served, in the dataset's schema. No rows for an empty answer.
-        body_bytes: the size of the decoded body, in bytes.
+        body_bytes: what taking the answer in needed in memory: its body, packed where it was never held whole, or the
+            batch, whichever is more.
         met: names of fields that the catalogue does not know, as sent.
     """
 

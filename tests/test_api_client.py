@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import tracemalloc
+import xmlrpc.client
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
@@ -18,10 +19,12 @@ from aiohttp import web
 
 from harvester.api.client import Client
 from harvester.api.meaning import DEFAULT_PAUSE_S
-from harvester.config import Settings, Tuning
+from harvester.api.transport import PATHS
+from harvester.config import Settings, Tuning, Wire
 from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, MESSAGES, SENDS
 from harvester.errors import (
     AddressRefused,
+    AttemptFailed,
     Cut,
     HarvesterError,
     NotConnected,
@@ -54,29 +57,31 @@ async def client_of(
     asked: list[Any] | None = None,
     cap: int = 2**20,
     headers: Mapping[str, str] | None = None,
+    wire: Wire = Wire.JSON,
 ) -> AsyncIterator[Client]:
     """A client of a server that gives the same answer to everything."""
 
     async def answer(request: web.Request) -> web.Response:
         if asked is not None:
-            asked.append(await request.json())
+            asked.append(await request.json() if wire is Wire.JSON else (await request.read(), request.content_type))
         return web.Response(body=body, status=status, headers=headers)
 
     application = web.Application()
-    application.router.add_post("/json.fcgi", answer)
+    application.router.add_post(PATHS[wire is Wire.XML], answer)
     runner = web.AppRunner(application)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        async with Client.open(settings(f"http://{host}:{port}", body_cap_bytes=cap)) as client:
+        async with Client.open(settings(f"http://{host}:{port}", wire, body_cap_bytes=cap)) as client:
             yield client
     finally:
         await runner.cleanup()
 
 
-def settings(endpoint: str, **tuning: Any) -> Settings:
+def settings(endpoint: str, wire: Wire = Wire.JSON, **tuning: Any) -> Settings:
     return Settings(
+        wire=wire,
         lake=Path("unused"),
         client_id="12345",
         client_md5=Secret(MD5),
@@ -112,6 +117,83 @@ async def test_a_query_is_asked_as_the_vendors_page_shows(query: Query, paramete
     assert page.batch.schema.equals(query.dataset.schema)
 
 
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (QUERY, ("", 601181, 723043606, 1000)),
+        (Query(MESSAGES, None, None, 3), ("", "", "", 3)),
+        (Query(MESSAGES, 1, 2**60), ("", 1, 2**60)),
+        (Query(BOUNCES, 601181), (601181,)),
+        (Query(SENDS, id_message=7, since=date(2020, 1, 2), until=date(2020, 3, 4)), (7, "2020-01-02", "2020-03-04")),
+    ],
+)
+async def test_over_xml_a_query_is_asked_by_position(query: Query, parameters: tuple[Any, ...]) -> None:
+    asked: list[Any] = []
+    async with client_of(xml("<string></string>"), asked=asked, wire=Wire.XML) as client:
+        page = await attempt(client, query)
+    ((body, content_type),) = asked
+    assert content_type == "text/xml"
+    assert xmlrpc.client.loads(body) == ((12345, MD5, *parameters), query.dataset.function)
+    assert page.batch.num_rows == 0
+
+
+def xml(value: str) -> bytes:
+    """A response of one value."""
+    return f"<methodResponse><params><param><value>{value}</value></param></params></methodResponse>".encode()
+
+
+XML_FAULT = (
+    b"<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>4</int></value></member>"
+    b"<member><name>faultString</name><value><string>%s</string></value></member></struct></value></fault>"
+    b"</methodResponse>"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        (xml("<string>Unauthorized</string>"), 200, Unauthorized),
+        (xml("Unauthorized"), 401, Unauthorized),
+        (xml("<string>Disallowed IP 10.0.0.1</string>"), 500, AddressRefused),
+        (xml("<string>Missing ID_send</string>"), 400, SliceRefused),
+        (xml("<string>Error</string>"), 200, ServerFailed),
+        (xml("<string>whatever</string>"), 200, NotData),
+        (xml("<string>whatever</string>"), 403, NotTheApi),
+        (XML_FAULT % b"Bad gateway", 200, ServerFailed),
+        (XML_FAULT % b"Unauthorized", 200, Unauthorized),
+        (XML_FAULT % b"Bad gateway", 404, NotTheApi),
+        (b"<html>Bad Gateway</html>", 200, NotData),
+        (RECORD, 200, NotData),
+        (xml("<array><data>")[:-60], 200, Cut),
+        (xml("<string>" + " " * 2**20 + "</string>"), 200, OverCap),
+        (gzip.compress(bytes(2**21)), 200, AttemptFailed),
+    ],
+)
+async def test_failures_over_xml_are_told_by_type(body: bytes, status: int, error: type[HarvesterError]) -> None:
+    async with client_of(body, status=status, wire=Wire.XML) as client:
+        with pytest.raises(error) as caught:
+            await attempt(client)
+        assert type(caught.value) is error or error is AttemptFailed
+        assert (client.attempts, client.reached, client.limiter.in_flight) == (1, True, 0)
+
+
+async def test_a_record_over_xml_is_shown_without_personal_data() -> None:
+    member = "<member><name>{}</name><value><string>{}</string></value></member>"
+    struct = "<struct>" + member.format("ID_send", "7") + member.format("email", "jan@example.com")
+    async with client_of(xml(struct)[:-70], wire=Wire.XML) as client:
+        with pytest.raises(Cut) as failed:
+            await attempt(client)
+    text = str(failed.value)
+    assert "; it begins: <methodResponse><params><param><value><struct><member><name>ID_send</name>" in text
+    assert "jan" not in text
+
+
+async def test_a_fault_over_json_is_no_answer() -> None:
+    async with client_of(b'{"fault":{"faultCode":4,"faultString":"Bad gateway"}}') as client:
+        with pytest.raises(NotData):
+            await attempt(client)
+
+
 async def test_an_answer_becomes_a_page() -> None:
     body = b'[{"ID_SEND_MESSAGE":"5","EMAIL":"a@b.cz","NEW":1.50}]'
     async with client_of(
@@ -119,7 +201,7 @@ async def test_an_answer_becomes_a_page() -> None:
     ) as client:
         page = await attempt(client, Query(BOUNCES, 601181))
         assert (client.attempts, client.reached, client.limiter.in_flight) == (1, True, 0)
-    assert page.body_bytes == len(body)
+    assert page.body_bytes == max(len(body), page.batch.nbytes)
     assert page.met == {"NEW"}
     assert page.batch.select(["id_send", "id_send_message", "email", "_extra"]).to_pylist() == [
         {"id_send": 601181, "id_send_message": 5, "email": "a@b.cz", "_extra": '{"NEW":"1.50"}'}
@@ -252,10 +334,11 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hold(shape: Shape) -> None:
+@pytest.mark.parametrize("wire", Wire)
+async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hold(shape: Shape, wire: Wire) -> None:
     spec = AccountSpec(sends=equal(1, 200), shape=shape, awkward=True, failed=0.2, waiting=0.1, client_md5=MD5)
     id_send = spec.sends.ids[0]
-    async with serve(spec, Behaviour()) as server, Client.open(settings(server.url)) as client:
+    async with serve(spec, Behaviour()) as server, Client.open(settings(server.url, wire)) as client:
         for dataset in CATALOGUE.values():
             limit = 1000 if dataset.paged else None
             pages = [await attempt(client, Query(dataset, id_send, limit=limit)) for _ in range(2)]
@@ -269,9 +352,10 @@ async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hol
                 ]
 
 
-async def test_lists_of_campaigns_and_sends_become_pages() -> None:
+@pytest.mark.parametrize("wire", Wire)
+async def test_lists_of_campaigns_and_sends_become_pages(wire: Wire) -> None:
     spec = AccountSpec(sends=equal(5, 20), sends_per_campaign=3, client_md5=MD5)
-    async with serve(spec) as server, Client.open(settings(server.url)) as client:
+    async with serve(spec) as server, Client.open(settings(server.url, wire)) as client:
         since, until = date(2010, 1, 1), date(2030, 1, 1)
         campaigns = (await attempt(client, Query(CAMPAIGNS, since=since, until=until))).batch
         assert campaigns["send_count"].to_pylist() == [60, 40]

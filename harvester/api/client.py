@@ -9,20 +9,19 @@ Invariant: the MD5 code is in the request's body and nowhere else.
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from harvester.api import meaning
-from harvester.api.json import JsonCodec, Words
 from harvester.api.limiter import Limiter
-from harvester.api.records import to_batch
-from harvester.api.shown import shown
+from harvester.api.records import Fault, Words, to_batch
+from harvester.api.shown import LOOKED_AT, shown
 from harvester.api.transport import Transport
-from harvester.api.unpack import unpack
+from harvester.api.unpack import unpacked
+from harvester.api.wires import speaker
 from harvester.errors import AttemptFailed, HarvesterError, NotConnected, Throttled
 from harvester.model import Page
 
@@ -32,11 +31,7 @@ if TYPE_CHECKING:
     from harvester.api.limiter import Permit
     from harvester.api.transport import Answer
     from harvester.config import Settings
-    from harvester.datasets import Dataset
     from harvester.model import Query
-
-PATH = "/json.fcgi"
-"""Where the JSON API listens, below the endpoint (the vendor's pages)."""
 
 
 class Client:
@@ -56,7 +51,7 @@ class Client:
         self._hide = settings.client_md5.hidden_in
         self._transport = transport
         self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
-        self._codecs: dict[str, JsonCodec] = {}
+        self._speaker = speaker(settings)
 
     @classmethod
     @asynccontextmanager
@@ -83,8 +78,9 @@ class Client:
         with permit:
             await permit.confirm()
             self.attempts += 1
+            wire = self._speaker
             try:
-                answer = await self._transport.post(PATH, self._payload(query))
+                answer = await self._transport.post(wire.path, wire.call(query), wire.content_type)
             except NotConnected:
                 raise
             except AttemptFailed:
@@ -102,17 +98,6 @@ class Client:
             raise page
         return page
 
-    def _payload(self, query: Query) -> bytes:
-        asked = {name: str(value) for name, value in query.arguments.items() if value is not None}
-        return msgspec.json.encode(
-            {
-                "function": query.dataset.function,
-                "id": self._settings.client_id,
-                "md5": str(self._settings.client_md5),
-                "parameters": asked,
-            }
-        )
-
     def _page_or_error(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page | HarvesterError:
         """As ``_page``, its errors as values: with their tracebacks they would keep the body in memory, too."""
         try:
@@ -124,29 +109,28 @@ class Client:
     def _page(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page:
         """Unpack, decode and type an answer; on a worker thread."""
         try:
-            body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
-            decoded = self._codec(query.dataset).decode(body)
+            decoded, held_bytes = self._speaker.read(query.dataset, answer)
         except AttemptFailed as error:
             raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):
-            said = meaning.of_words(self._hide(decoded.text))
+            words = self._hide(decoded.text)
+            said = meaning.of_fault(words) if isinstance(decoded, Fault) else meaning.of_words(words)
             raise said if failure is None or meaning.decides(said) else self._told(failure, answer)
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
             raise self._told(failure, answer)
         batch = to_batch(decoded, query.dataset, id_send=query.id_send)
-        return Page(query, batch, len(body), decoded.met)
+        return Page(query, batch, max(held_bytes, batch.nbytes), decoded.met)
 
     def _told(self, error: HarvesterError, answer: Answer) -> HarvesterError:
-        """The error with how the answer begins in its text, if that can be read at all."""
-        try:
-            body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
-        except AttemptFailed:
-            return error
-        begins = shown(body, self._hide)
+        """The error with how the answer begins in its text, as far as that can be read at all."""
+        head = bytearray()
+        with suppress(AttemptFailed):
+            for piece in unpacked(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes):
+                head += piece[: LOOKED_AT + 1]
+                if len(head) > LOOKED_AT:
+                    break
+        begins = shown(head, self._hide)
         return type(error)(f"{error}; it begins: {begins}") if begins else error
 
-    def _codec(self, dataset: Dataset) -> JsonCodec:
-        return self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
 
-
-__all__ = ["PATH", "Client"]
+__all__ = ["Client"]

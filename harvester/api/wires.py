@@ -1,0 +1,109 @@
+"""The wires: where each protocol is asked, how a query is put, and what reads the answers.
+
+A new protocol is a new class here. Nothing else in the house asks which wire it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harvester.api.json import JsonCodec
+from harvester.api.unpack import unpack, unpacked
+from harvester.api.xmlrpc import XmlCodec, encode_call
+from harvester.config import Wire
+
+if TYPE_CHECKING:
+    from harvester.api.records import RawTable, Words
+    from harvester.api.transport import Answer
+    from harvester.config import Settings
+    from harvester.datasets import Dataset
+    from harvester.model import Query
+
+Decoded = tuple["RawTable | Words", int]
+"""What an answer says, and the size of what had to be held whole to read it, in bytes."""
+
+
+class Speaker(ABC):
+    """Speaks one wire. Threads may share it.
+
+    Attributes:
+        path: where the API listens, below the endpoint (the vendor's pages).
+        content_type: what a call is sent as.
+    """
+
+    path: str
+    content_type: str
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hide = settings.client_md5.hidden_in
+
+    @abstractmethod
+    def call(self, query: Query) -> bytes:
+        """The body of a call."""
+
+    @abstractmethod
+    def read(self, dataset: Dataset, answer: Answer) -> Decoded:
+        """Unpack and decode an answer. Raises AttemptFailed."""
+
+
+class JsonSpeaker(Speaker):
+    """Speaks JSON. A list is decoded whole, which is fastest."""
+
+    path = "/json.fcgi"
+    content_type = "application/json"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._codecs: dict[str, JsonCodec] = {}
+
+    def call(self, query: Query) -> bytes:
+        """As ``Speaker.call``; values are strings, and what is not said is left out."""
+        return msgspec.json.encode(
+            {
+                "function": query.dataset.function,
+                "id": self._settings.client_id,
+                "md5": str(self._settings.client_md5),
+                "parameters": {name: str(value) for name, value in query.arguments.items() if value is not None},
+            }
+        )
+
+    def read(self, dataset: Dataset, answer: Answer) -> Decoded:
+        """As ``Speaker.read``."""
+        body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
+        codec = self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
+        return codec.decode(body), len(body)
+
+
+class XmlSpeaker(Speaker):
+    """Speaks XML-RPC. A body is decoded while it is unpacked, since it is several times larger than what it says."""
+
+    path = "/rpc.fcgi"
+    content_type = "text/xml"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._codecs: dict[str, XmlCodec] = {}
+
+    def call(self, query: Query) -> bytes:
+        """As ``Speaker.call``; values go by position."""
+        client_id, md5 = int(self._settings.client_id), str(self._settings.client_md5)
+        return encode_call(query.dataset.function, client_id, md5, list(query.arguments.values()))
+
+    def read(self, dataset: Dataset, answer: Answer) -> Decoded:
+        """As ``Speaker.read``."""
+        cap = min(self._settings.tuning.body_cap_bytes, self._settings.memory)  # it is never held whole
+        pieces = unpacked(answer.chunks, answer.content_encoding, cap)
+        codec = self._codecs.setdefault(dataset.name, XmlCodec(dataset, self._hide))
+        return codec.decode_pieces(pieces), answer.wire_bytes
+
+
+def speaker(settings: Settings) -> Speaker:
+    """Who speaks the wire that is wanted."""
+    return XmlSpeaker(settings) if settings.wire is Wire.XML else JsonSpeaker(settings)
+
+
+__all__ = ["Decoded", "JsonSpeaker", "Speaker", "XmlSpeaker", "speaker"]
