@@ -1,14 +1,17 @@
 """Who is asked next, decided over plain state with no loop running."""
 
 import random
+from typing import cast
 
 import pytest
 
+from harvester.api.client import Client
 from harvester.config import Tuning
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, UsageError
 from harvester.harvest import plan, walks
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
+from harvester.harvest.reaching import Reach
 from harvester.harvest.trust import Trust
 from harvester.harvest.walks import Walk
 from harvester.model import KeyRange, Query
@@ -192,10 +195,9 @@ class TestFailures:
         assert bounded.key_range.limit >= 25
 
     def test_a_pause_by_the_server_is_held_against_no_walk(self) -> None:
-        paused = walk()
-        walks.note_failure(paused, Throttled("", 3), 0, SETTINGS, random.Random(1))
-        assert paused.ready_at == 0
-        assert not walks.out_of_patience(paused, 1000, SETTINGS)
+        reach = Reach(SETTINGS, cast(Client, None))
+        assert not reach.failed(Throttled("", 3), 0, failures=0)
+        assert reach.failed(ServerFailed(""), 0, failures=0)
 
     def test_after_three_absences_an_anchor_is_asked_for_then_the_next_then_the_cursor_again(self) -> None:
         lost, asked = walk(cursor=50), []

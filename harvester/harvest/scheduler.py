@@ -21,14 +21,11 @@ from anyio import to_thread
 from harvester.datasets import CATALOGUE
 from harvester.errors import (
     AttemptFailed,
-    NotConnected,
-    NotTheApi,
-    ServerNotReached,
     SliceRefused,
-    Throttled,
 )
 from harvester.harvest import plan, taking, walks
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
+from harvester.harvest.reaching import Reach
 from harvester.harvest.walks import Walk
 from harvester.lake.entries import Due
 from harvester.model import KeyRange
@@ -105,9 +102,7 @@ class Scheduler:
         self._lake = lake
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
-        self._unreachable_since: float | None = None
-        self._unreachable_times = 0
-        self._fruitless_since: float | None = None
+        self._reach = Reach(settings, client)
         self._fed_to = -1
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
@@ -250,7 +245,7 @@ class Scheduler:
         except AttemptFailed as error:
             await self._failed(walk, error)
         except SliceRefused as error:
-            self.state.alone = False
+            self._answered()
             await self._give_up(walk, str(error))
         finally:
             permit.release()
@@ -260,10 +255,13 @@ class Scheduler:
 
     def _reached(self, page: Page) -> None:
         self.met[page.query.dataset.name] |= page.met
-        self.state.alone = False
-        self._unreachable_since = self._fruitless_since = None
+        self._answered()
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
         self.state.body_bytes = max(page.body_bytes, guess)
+
+    def _answered(self) -> None:
+        self.state.alone = False
+        self._reach.answered()
 
     async def _take(self, walk: Walk, page: Page) -> None:
         trust = self.state.trust
@@ -299,11 +297,9 @@ class Scheduler:
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
-        if isinstance(error, NotConnected):
-            self._not_connected(error, now)
+        if not self._reach.failed(error, now, walk.failures):
+            walk.error = str(error)
             return
-        self._unreachable_since = None
-        self._give_in(walk, error, now)
         walks.note_failure(walk, error, now, self.settings, self._dice)
         if not walks.out_of_patience(walk, now, self.settings):
             return
@@ -313,39 +309,6 @@ class Scheduler:
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
             await self._give_up(waiting, str(error))
         walks.note_success(walk)
-
-    def _give_in(self, walk: Walk, error: AttemptFailed, now: float) -> None:
-        """Ends the run where the server is there, but is not, or not now, the API that it should be.
-
-        Raises ServerNotReached: nothing but redirects and refusals has come in the run's first while, or nothing
-        but requests for a pause for as long as the run is patient.
-        """
-        if self._fruitless_since is None:
-            self._fruitless_since = now
-        fruitless_s = now - self._fruitless_since
-        patience_s = self.settings.patience_s
-        if isinstance(error, Throttled) and fruitless_s >= patience_s:
-            raise ServerNotReached(f"{error}; it has done nothing else for {fruitless_s:.0f} s")
-        never = self.state.alone and fruitless_s >= min(patience_s, self.settings.tuning.never_reached_s)
-        if isinstance(error, NotTheApi) and never and walk.failures:
-            raise ServerNotReached(f"{error}, and nothing else came from {self.settings.endpoint}: see --endpoint")
-
-    def _not_connected(self, error: NotConnected, now: float) -> None:
-        """The server can't be reached: the whole run waits, and no slice is charged."""
-        tuning = self.settings.tuning
-        if self._unreachable_since is None:
-            self._unreachable_since = now
-            self._unreachable_times = 0
-        self._unreachable_times += 1
-        limit_s = self.settings.patience_s
-        if not self._client.reached:
-            limit_s = min(limit_s, tuning.never_reached_s)
-        gives_up_at = self._unreachable_since + limit_s
-        if now >= gives_up_at:
-            raise ServerNotReached(f"{error}; gave up after {now - self._unreachable_since:.0f} s")
-        wait_s = min(walks.backoff_s(self._unreachable_times, tuning), gives_up_at - now)
-        log.warning("the server can't be reached", reason=str(error), next_try_s=round(wait_s, 1))
-        self._limiter.pause(wait_s)
 
 
 __all__ = ["Delivery", "Scheduler"]

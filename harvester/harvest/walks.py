@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
-from harvester.errors import CursorAbsent, Throttled, TooBigToServe
+from harvester.errors import CursorAbsent, TooBigToServe
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
@@ -212,8 +212,6 @@ def note_success(walk: Walk) -> None:
 def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random) -> None:
     """An attempt failed: it waits, longer each time; it may ask for less, or for another known record."""
     walk.error = str(error)
-    if isinstance(error, Throttled):
-        return  # the limiter pauses every task for as long as the server says; it is held against no send
     walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
