@@ -143,6 +143,15 @@ class Unproven(PageRefused):
     """An answer that can't be the whole truth, or that another asking contradicts."""
 
 
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a group that a person needs to hear of: one of ours if there is one, else the first."""
+    ours, _ = group.split(HarvesterError)
+    chosen: BaseException = ours or group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
+
+
 __all__ = [
     "AccessRefused",
     "AddressRefused",
@@ -169,4 +178,5 @@ __all__ = [
     "Unauthorized",
     "Unproven",
     "UsageError",
+    "first_of",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
-from harvester.errors import AttemptFailed, HarvesterError, SliceRefused
+from harvester.errors import AttemptFailed, SliceRefused, first_of
 from harvester.harvest.reaching import Reach
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Asker:
             async with anyio.create_task_group() as group:
                 await self._ask_all(group)
         except BaseExceptionGroup as raised:
-            raise _first_of(raised) from None
+            raise first_of(raised) from None
         finally:
             silent, self._silent, self._waiting = self._silent, [], []
         return silent
@@ -159,15 +159,6 @@ class Asker:
             asking.hear(self.source)
             asking.ready_at = max(asking.ready_at, now)
             self._push(asking)
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that a person needs to hear of: ours if there is one, else the first."""
-    ours, _ = group.split(HarvesterError)
-    chosen: BaseException = ours or group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
 
 
 __all__ = ["Asker"]

@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
-from harvester.errors import HarvesterError
+from harvester.errors import first_of
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
@@ -96,7 +96,7 @@ class Harvest:
                 if self._drained_at is None:
                     await to_thread.run_sync(lake.runs.end, run)
             except BaseExceptionGroup as group:
-                raise _first_of(group) from None
+                raise first_of(group) from None
             finally:
                 with anyio.CancelScope(shield=True):
                     self.result = await self._tell(lake, run)
@@ -242,15 +242,6 @@ async def _stage(
                 if walk.done or walk.staged_bytes >= lake.full_bytes:
                     walk.staged_bytes = 0
                     seal_soon(walk.slice_id)
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that a person needs to hear of: ours if there is one, else the first."""
-    ours, _ = group.split(HarvesterError)
-    chosen: BaseException = ours or group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
 
 
 __all__ = ["Harvest"]
