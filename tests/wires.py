@@ -7,7 +7,7 @@ import random
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from hypothesis import strategies as st
 
@@ -145,9 +145,9 @@ class Style:
         self.odd = chance.random() < 0.3  # comments, CDATA and references here and there
 
 
-def xml_body(records: Sequence[Record], chance: random.Random) -> bytes:
+def xml_body(records: Sequence[Record], chance: random.Random, style: Style | None = None) -> bytes:
     """The records as a method response."""
-    style = Style(chance)
+    style = style or Style(chance)
     structs = (
         b"<value>" + style.inner + xml_struct([(n.encode(), v) for n, v in r.items()], style) + b"</value>"
         for r in records

@@ -33,12 +33,14 @@ PARSED_BYTES = 2**18
 """How much is parsed before the records in it are taken out of the tree."""
 
 _ROOT = "answer"  # around the response, so that nothing but elements may stand there: no document type either
+_EXTENSIONS = "http://ws.apache.org/xmlrpc/namespaces/extensions"
 _LIST = ("methodResponse", "params", "param", "value", "array", "data")
 _NUMBERS = frozenset({"i1", "i2", "i4", "i8", "int", "biginteger", "double", "float", "bigdecimal"})
 _OTHERS = frozenset({"string", "boolean", "nil", "dateTime.iso8601", "base64"})
 _SCALARS = _NUMBERS | _OTHERS
 _USUAL = _SCALARS | {*_LIST, "struct", "member", "name"}
 _DEEPEST = 64
+_LAST_BYTES = 128
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)
@@ -59,6 +61,7 @@ class XmlReader:
         self._marker = XmlMarker()
         self._marked = False
         self._complete = False
+        self._last = b""
         self._root: Element | None = None
         self._data: Element | None = None  # the list's element, once it is there
         self._records: list[Record] = []
@@ -76,7 +79,7 @@ class XmlReader:
             remove_pis=True,
             huge_tree=True,  # texts may be long; the body's size is capped elsewhere, and nesting here
         )
-        self._parse(f"<{_ROOT}>".encode())
+        self._parse(f'<{_ROOT} xmlns:ex="{_EXTENSIONS}">'.encode())
 
     def feed(self, piece: bytes | bytearray | memoryview) -> None:
         """Read on.
@@ -84,6 +87,7 @@ class XmlReader:
         Raises:
             NotData: it is not XML-RPC.
         """
+        self._last = (self._last + bytes(piece[-_LAST_BYTES:]))[-_LAST_BYTES:]
         for start in range(0, len(piece), PARSED_BYTES):
             self._parse(self._marker.feed(piece[start : start + PARSED_BYTES]))
             self._marked |= self._marker.marked
@@ -130,6 +134,8 @@ class XmlReader:
             self._parser.feed(data)
         except etree.XMLSyntaxError:
             raise _not_rpc() from None
+        if len(self._parser.feed_error_log):
+            raise _not_rpc()  # some errors don't raise here, and the parser would take what follows as a new document
         for event, found in self._parser.read_events():
             element = cast("Element", found)
             if self._root is None:
@@ -140,6 +146,8 @@ class XmlReader:
     def _finish(self) -> Element:
         """The whole response; of a list, its frame."""
         if not self._complete:
+            if self._last.rstrip().endswith(b"</methodResponse>"):
+                raise _not_rpc()  # there are errors after which the parser just stops
             raise Cut("the answer ends early, within its XML")
         self._parse(self._marker.finish() + f"</{_ROOT}>".encode())
         try:
@@ -218,9 +226,9 @@ class XmlReader:
 
     def _fault(self, fault: Element) -> Fault:
         value = _only(fault)
-        struct = None if value is None else _only(value)
+        struct = _only(value) if value is not None and len(value) else None
         fields = self._record(struct) if struct is not None and _name(struct) == "struct" else {}
-        texts = {name: _TEXT.decode(text) for name, text in fields.items() if bytes(text[:1]) == b'"'}
+        texts = {name: _TEXT.decode(text) for name, text in fields.items() if bytes(text).startswith(b'"')}
         code = texts.get("faultCode", "")
         return Fault(plain(texts.get("faultString", "")), int(code) if _WHOLE.fullmatch(code) else None)
 

@@ -78,7 +78,7 @@ class Form:
         """The form of records that begin with ``text``; None if that can't be seen in it."""
         opening, turn = _OPENING.match(text), _TURN.search(text)
         name_end, member_end = _NAME_END.search(text), _MEMBER_END.search(text)
-        if not (opening and turn and name_end and member_end):
+        if not (opening and turn and name_end and member_end and turn[0] == turn[1] + opening[0]):
             return None
         before = name_end[1]
         return cls(

@@ -109,14 +109,15 @@ class XmlCodec:
             return self._read(chain([data], response)).answer()
         data = form.turn + data[head.end() :]
         tables: list[RawTable] = []
-        while data:
+        while True:
             block, data = _next_block(data, response, form)
             table = self._block(block, form) if block else None
             if table is None:
                 rest = (block + data)[len(form.turn) :]
                 table, data = self._read(chain([_HEAD, rest], response)).table(), b""
             tables.append(table)
-        return joined(tables, self.dataset)
+            if not data.startswith(form.boundary):
+                return joined(tables, self.dataset)
 
     def decode_exact(self, pieces: Iterable[Body]) -> RawTable | Words:
         """As ``decode_pieces``, by the exact decoder alone."""
@@ -177,12 +178,12 @@ class XmlCodec:
 
 
 def _next_block(data: bytes, response: Iterator[bytes], form: Form) -> tuple[bytes, bytes]:
-    """The next block and what is held after it. No block where none can be told; nothing after the last one."""
+    """The next block and what is held after it: after the last one, the response's end. No block where none shows."""
     for held in range(1, _BLOCKS_HELD + 1):
         data = _gathered(response, data, held * BLOCK_BYTES)
         if len(data) < held * BLOCK_BYTES:
             stop = data.rfind(form.member_end) + len(form.member_end)
-            return (data[:stop], b"") if _PLAIN_TAIL.fullmatch(data, stop) else (b"", data)
+            return (data[:stop], data[stop:]) if _PLAIN_TAIL.fullmatch(data, stop) else (b"", data)
         stop = data.rfind(form.boundary, 1)
         if stop > 0:
             return data[:stop], data[stop:]
