@@ -86,15 +86,18 @@ def _headline(result: Result, findings: Findings, *, early: bool) -> Text:
 
 
 def _totals(result: Result, findings: Findings, lake: Path) -> Iterator[Text]:
+    wide = max(map(len, ("changed", *result.rows))) + 2
     for name, rows in result.rows.items():
-        yield Text(f"  {name:<10}{count(rows, 'row')}")
+        yield Text(f"  {name:<{wide}}{count(rows, 'row')}")
     if findings.changed:
-        yield Text(f"  {'changed':<10}{count(findings.changed, 'row')} since they were fetched before")
+        yield Text(f"  {'changed':<{wide}}{count(findings.changed, 'row')} since they were fetched before")
     again = result.attempts - result.queries
     retries = f" ({count(result.attempts, 'attempt')})" if again else ""
     pace = f", {result.attempts / result.seconds:.2g} a second" if result.seconds > 0 and result.attempts else ""
-    yield Text(f"  {'asked':<10}{count(result.queries, 'query', 'queries')}{retries} in {span(result.seconds)}{pace}")
-    yield Text(f"  {'lake':<10}{lake}")
+    yield Text(
+        f"  {'asked':<{wide}}{count(result.queries, 'query', 'queries')}{retries} in {span(result.seconds)}{pace}"
+    )
+    yield Text(f"  {'lake':<{wide}}{lake}")
 
 
 def _oddities(findings: Findings) -> Iterator[Text]:
