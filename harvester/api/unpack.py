@@ -64,26 +64,6 @@ def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes
         yield from filter(None, chunks)
 
 
-class Measured:
-    """Pieces that are counted as they are taken.
-
-    Attributes:
-        bytes: how many bytes were taken so far.
-    """
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self.bytes = 0
-        self._pieces = iter(pieces)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = next(self._pieces)
-        self.bytes += len(piece)
-        return piece
-
-
 def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> Iterator[bytes]:
     """Unpack one stream, or ``many`` gzip members one after the other."""
     size = 0
@@ -139,4 +119,4 @@ def _over(cap: int) -> OverCap:
     return OverCap(f"the answer is larger than {cap} bytes")
 
 
-__all__ = ["STEP_BYTES", "Measured", "unpack", "unpacked"]
+__all__ = ["STEP_BYTES", "unpack", "unpacked"]
