@@ -50,7 +50,7 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
         progress.close()
         progress.say("Stopped at once. What the lake holds is kept; the same command resumes.")
         if json:
-            print_object(_fields_of_snapshot(_snapshot(harvest)), error=StoppedAtOnce("stopped at once by a signal"))
+            _print_without_slices(_snapshot(harvest), StoppedAtOnce("stopped at once by a signal"))
         with suppress(OSError):
             sys.stdout.flush()
         # Worker threads may be in the middle of something long; ending under them is what a crash would do, too.
@@ -92,7 +92,7 @@ def _print_json(ending: Ending, _settings: Settings) -> Exception | None:
     """Print the JSON summary; the error that it names, which may be one that came up while printing."""
     result = ending.result
     if result is None:
-        return print_object(_fields_of_snapshot(ending.last), error=ending.error)
+        return _print_without_slices(ending.last, ending.error)
     findings = Findings()
     fields = _fields(result, complete=result.complete and ending.error is None)
     failed = print_object(
@@ -162,7 +162,12 @@ def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:
 
 def print_failure(error: Exception) -> None:
     """The JSON object of a run that didn't begin."""
-    print_object(_fields_of_snapshot(None), error=error)
+    _print_without_slices(None, error)
+
+
+def _print_without_slices(last: Snapshot | None, error: Exception | None) -> Exception | None:
+    """Print the JSON object of a run without a result; the error."""
+    return print_object(_fields_of_snapshot(last), error=error, after=lambda: {"changed": None})
 
 
 def _snapshot(harvest: Harvesting) -> Snapshot | None:
