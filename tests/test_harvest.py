@@ -119,10 +119,9 @@ class TestProofs:
         async with field(tmp_path, AccountSpec(sends=listed({601: 0, 602: 50})), patience_s=0.1) as account:
             result = await account.run([Send(601, expected=9), Send(602)], datasets=("messages",))
             assert not result.complete
-            assert (
-                outcomes(result)["messages", 601].error
-                == "the answer is empty, though the list of sends says 9 messages (asked for messages of send 601 limit 25000)"
-            )
+            said, _, asked = str(outcomes(result)["messages", 601].error).partition(" (asked for ")
+            assert said == "the answer is empty, though the list of sends says 9 messages"
+            assert asked == "messages of send 601 limit 25000)"
             assert outcomes(result)["messages", 602].proof == "tail"
 
     async def test_erased_records_at_the_cursor_are_passed_over_and_counted(self, tmp_path: Path) -> None:
@@ -269,9 +268,7 @@ class TestFaults:
             account.assert_exact()
 
     async def test_a_page_too_large_is_asked_for_in_halves_and_what_worked_is_remembered(self, tmp_path: Path) -> None:
-        tuning = QUICK.__class__(
-            **{name: getattr(QUICK, name) for name in QUICK.__slots__} | {"body_cap_bytes": 150_000}
-        )
+        tuning = replace(QUICK, body_cap_bytes=150_000)
         async with field(tmp_path, AccountSpec(sends=equal(1, 600)), limit=400, tuning=tuning) as account:
             result = await account.run()
             assert result.complete
