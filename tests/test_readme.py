@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import anyio
 import duckdb
 import polars as pl
 import pytest
 
 from harvester import __version__
+from harvester.api import meaning
 from harvester.config import parse_duration, parse_size
 from harvester.console import cli
 from harvester.console.cli import app, command_line
 from harvester.console.exits import Exit
+from harvester.console.output import print_lines
+from harvester.console.planned import PlannedSend, describe
 from harvester.console.sends import COLUMNS, SendList
 from harvester.console.sources import PREFIX
 from harvester.datasets import CATALOGUE
 from harvester.harvest.outcome import SliceOutcome
+from harvester.harvest.planning import make_plan
+from harvester.harvest.wanted import Wanted
 from harvester.lake.layout import Footer
 from harvester.model import Proof, Send
+from harvester.simulator.faults import Fault
 from harvester.simulator.spec import AccountSpec, equal
-from tests.harvesting import field
+from tests.harvesting import QUICK, field
 from tests.test_console_run import MD5, untouched
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from cyclopts import Argument
 
     from harvester.config import Settings
+    from harvester.console.options import LogFormat
     from harvester.console.recipes import SimulateOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +102,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
 
     async def harvest() -> bool:
-        async with field(home / "lake", AccountSpec(sends=equal(len(SENDS), ROWS_EACH))) as served:
+        async with field(home / "lake", AccountSpec(sends=equal(len(SENDS), ROWS_EACH), foul=True)) as served:
             assert tuple(served.server.account.spec.sends.ids) == SENDS
             return (await served.run()).complete
 
@@ -116,21 +126,22 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @dataclass
 class Told:
-    """Stands in for the run and for the simulator: remembers what they were told."""
+    """Stands in for the run, the plan and the simulator: remembers what they were told."""
 
     settings: Settings | None = None
-    sends: tuple[Send, ...] = ()
-    json: bool = False
+    sends: Wanted | tuple[Send, ...] = ()
     log_format: str = ""
-    served: int = 0
+    served: tuple[int, ...] = ()
 
-    def run(self, settings: Settings, sends: Iterable[Send], *, json: bool, log_format: str) -> Exit:
-        self.settings, self.sends, self.json, self.log_format = settings, tuple(sends), json, log_format
+    def run(self, settings: Settings, sends: Iterable[Send] | Wanted, *, json: bool, log_format: LogFormat) -> Exit:
+        assert isinstance(json, bool)
+        self.settings, self.log_format = settings, log_format
+        self.sends = sends if isinstance(sends, Wanted) else tuple(sends)
         return Exit.COMPLETE
 
     def simulate(self, options: SimulateOptions) -> Exit:
         options.behaviour()
-        self.served = len(options.account().sends.ids)
+        self.served = (*self.served, len(options.account().sends.ids))
         return Exit.COMPLETE
 
 
@@ -138,6 +149,7 @@ class Told:
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     told = Told()
     monkeypatch.setattr(cli, "run_harvest", told.run)
+    monkeypatch.setattr(cli, "show_plan", told.run)
     monkeypatch.setattr(cli, "simulate_account", told.simulate)
     return told
 
@@ -170,7 +182,8 @@ def default_of(option: Argument) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_in_its_commands_table_with_its_default(command: str) -> None:
-    documented = [(row[0], row[1]) for row in table(f"harvester {command}", "option")]
+    shown_at = "run" if command == "plan" else command  # plan takes the options of run, and says so
+    documented = [(row[0], row[1]) for row in table(f"harvester {shown_at}", "option")]
     expected = [
         (f"`{' '.join(filter(None, [option.name, option.parameter.metavar]))}`", default_of(option))
         for option in options_of(command)
@@ -185,7 +198,7 @@ def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README)) <= names | ours | others
     variables = {PREFIX + name for name in ("CLIENT_MD5", "LOG_LEVEL", "DEBUG")}
     for command in COMMANDS:
-        prefix = PREFIX if command in {"run", "status"} else f"{PREFIX}{command.upper()}_"
+        prefix = PREFIX if command in {"run", "plan", "status"} else f"{PREFIX}{command.upper()}_"
         variables |= {prefix + option.name[2:].replace("-", "_").upper() for option in options_of(command)}
     assert set(re.findall(rf"{PREFIX}\w+", README)) - {PREFIX} <= variables
 
@@ -193,17 +206,38 @@ def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
 def shown_commands() -> list[list[str]]:
     """Every ``harvester`` command line of the examples, as a shell would part it, without redirections."""
     lines = [line for language in ("sh", "crontab") for text in blocks(language) for line in text.splitlines()]
+    lines = [re.sub(r"\$\(date [^)]*\)", "2024-05-31", line) for line in lines]
     found = [re.search(r"(?:^|/)harvester (?!=)([^>&|]+)", line) for line in lines]
     return [shlex.split(one[1].replace("~", "$HOME").replace("$HOME", str(Path.cwd()))) for one in found if one]
 
 
 def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
     shown = shown_commands()
-    assert {tokens[0] for tokens in shown} == {"run", "status", "simulate", "--version"}
+    assert {tokens[0] for tokens in shown} == {"run", "plan", "status", "simulate", "--version"}
     for tokens in shown:
         assert command_line(tokens) == 0, capsys.readouterr().err
     assert told.settings is not None
-    assert told.served == 20
+    assert told.sends == Wanted(since=date(2024, 5, 31))  # of the nightly run, which is the last
+    assert told.served == (20, 6)
+
+
+def test_the_simulated_account_changes_as_the_example_tells_it_to(tmp_path: Path) -> None:
+    (order,) = [shlex.split(line) for text in blocks("sh") for line in text.splitlines() if line.startswith("curl")]
+    body = order[order.index("-d") + 1]
+
+    async def tell() -> tuple[int, bool]:
+        async with field(tmp_path / "lake", AccountSpec(sends=equal(6, 2000), room=100)) as served:
+            path = order[-1].partition("8020")[2]
+            async with aiohttp.ClientSession() as session, session.post(served.server.url + path, data=body) as answer:
+                assert answer.status == 200, await answer.text()
+            account = served.server.account
+            return next(send.expected or 0 for send in account.sends if send.id_send == SENDS[0]), account.settled
+
+    assert anyio.run(tell) == (2020, True)
+
+
+def test_every_fault_of_the_simulator_is_named() -> None:
+    assert set(Fault) <= code(section("harvester simulate"))
 
 
 def test_the_settings_file_is_accepted_and_says_what_it_seems_to_say(
@@ -222,7 +256,7 @@ def test_the_settings_file_is_accepted_and_says_what_it_seems_to_say(
     assert settings.timeout_s == parse_duration(says["timeout"])
     assert settings.patience_s == parse_duration(says["patience"])
     assert told.log_format == says["log_format"]
-    assert len(told.sends) == 3
+    assert (says["all"], told.sends) == (True, Wanted())
 
 
 def test_the_lists_of_sends_are_read_as_they_are_explained(tmp_path: Path) -> None:
@@ -243,18 +277,37 @@ def test_the_lists_of_sends_are_read_as_they_are_explained(tmp_path: Path) -> No
 
 def test_the_sql_runs_on_duckdb(home: Path) -> None:
     assert (home / "lake").is_dir()
+    reading, odd = blocks("sql")
     with duckdb.connect() as database:
-        statements = database.extract_statements(block("sql"))
+        statements = database.extract_statements(reading)
         statuses, domains, bounces, proofs = [database.execute(one).fetchall() for one in statements]
+        originals = database.execute(odd).fetchall()
         held = database.execute("SELECT count(*) FROM 'lake/bounces/*/*.parquet'").fetchall()[0][0]
     assert sum(number for _, number in statuses) == len(SENDS) * ROWS_EACH
     assert 0 < sum(number for _, number in domains) <= ROWS_EACH
     assert sum(number for *_, number in bounces) == held > 0
     assert [(name.split("/")[2], proof) for name, proof in proofs] == [(f"send={one}", Proof.TAIL) for one in SENDS]
+    assert originals
+    for _, shown, original in originals:
+        assert original.decode("utf-8", "replace").replace("\0", "\ufffd") == shown
+        assert "\ufffd" in shown
+
+
+def test_the_python_brings_bytes_back_that_are_not_text(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = [text for text in blocks("python") if "b64decode" in text]
+    exec(compile(text, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed
+    with duckdb.connect() as database:
+        counted = "SELECT sum(len(regexp_extract_all(_extra, 'base64'))) FROM 'lake/messages/*/*.parquet'"
+        assert len(printed) == database.execute(counted).fetchall()[0][0]
+    assert all(re.fullmatch(r"\d+ \w+ b['\"].*['\"]", line) for line in printed)
+    (example,) = [json.loads(one) for one in code(section("Bytes that are not text")) if one.startswith("{")]
+    assert base64.b64decode(example["first_name"]["$base64"]) == b"caf\xe9"
 
 
 def test_the_python_runs_on_polars(capsys: pytest.CaptureFixture[str]) -> None:
-    (text,) = [text for text in blocks("python") if "polars" in text]
+    (text,) = [text for text in blocks("python") if "scan_parquet" in text]
     names: dict[str, Any] = {}
     exec(compile(text, "README.md", "exec"), names)
     assert capsys.readouterr().out.count("shape: ") == 3
@@ -281,13 +334,27 @@ def test_every_exit_status_is_explained_in_order() -> None:
 
 def test_every_proof_is_explained() -> None:
     rows = table("Proofs", "proof")
-    assert [row[0] for row in rows] == [f"`{proof}`" for proof in Proof]
-    assert {row[1] for row in rows} == {*CATALOGUE, "both"}
+    of = {
+        Proof.COUNT: [one.name for one in CATALOGUE.values() if one.counted],
+        Proof.TAIL: [one.name for one in CATALOGUE.values() if one.paged],
+        Proof.COVERS: ["bounces"],
+        Proof.AGREED: [one.name for one in CATALOGUE.values() if not one.paged],
+    }
+    names = {proof: ", ".join(f"`{name}`" for name in of[proof]) if proof in of else "all" for proof in Proof}
+    assert [(row[0], row[1]) for row in rows] == [(f"`{proof}`", names[proof]) for proof in Proof]
+
+
+def test_the_table_of_wrong_answers_is_that_of_the_code() -> None:
+    assert [tuple(row) for row in table("When an answer is wrong", "what came back")] == list(meaning.table())
+    said = section("When an answer is wrong").lower()
+    for action in meaning.Action:
+        words = action.value.removeprefix("ask again, ").removesuffix(", then ask again")
+        assert f"**{words}:**" in said or action is meaning.Action.TAKE
 
 
 def test_every_dataset_is_explained() -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section("Columns and types").splitlines()]
-    (names, functions, columns, keys) = [row[1:] for row in rows if len(row) > 1 and set(row[0]) != {"-"}]
+    (names, _, functions, columns, keys, _) = [row[1:] for row in rows if len(row) > 1 and set(row[0]) != {"-"}]
     assert names == list(CATALOGUE)
     for dataset, function, count, key in zip(CATALOGUE.values(), functions, columns, keys, strict=True):
         assert function == f"`{dataset.function}`"
@@ -311,15 +378,16 @@ def test_every_key_of_a_data_files_footer_is_explained() -> None:
 def test_the_json_summary_has_the_fields_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["run", "--json"]) == Exit.USAGE
     printed = json.loads(capsys.readouterr().out)
-    shown = json.loads(block("json"))
+    shown = json.loads(blocks("json")[0])
     assert [*shown, "error"] == list(printed)
     explained = " ".join(row[0] for row in table("The JSON summary", "field"))
     assert code(explained) == set(printed)
     for one in shown["slices"]:
         assert list(one) == [attribute.name for attribute in fields(SliceOutcome)]
-    for name in CATALOGUE:
+    for name in shown["rows"]:
         assert shown["rows"][name] == sum(one["rows"] for one in shown["slices"] if one["dataset"] == name)
     assert shown["queries"] == sum(one["queries"] for one in shown["slices"])
+    assert shown["changed"] == sum(one["changed"] for one in shown["slices"])
     (of_slices,) = [part for part in section("The JSON summary").split("\n\n") if part.startswith("Of a slice")]
     assert {attribute.name for attribute in fields(SliceOutcome)} <= code(of_slices)
 
@@ -329,6 +397,44 @@ def test_the_fields_of_status_are_explained(capsys: pytest.CaptureFixture[str]) 
     printed = json.loads(capsys.readouterr().out)
     (paragraph,) = [part for part in section("The JSON summary").split("\n\n") if "`harvester status --json`" in part]
     assert code(paragraph) == set(printed) | {"harvester status --json"}
+
+
+def test_the_json_plan_has_the_fields_that_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tokens = ["plan", "--lake", str(tmp_path / "none"), "--client-id", "12345", "--sends-file", "sends.csv", "--json"]
+    assert command_line(tokens) == Exit.COMPLETE
+    printed, shown = json.loads(capsys.readouterr().out), json.loads(blocks("json")[1])
+    assert list(shown) == list(printed)
+    assert list(shown["total"]) == list(printed["total"])
+    assert list(shown["asked"]) == ["queries", "attempts"] == list(printed["asked"])
+    for one in (*shown["sends"], *printed["sends"]):
+        assert list(one) == [attribute.name for attribute in fields(PlannedSend)]
+    assert shown["rows"]["messages"] == sum(one["rows"] for one in shown["sends"])
+    assert shown["seconds"] == (shown["queries"] - 1) / shown["rate"]
+    explained = table("The JSON plan", "field")
+    assert code(" ".join(row[0] for row in explained)) == {*printed, "error"}
+    assert set(shown["total"]) - {"sends", "slices"} <= code(" ".join(row[1] for row in explained))
+
+
+def test_the_plan_that_is_shown_is_what_a_plan_prints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = datetime(2024, 6, 1, 8, 0, 0)  # noqa: DTZ001  the API's dates have no zone
+    tuning = replace(QUICK, clock=lambda: datetime(2024, 6, 7, 12, 0, 0))  # noqa: DTZ001  likewise
+
+    async def plan() -> None:
+        async with field(
+            Path("lake"), AccountSpec(sends=equal(6, 2000), first_date=first, days_between=1.0), tuning=tuning
+        ) as served:
+            settings = replace(served.settings, rate=2.0, burst=1, tuning=tuning)
+            made = await make_plan(served.settings, Wanted())
+            # Found at a rate that a test has time for, and told of at the one that is shown.
+            print_lines(describe(replace(made, seconds=(made.queries - 1) / 2.0), settings))
+
+    anyio.run(plan)
+    (shown,) = [text.splitlines() for text in blocks("console") if "sends from" in text]
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert printed[-len(shown) :] == shown  # after lines of the log
 
 
 # --- the project itself

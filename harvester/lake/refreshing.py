@@ -80,11 +80,16 @@ class Refresher:
             at = next((place for place, span in enumerate(spans) if span.start == progress.key_range.start), None)
             if at is not None and progress.in_full == in_full and spans[at].stop == progress.key_range.stop:
                 return RefreshPlan(spans[at:], progress)
-        self.forget(record.id)
+        if progress is not None:
+            self._end(record.id)
         return RefreshPlan(spans, None)
 
     def forget(self, slice_id: int) -> None:
-        """Gives up a refresh that was begun, and what it brought."""
+        """Gives up a refresh, if one was begun, and what it brought."""
+        if self.sealer.ledger.progress(slice_id) is not None:
+            self._end(slice_id)
+
+    def _end(self, slice_id: int) -> None:
         for name in self.sealer.inventory.end_refresh(slice_id):
             self.sealer.store.remove(name)
 
@@ -97,7 +102,7 @@ class Refresher:
         brought = self.sealer.inventory.refreshed(slice_id)
         for file in self.sealer.inventory.files(slice_id, to_refresh=True):
             self._replace(record, file, brought, now)
-        self.forget(slice_id)
+        self._end(slice_id)
 
     def _replace(
         self, record: SliceRecord, file: DataFileRecord, brought: Sequence[SegmentRecord], now: datetime
