@@ -175,7 +175,7 @@ async def test_what_is_due_for_refreshing_is_planned_as_it_is_asked(
 
 def test_a_refresh_asks_again_for_what_is_due() -> None:
     held = Held(95, complete=True, expected=95, due=Due.ALL, waiting=35)
-    assert least_refresh(MESSAGES, held, LIMIT) == 10
+    assert least_refresh(MESSAGES, held, LIMIT) == pages(95, LIMIT) == 11
     assert least_refresh(MESSAGES, replace(held, due=Due.UNSETTLED), LIMIT) == 4
     assert least_refresh(MESSAGES, replace(held, due=Due.UNSETTLED, waiting=0), LIMIT) == 1
     assert least_refresh(BOUNCES, held, LIMIT) == 1

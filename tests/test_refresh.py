@@ -187,6 +187,17 @@ class TestGrown:
             assert len(files(account, 601)) == 1
             assert (await account.run(list(account.server.account.sends))).queries == 0
 
+    async def test_what_grew_and_what_waited_are_asked_in_one_run(self, tmp_path: Path) -> None:
+        account_spec = spec({601: 2500}, waiting=0.1)
+        async with field(tmp_path, account_spec, tuning=after(40), limit=1000, **MESSAGES_ONLY) as account:
+            waiting = of(await account.run(list(account.server.account.sends)), 601).unsettled
+            account.server.account.grow(601, 40)
+            account.server.account.settled = True
+            second = await account.run(list(account.server.account.sends))
+            assert (second.complete, of(second, 601).rows, of(second, 601).changed) == (True, 2540, waiting)
+            account.assert_exact(datasets=["messages"])
+            assert (await account.run(list(account.server.account.sends))).queries == 0
+
     async def test_a_large_new_part_gets_files_of_its_own(self, tmp_path: Path) -> None:
         tuning = after(40, target_bytes=60_000)
         account_spec = replace(spec({601: 9000}), room=20_000)

@@ -123,7 +123,7 @@ class Asker:
             self._failed(asking, error)
         except SliceRefused as error:
             self._reach.answered()
-            asking.give_up(str(error))
+            asking.refuse(str(error))
         finally:
             permit.release()
             self._busy -= 1

@@ -159,8 +159,12 @@ def least_queries(dataset: Dataset, expected: int | None, held: Held, limit: int
 
 def least_refresh(dataset: Dataset, held: Held, limit: int) -> int:
     """How many queries bring again what is due of a slice that is complete and has rows, at least."""
-    rows = held.rows if held.due is Due.ALL else held.waiting
-    return max(1, -(-rows // limit)) if dataset.paged else 1
+    if not dataset.paged:
+        return 1
+    if held.due is Due.ALL:
+        return pages(held.rows, limit)
+    # Pages after the first bring their cursor's record again; the last one may be full.
+    return 1 + max(0, -(-(held.waiting - limit) // (limit - 1)))
 
 
 @dataclass(slots=True)

@@ -118,6 +118,13 @@ class Asking:
         self.done = True
         self.doubt = f"{self.query}: {reason}"
 
+    def refuse(self, reason: str) -> None:
+        """The API says that what is asked about can't be had."""
+        self.done = True
+        campaign = self.query.id_message
+        whose = "the account" if campaign is None else f"campaign {campaign}: perhaps a mistyped id"
+        self.doubt = f"{whose}; {reason}"
+
 
 @dataclass(slots=True, kw_only=True)
 class FirstRecord(Asking):

@@ -1,7 +1,7 @@
 """Whether the server is there at all, and is the API: when to wait with everything, and when that has no point.
 
 A server that can't be reached pauses the whole run, and nobody is charged for it. One that was never reached ends it
-within a minute, and so does one that is there and is not the API.
+within a minute, and so does one that is there and is not the API; one whose certificate is refused ends it at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from harvester.errors import NotConnected, NotTheApi, ServerNotReached, Throttled
+from harvester.errors import NotConnected, NotTheApi, NotTrusted, ServerNotReached, Throttled
 from harvester.harvest.walks import backoff_s
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Reach:
         limit_s = self._settings.patience_s
         if not self._client.reached:
             limit_s = min(limit_s, tuning.never_reached_s)
+        if isinstance(error, NotTrusted) and not self._client.reached:
+            raise ServerNotReached(str(error))  # a wait would not change it; in mid-run it may be one bad machine
         gives_up_at = self._unreachable_since + limit_s
         if now >= gives_up_at:
             raise ServerNotReached(f"{error}; gave up after {now - self._unreachable_since:.0f} s")

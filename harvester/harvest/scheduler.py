@@ -205,11 +205,11 @@ class Scheduler:
             digest=record.digest,
             full_limit=self.settings.limit,
         )
-        if record.proof is not None:
-            planned = await to_thread.run_sync(self._lake.plan_refresh, record)
-            walks.begin_refresh(walk, planned, in_full=record.due is Due.ALL, digest=record.digest)
-        elif record.reopened:
+        if record.reopened:  # it ended elsewhere then
             walk.key_range = replace(walk.key_range, short_answers=0)
+        if record.due is not Due.NOTHING:
+            walks.begin_refresh(walk, await to_thread.run_sync(self._lake.plan_refresh, record))
+        elif record.reopened:
             await to_thread.run_sync(self._lake.forget_refresh, record.id)
         if walk.key_range.limit > self.settings.limit:
             walk.key_range = replace(walk.key_range, limit=self.settings.limit)

@@ -98,7 +98,7 @@ async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page)
     ended = walks.progress(walk, ended=True)
     walk.refresh = None
     if not refresh.in_full:
-        walk.key_range = refresh.main
+        walk.key_range = refresh.main  # if the slice has grown, its walk goes on there
         return replace(_taken(walk, None, walk.proof), key_range=None, refreshed=_some(held), refresh=ended)
     # The walk goes on after the last row that was held: what is new there is new.
     was_held = refresh.main.held or 0

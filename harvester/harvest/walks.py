@@ -159,9 +159,9 @@ class Walk:
         return Query(self.dataset, self.id_send, start, self.key_range.limit)
 
 
-def begin_refresh(walk: Walk, plan: RefreshPlan, *, in_full: bool, digest: str | None) -> None:
-    """Turns a walk to what is to be asked again of its slice, which is complete."""
-    walk.refresh = Refreshing(in_full, plan.spans, walk.key_range, digest=digest)
+def begin_refresh(walk: Walk, plan: RefreshPlan) -> None:
+    """Turns a walk to what is to be asked again of its slice, which is or was complete."""
+    walk.refresh = Refreshing(plan.in_full, plan.spans, walk.key_range, digest=walk.digest)
     if not walk.dataset.paged:
         walk.digest = None
         return

@@ -51,8 +51,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RefreshPlan:
-    """What is to be asked again of a slice: ``spans`` still to be walked, and how far the first one is walked."""
+    """What is to be asked again of a slice.
 
+    Attributes:
+        in_full: whether that is all of it.
+        spans: parts still to be walked, in key order.
+        progress: how far the first of them is walked; None if it is not begun.
+    """
+
+    in_full: bool
     spans: tuple[Span, ...]
     progress: Progress | None
 
@@ -70,19 +77,19 @@ class Refresher:
     drop_gone: bool = False
 
     def plan(self, record: SliceRecord) -> RefreshPlan:
-        """What is to be asked again of a complete slice, all of whose rows are sealed."""
+        """What is to be asked again of a slice, all of whose rows are sealed."""
         inventory = self.sealer.inventory
         files = inventory.files(record.id)
-        in_full = record.due is Due.ALL
+        in_full = record.due is Due.ALL or not any(file.unsettled for file in files)
         spans = spans_of(files, [in_full or file.unsettled > 0 for file in files])
         progress = self.sealer.ledger.progress(record.id)
         if progress is not None and CATALOGUE[record.key.dataset].paged:
             at = next((place for place, span in enumerate(spans) if span.start == progress.key_range.start), None)
             if at is not None and progress.in_full == in_full and spans[at].stop == progress.key_range.stop:
-                return RefreshPlan(spans[at:], progress)
+                return RefreshPlan(in_full, spans[at:], progress)
         if progress is not None:
             self._end(record.id)
-        return RefreshPlan(spans, None)
+        return RefreshPlan(in_full, spans, None)
 
     def forget(self, slice_id: int) -> None:
         """Gives up a refresh, if one was begun, and what it brought."""

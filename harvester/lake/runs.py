@@ -64,6 +64,11 @@ class Runs:
         with self.database.writing() as connection:
             _put_facts(connection, ended_run=run)
 
+    def account(self) -> str | None:
+        """Whose lake it is, by client id; None before its first run."""
+        with self.database.reading() as connection:
+            return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
+
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""
         with self.database.reading() as connection:
@@ -233,7 +238,8 @@ def _rule(policy: Refresh, within_s: float, now: datetime) -> _Rule:
         Refresh.UNSETTLED: (unsettled, others),
         Refresh.DUE: (unsettled | young, young | others),
     }[policy]
-    return _Rule(slices.c.proof.is_not(None) & asked, in_full | begun | (slices.c.due == int(Due.ALL)))
+    known = slices.c.proof.is_not(None) | slices.c.checked_at.is_not(None)  # complete, or it was before it grew
+    return _Rule(known & asked, in_full | begun | (slices.c.due == int(Due.ALL)))
 
 
 def _just_done(since_run: int, now: datetime) -> sa.ColumnElement[bool]:
