@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
-from harvester.lake.database import Database
+from harvester.lake.database import Database, looking
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.reading import failed_keys
@@ -118,6 +118,7 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         if not store.size(layout.LEDGER):
             _refuse_orphans(store)
             store.touch(layout.LEDGER)
+            store.sync_folder(layout.HOME)
         database = Database.open(root / layout.LEDGER, create=True)
         held.callback(database.close)
         ledger, inventory = Ledger(database), Inventory(database)
@@ -145,11 +146,8 @@ def look_into(root: Path) -> Iterator[Glance]:
     store = Store(root)
     if store.size(layout.LEDGER) is None:
         raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
-    database = Database.open(root / layout.LEDGER, create=False)
-    try:
+    with looking(root / layout.LEDGER) as database:
         yield Glance(store, Runs(database), Ledger(database), Inventory(database))
-    finally:
-        database.close()
 
 
 __all__ = ["Glance", "Lake", "look_into", "open_lake"]

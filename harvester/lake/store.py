@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or have the quota raised",
+    errno.EFBIG: "Free some space, or raise the limit on the size of files (ulimit -f),",
+}
+_PERMITS = "Let the user who runs harvester read and write it"
+_IN_PLACE = "Something else is in its place: move that away, or use another folder"
+_REMEDIES = {
+    errno.EACCES: _PERMITS,
+    errno.EPERM: _PERMITS,
+    errno.EROFS: "Have its file system mounted for writing, or use another folder",
+    errno.EEXIST: _IN_PLACE,
+    errno.EISDIR: _IN_PLACE,
+    errno.ENOTDIR: _IN_PLACE,
+    errno.ENOTEMPTY: _IN_PLACE,
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
+}
+_OTHER_REMEDY = "See to it and run the same command again"
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+_LOCK_TRIES = 10
+_LOCK_AGAIN_S = 0.05
+"""A look at the lock (``is_locked``) holds it for an instant; only a run holds it for longer than this takes."""
 
 
 @contextmanager
@@ -36,9 +57,11 @@ def translated(doing: str) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         if error.errno in _NO_SPACE:
-            message = f"could not {doing}: {reason}. Free some space and run the same command again; nothing is lost"
+            remedy = _NO_SPACE[error.errno]
+            message = f"could not {doing}: {reason}. {remedy} and run the same command again; nothing is lost"
             raise LakeFull(message) from error
-        raise LakeError(f"could not {doing}: {reason}") from error
+        remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
+        raise LakeError(f"could not {doing}: {reason}. {remedy}") from error
 
 
 class Store:
@@ -143,26 +166,36 @@ class Store:
         with translated(f"open {path}"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
-                message = f"another run is using the lake {self.root} (process {holder}); wait for it, or stop it"
-                raise LakeInUse(message) from error
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            with translated(f"lock {path}"):
+                self._take(descriptor)
+            with suppress(OSError):  # who it is is told for convenience alone
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
 
+    def _take(self, descriptor: int) -> None:
+        for again in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if again:
+                    time.sleep(_LOCK_AGAIN_S)
+                    continue
+                holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
+                message = f"another run is using the lake {self.root} (process {holder}); wait for it, or stop it"
+                raise LakeInUse(message) from error
+            return
+
     def is_locked(self, name: str) -> bool:
-        """Whether some process holds the lock."""
+        """Whether some process holds the lock, also where the file can only be read."""
         try:
-            descriptor = os.open(self.path(name), os.O_RDWR)
+            descriptor = os.open(self.path(name), os.O_RDONLY)
         except OSError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         else:
