@@ -371,7 +371,7 @@ def test_every_dataset_is_explained() -> None:
 
 
 def test_every_key_of_a_data_files_footer_is_explained() -> None:
-    footer = Footer("messages", 1, 0, 1, 0, "", "", proof="tail", expected=1)
+    footer = Footer("messages", 1, 0, 1, 0, "", "", proof="tail", expected=1, account="12345")
     assert [row[0] for row in table("Files", "key")] == [f"`{key}`" for key in footer.encode()]
 
 

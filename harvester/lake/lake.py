@@ -123,10 +123,9 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         held.callback(database.close)
         ledger, inventory = Ledger(database), Inventory(database)
         repairs = put_right(store, ledger, inventory)
-        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes)
-        yield Lake(
-            store, Runs(database), ledger, inventory, sealer, Refresher(sealer, drop_gone), repairs, tuning.clock
-        )
+        runs = Runs(database)
+        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
+        yield Lake(store, runs, ledger, inventory, sealer, Refresher(sealer, drop_gone), repairs, tuning.clock)
 
 
 def _refuse_orphans(store: Store) -> None:

@@ -54,6 +54,7 @@ class Footer:
         version: of the harvester that wrote it.
         proof: in a slice's last file, why the slice is complete; None elsewhere.
         expected: in a slice's last file, the send's ``SEND_COUNT`` if known.
+        account: the client id of the account that it was harvested from; None in files of early versions.
     """
 
     dataset: str
@@ -65,6 +66,7 @@ class Footer:
     version: str
     proof: str | None = None
     expected: int | None = None
+    account: str | None = None
 
     def encode(self) -> dict[str, str]:
         """As Parquet key-value metadata. An open end is written as an empty string."""
@@ -81,6 +83,8 @@ class Footer:
             pairs["proof"] = self.proof
         if self.expected is not None:
             pairs["send_count"] = str(self.expected)
+        if self.account is not None:
+            pairs["account"] = self.account
         return {_PREFIX + name: value for name, value in pairs.items()}
 
     @classmethod
@@ -101,6 +105,7 @@ class Footer:
             version=pairs["version"],
             proof=pairs.get("proof"),
             expected=int(pairs["send_count"]) if "send_count" in pairs else None,
+            account=pairs.get("account"),
         )
 
 

@@ -25,7 +25,7 @@ from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
@@ -50,6 +50,7 @@ class Sealer:
         target_bytes: the size that data files aim at.
         row_group_bytes: the size in memory that row groups aim at.
         ratio: a data file's size to that of its segments, learned from those made so far.
+        account: reads from the ledger whose lake it is; None if that is not known.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Sealer:
     target_bytes: int
     row_group_bytes: int
     ratio: float = 0.5
+    account: Callable[[], str | None] = lambda: None
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Seals what is due of a slice.
@@ -166,6 +168,7 @@ class Sealer:
             version=__version__,
             proof=record.proof if file.stop == KEY_END else None,
             expected=record.expected if file.stop == KEY_END else None,
+            account=self.account(),
         )
         name = layout.being_written(file.name)
         with self.store.create(name) as sink:
@@ -221,6 +224,7 @@ def write_parquet(
         "use_dictionary": worth_a_dictionary(first),
         "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
         "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
+        "write_page_checksum": True,  # a byte that flips is found, also where the ledger is lost
     }
     with pq.ParquetWriter(sink, dataset.schema, **options) as writer:
         for group in chain([first], groups):

@@ -84,7 +84,7 @@ def stage(store: Store, ledger: Ledger, pages: Sequence[Taken], now: datetime) -
             erased=page.erased,
             queries=page.queries,
             digest=page.digest,
-            newest=_newest(page.dataset, page.rows) if page.rows is not None else None,
+            newest=newest(page.dataset, page.rows) if page.rows is not None else None,
             refreshed=_write(store, page, page.refreshed, now, refresh=True) if page.refreshed is not None else None,
             refresh=page.refresh,
             reopened=page.reopened,
@@ -143,7 +143,7 @@ def count_waiting(dataset: Dataset, rows: pa.RecordBatch, now: datetime, since: 
     return Waiting(waits.true_count - overdue, overdue)
 
 
-def _newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
+def newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
     """The latest date that the rows bear, as the ledger writes it: of the first column of dates that holds any."""
     for name in dataset.dates:
         if (latest := pc.max(rows.column(name)).as_py()) is not None:
@@ -151,4 +151,4 @@ def _newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
     return None
 
 
-__all__ = ["BELIEVED", "Taken", "Waiting", "count_waiting", "stage"]
+__all__ = ["BELIEVED", "Taken", "Waiting", "count_waiting", "newest", "stage"]
