@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -75,6 +76,16 @@ def _can_be_asked(endpoint: str) -> bool:
         return False
 
 
+def _keeps_secrets(endpoint: str) -> bool:
+    """Whether what is said to this endpoint is out of others' sight: by TLS, or because it stays on this machine."""
+    try:
+        parts = urlsplit(endpoint)
+        host = parts.hostname or ""
+        return parts.scheme == "https" or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name than localhost
+        return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """What a user has no reason to set, and tests and benchmarks do.
@@ -116,6 +127,8 @@ class Settings:
     client_id: str
     client_md5: Secret
     endpoint: str = DEFAULT_ENDPOINT
+    ca_file: Path | None = None
+    insecure_http: bool = False
     wire: Wire = Wire.JSON
     datasets: tuple[str, ...] = DEFAULT
     limit: int = PAGE_CAP
@@ -147,6 +160,10 @@ class Settings:
             (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
             (bool(self.client_md5), "the client's MD5 code is empty"),
             (_can_be_asked(self.endpoint), f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}"),
+            (
+                self.insecure_http or _keeps_secrets(self.endpoint),
+                f"{self.endpoint} has no TLS, and the MD5 code would go there readable: use https, or --insecure-http",
+            ),
         ]
         for holds, message in checks:
             if not holds:

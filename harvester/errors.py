@@ -18,6 +18,7 @@ below it that have none of their own.
     ├── SliceRefused [give up]  this slice can't be had, and asking again would not help; the others go on
     └── AttemptFailed [retry]   one attempt failed; the query may be asked again, for as long as the run is patient
         ├── NotConnected [pause]    no connection, so nothing was asked; every task waits, no slice is charged
+        │   └── NotTrusted              the server can't prove who it is; ends a run that has not reached it yet
         ├── Throttled [pause]       the server asks for a pause, of every task; no slice is charged
         ├── NotData                 an answer that is no answer to the query (HTML, not JSON, wrong shape)
         │   └── NotTheApi               a redirect or a 4xx: perhaps it is not the API that was asked
@@ -85,6 +86,10 @@ class AttemptFailed(HarvesterError):
 
 class NotConnected(AttemptFailed):
     """No connection was made, so the query was not asked."""
+
+
+class NotTrusted(NotConnected):
+    """The server's certificate is refused, so nothing was said to it."""
 
 
 class Throttled(AttemptFailed):
@@ -166,6 +171,7 @@ __all__ = [
     "NotConnected",
     "NotData",
     "NotTheApi",
+    "NotTrusted",
     "OutOfOrder",
     "OverCap",
     "PageRefused",

@@ -33,6 +33,7 @@ def settings(endpoint: str, *, timeout_s: float = 10.0, **tuning: Any) -> Settin
         client_id="1",
         client_md5=Secret(MD5),
         endpoint=endpoint,
+        insecure_http=True,
         timeout_s=timeout_s,
         tuning=Tuning(**tuning),
     )

@@ -14,7 +14,8 @@ import anyio
 from yarl import URL
 
 from harvester import __version__
-from harvester.errors import Cut, NotConnected, NotData, OverCap, TimedOut, UsageError
+from harvester.api import tls
+from harvester.errors import Cut, NotConnected, NotData, NotTrusted, OverCap, TimedOut, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,7 +51,7 @@ class Answer:
 
 
 class Transport:
-    """One session with one server: ``async with Transport(settings) as transport``."""
+    """One session with one server: ``async with Transport(settings) as transport``. Raises UsageError if made wrong."""
 
     def __init__(self, settings: Settings) -> None:
         tuning = settings.tuning
@@ -64,13 +65,13 @@ class Transport:
         self._connect_s = tuning.connect_s
         self._silence_s = tuning.silence_s
         self._cap = settings.answer_cap_bytes
-        self._hide = settings.client_md5.hidden_in
+        self._tls = tls.context(settings.ca_file) if self._base.scheme == "https" else True
         self._concurrency = settings.concurrency
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=READ_BYTES,
@@ -101,6 +102,7 @@ class Transport:
 
         Raises:
             NotConnected: no connection was made, so nothing was asked.
+            NotTrusted: likewise, because the server's certificate is refused.
             TimedOut: no answer within ``timeout_s``, or silence in the middle of a body for ``silence_s``.
             Cut: the connection ended before the answer was whole.
             OverCap: the packed body is larger than the cap.
@@ -119,6 +121,9 @@ class Transport:
             raise NotConnected(f"{host} could not be connected to within {self._connect_s:g} s") from None
         except TimeoutError:
             raise TimedOut(f"{host} did not answer in full within {self._timeout_s:g} s") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = tls.why_refused(error.certificate_error)
+            raise NotTrusted(f"{host} could not be connected to: {why}") from None
         except aiohttp.ClientConnectorError as error:
             raise NotConnected(f"{host} could not be connected to: {_cause(error)}") from None
         except aiohttp.InvalidURL:
@@ -170,8 +175,6 @@ def _cause(error: aiohttp.ClientConnectorError) -> str:
     """One short line that names why a connection failed."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"its name can't be resolved ({error.os_error.strerror or error.os_error})"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted ({error.certificate_error})"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"TLS failed ({error.os_error})"
     return f"{error.os_error.strerror or error.os_error} (port {error.port})"

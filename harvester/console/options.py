@@ -176,6 +176,25 @@ class RunOptions:
         ),
     ] = None
     endpoint: Annotated[str, Parameter(group=ACCOUNT, metavar="URL", help="The API's address.")] = DEFAULT_ENDPOINT
+    ca_file: Annotated[
+        Path | None,
+        Parameter(
+            group=ACCOUNT,
+            converter=path,
+            metavar="FILE",
+            help="Certificates of authorities, in PEM: the API's certificate has to be signed by one of these, instead "
+            "of one that the system trusts. For private authorities.",
+        ),
+    ] = None
+    insecure_http: Annotated[
+        bool,
+        Parameter(
+            group=ACCOUNT,
+            show_default=False,
+            help="Allow an endpoint on another machine that begins with http://. The MD5 code and all data go there "
+            "unencrypted.",
+        ),
+    ] = False
     wire: Annotated[
         Literal["json", "xml"],
         Parameter(group=ACCOUNT, metavar="NAME", help="How to speak to the API: json, or xml for XML-RPC."),
@@ -303,6 +322,8 @@ class RunOptions:
             client_id=self.client_id.strip(),
             client_md5=_md5(self.client_md5_file),
             endpoint=self.endpoint,
+            ca_file=self.ca_file and self.ca_file.expanduser(),
+            insecure_http=self.insecure_http,
             wire=Wire(self.wire),
             datasets=tuple(dict.fromkeys(self.dataset)),
             limit=self.limit,

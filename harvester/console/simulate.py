@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 from rich.text import Text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harvester.simulator import AccountSpec, Behaviour, Server
 
 _MOST_LISTED = 12
+_HERE = ("127.0.0.1", "::1", "localhost")
 _LAST_PORT = 65_535
 
 
@@ -84,6 +86,8 @@ def _command(account: AccountSpec, url: str) -> str:
         f"HARVESTER_CLIENT_MD5={account.client_md5} harvester run --endpoint {url} --client-id {account.client_id} "
         "--rate 8 --lake ./simulated-lake"
     )
+    if urlsplit(url).hostname not in _HERE:
+        run += " --insecure-http"
     listed = account.sends.ids
     if len(listed) > _MOST_LISTED and isinstance(listed, range):
         return f"seq {listed[0]} {listed[-1]} | {run} --sends-file -"

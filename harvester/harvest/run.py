@@ -81,12 +81,12 @@ class Harvest:
             AccessRefused: the API refuses the account or the address.
             LakeError: the lake can't be used.
             ServerNotReached: the server was never reached, or not for longer than the run is patient.
-            UsageError: the list of sends can't be read.
+            UsageError: the list of sends or the file of certificates can't be read.
         """
         self._began_at = anyio.current_time()
         settings = self.settings
         opened = open_lake(settings.lake, settings.tuning, drop_gone=settings.drop_gone)
-        async with _in_threads(opened) as lake, Client.open(settings) as client:
+        async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
             try:
