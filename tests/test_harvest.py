@@ -284,6 +284,19 @@ class TestFaults:
             account.assert_exact()
 
 
+class TestReasons:
+    async def test_what_gives_up_says_which_query_and_what_came_back(self, tmp_path: Path) -> None:
+        behaviour = Behaviour(faults={Fault.SHORT: 1.0})
+        spec = AccountSpec(sends=equal(1, 300), failed=0.2)
+        async with field(tmp_path, spec, behaviour, patience_s=0.2) as account:
+            result = await account.run(datasets=("messages",))
+            assert not result.complete
+            error = str(outcomes(result)["messages", 601_181].error)
+            assert "; what came: " in error
+            assert "(asked for messages of send 601181 from " in error
+            assert "@" not in error
+
+
 class TestRuns:
     async def test_a_second_run_asks_nothing(self, tmp_path: Path) -> None:
         async with field(tmp_path, AccountSpec(sends=listed({601: 90, 602: 0, 603: 10}), failed=0.1)) as account:

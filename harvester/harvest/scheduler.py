@@ -21,6 +21,7 @@ from anyio import to_thread
 from harvester.datasets import CATALOGUE
 from harvester.errors import (
     AttemptFailed,
+    PageRefused,
     SliceRefused,
 )
 from harvester.harvest import plan, taking, walks
@@ -238,10 +239,13 @@ class Scheduler:
         try:
             page = await self._client.attempt(walk.query(), permit)
             self._reached(page)
-            if walk is self.state.witness:
-                taking.take_witness(self.state, page)
-            else:
-                await self._take(walk, page)
+            try:
+                if walk is self.state.witness:
+                    taking.take_witness(self.state, page)
+                else:
+                    await self._take(walk, page)
+            except PageRefused as refused:
+                raise type(refused)(f"{refused}{_came(page)}") from None
         except AttemptFailed as error:
             await self._failed(walk, error)
         except SliceRefused as error:
@@ -309,6 +313,14 @@ class Scheduler:
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
             await self._give_up(waiting, str(error))
         walks.note_success(walk)
+
+
+def _came(page: Page) -> str:
+    """What an answer brought that is refused, in a clause: its keys, and nothing else of it."""
+    keys = page.batch.column(page.query.dataset.key)
+    if not len(keys):
+        return ""
+    return f"; what came: {len(keys):,} records, the first with the key {keys[0]}, the last with {keys[-1]}"
 
 
 __all__ = ["Delivery", "Scheduler"]
