@@ -5,7 +5,6 @@ Invariant: every commit is synced (WAL, ``synchronous=FULL``). Writers take turn
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -34,6 +33,8 @@ _FULL = ("SQLITE_FULL",)
 _NOT_WRITTEN = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_FSYNC")
 _NOT_LET_IN = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR_ACCESS")
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_REBUILD = "Put a copy of it back, or rebuild it from the data files: harvester recover"
+_LET_IN = "Let the user who runs harvester read and write the folder _harvest of the lake and the files in it"
 
 
 class Database:
@@ -116,44 +117,33 @@ def looking(path: Path) -> Iterator[Database]:
     Raises LakeBroken if it isn't one that this version can use, LakeError if it can't be read.
     """
     with ExitStack() as held:
-        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-            database = Database.open(path, create=False)
-        else:
-            database = held.enter_context(_untouched(path))
-        held.callback(database.close)
-        yield database
-
-
-@contextmanager
-def _untouched(path: Path) -> Iterator[Database]:
-    """Reads a ledger where SQLite can't make the files that it keeps beside one.
-
-    They are there while a run is at work, and can be read then. Else the ledger stands still; if it was left with
-    commits that are only in its write-ahead log, both are copied to where they can be read together.
-    """
-    with ExitStack() as held:
-        database = Database(_reader(path, "mode=ro"))
-        held.callback(database.close)
         try:
-            database.check_format(path)
+            database = Database.open(path, create=False)
         except LakeBroken:
             raise
-        except LakeError:
-            with _readable(path):
-                engine = _standing_still(path, held)
-            database = Database(engine)
+        except LakeError:  # SQLite can't make the files that it keeps beside a ledger, and no run at work has made them
+            database = Database(_standing_still(path, held))
             held.callback(database.close)
             database.check_format(path)
+        else:
+            held.callback(database.close)
         yield database
 
 
 def _standing_still(path: Path, held: ExitStack) -> sa.Engine:
+    """Reads a ledger that nobody writes to.
+
+    If it was left with commits that are in its write-ahead log alone, both are copied to where they can be read.
+    """
     wal = path.with_name(path.name + _WAL)
-    if not wal.exists() or not wal.stat().st_size:
-        return _reader(path, "immutable=1")
-    folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="harvester-")))
-    for file in (path, wal):
-        shutil.copyfile(file, folder / file.name)
+    try:
+        if not wal.exists() or not wal.stat().st_size:
+            return _reader(path, "immutable=1")
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="harvester-")))
+        for file in (path, wal):
+            shutil.copyfile(file, folder / file.name)
+    except OSError as error:
+        raise LakeError(f"{path} can't be read: {error.strerror or error}. {_LET_IN}") from error
     return _reader(folder / path.name, "mode=rw")
 
 
@@ -164,17 +154,6 @@ def _reader(path: Path, how: str) -> sa.Engine:
         address, uri=True, check_same_thread=False, timeout=_WAIT_S
     )
     return sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LakeError(f"{path} can't be read: {error.strerror or error}") from error
-
-
-_REBUILD = "Put a copy of it back, or rebuild it from the data files: harvester recover"
 
 
 @contextmanager
@@ -197,10 +176,7 @@ def _meaning(error: DBAPIError) -> LakeError:
             "fails: see to it and run the same command again"
         )
     if kind.startswith(_NOT_LET_IN):
-        return LakeError(
-            f"the ledger can't be used: {reason}. Let the user who runs harvester read and write the folder _harvest "
-            "of the lake and the files in it"
-        )
+        return LakeError(f"the ledger can't be used: {reason}. {_LET_IN}")
     if kind.startswith(_BUSY):
         return LakeError(f"the ledger can't be used: {reason}. Close what else has it open, and run again")
     return LakeBroken(f"the ledger can't be used: {reason}. {_REBUILD}")
