@@ -127,8 +127,8 @@ class Harvest:
             async with to_seal:
                 if any(tally.complete < tally.slices for tally in self._before.values()):
                     await self._ask(lake, run, client, to_seal.send_nowait)
-        if self._drained_at is None:
-            for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
+        for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
+            if self._drained_at is None:
                 await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
 
     async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
@@ -154,6 +154,8 @@ class Harvest:
         complete = not doubts and all(tally.complete == tally.slices for tally in tallies.values())
         if isinstance(self._sends, Finder):
             complete = complete and self._found is not None
+        if complete and self._drained_at is not None:  # rows that readers can't see yet are no complete lake
+            complete = not await to_thread.run_sync(lake.inventory.unsealed_slices)
         return Result(
             complete=complete,
             interrupted=self._drained_at is not None and not complete,

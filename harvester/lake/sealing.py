@@ -8,7 +8,7 @@ file's checksum say which side of the rename it was.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ class Sealer:
     row_group_bytes: int
     ratio: float = 0.5
     account: Callable[[], str | None] = lambda: None
+    _known_whole: set[int] = field(default_factory=set)
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Seals what is due of a slice.
@@ -78,6 +79,7 @@ class Sealer:
 
     def _seal_group(self, record: SliceRecord, group: Sequence[SegmentRecord], *, last: bool) -> None:
         files = self.inventory.files(record.id)
+        self._refuse_strays(record, files)
         if files and files[-1].stop == KEY_END:  # the slice was complete, and has grown
             if files[-1].bytes < self.target_bytes / 4:
                 self._add_to_last(record, files[-1], group, last=last)
@@ -103,6 +105,24 @@ class Sealer:
         if (size := sum(segment.bytes for segment in group)) >= self.target_bytes // 16:
             self.ratio = written.bytes / size
         self.publish(record, written, group, replaces=None)
+
+    def _refuse_strays(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
+        """Raises LakeBroken if the slice has data files that the ledger lacks: more beside them would double rows.
+
+        No crash leaves any: they tell of a ledger, or the end of its write-ahead log, that was lost or put back.
+        """
+        if record.id in self._known_whole:
+            return
+        folder = layout.data_file(record.key, 0, 0).rpartition("/")[0]
+        known = {file.name for file in files}
+        strays = sorted(name for name in self.store.names(folder) if name not in known)
+        if strays:
+            message = (
+                f"the lake holds {strays[0]}, which its ledger does not know: a newer ledger was lost. "
+                "Put it back, or rebuild it from the data files: harvester recover"
+            )
+            raise LakeBroken(message)
+        self._known_whole.add(record.id)
 
     def _add_to_last(
         self, record: SliceRecord, last_file: DataFileRecord, group: Sequence[SegmentRecord], *, last: bool
