@@ -10,6 +10,7 @@ a record.
 
 from __future__ import annotations
 
+import re
 import threading
 from bisect import bisect
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -49,6 +50,8 @@ _LOOKED_AT = 4096
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = b" \t\r\n"
 _OPEN = ord("{")
+_LIST_OF_OBJECTS = re.compile(rb"\[[ \t\r\n]*\{")
+"""How a list begins that ``pyarrow.json`` may see: a ``null`` in front ends the process (apache/arrow issue 47409)."""
 _ZERO = pa.scalar(0, pa.int64())
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RECORD = msgspec.json.Decoder(Record)
@@ -124,7 +127,7 @@ class JsonCodec:
         Where slabs end is guesswork. It is right if each slab by itself is a list's inside, since JSON is read from
         its start: what is whole up to there would be read likewise if the rest were there.
         """
-        if body[:1] != b"[" or body[-1:] != b"]":
+        if not _LIST_OF_OBJECTS.match(body) or body[-1:] != b"]":
             return None
         lines, separators = as_lines(body)
         stops = [*separators, len(body) - 1]

@@ -119,6 +119,8 @@ class XmlReader:
         value = _only(param)
         if value is None:
             return nothing(self._dataset)
+        if _name(value) != "value":
+            raise _not_rpc()
         return self._answer(value)
 
     def table(self) -> RawTable:
@@ -200,6 +202,8 @@ class XmlReader:
     def _answer(self, value: Element) -> RawTable | Words:
         inner = _only(value) if len(value) else None
         if inner is not None and _name(inner) == "array":
+            if self._data is None and _only(inner) is not None:
+                raise _not_rpc()  # what is in it is no data, and may well be records
             lone = self._records[0] if len(self._records) == 1 and not self._tables else None
             words = None if lone is None else said(lone, self._dataset)
             self._flush()

@@ -1,0 +1,36 @@
+"""What fuzzing has found, each as a test of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from harvester.api.json import JsonCodec
+from harvester.api.xmlrpc import XmlCodec
+from harvester.datasets import BOUNCES
+from harvester.errors import NotData
+from tests import wires
+
+RECORD = b'{"ID_SEND_MESSAGE":"1","EMAIL":"a"}'
+
+
+@pytest.mark.parametrize("odd", [b"null", b"null ", b" null,null", b"null null"])
+def test_a_null_before_the_records_is_refused_and_does_not_end_the_process(odd: bytes) -> None:
+    for between in (b",", b" "):
+        body = b"[" + odd + between + RECORD + b"," + RECORD + b"," + RECORD + b"]"
+        with pytest.raises(NotData):
+            JsonCodec(BOUNCES).decode(body)
+        assert JsonCodec(BOUNCES).decode_fast(body) is None
+
+
+@pytest.mark.parametrize(("name", "other"), [(b"data", b"date"), (b"value", b"valve")])
+def test_a_list_in_an_element_of_another_name_is_not_an_empty_answer(name: bytes, other: bytes) -> None:
+    record = b"<value><struct><member><name>ID_SEND_MESSAGE</name><value>1</value></member></struct></value>"
+    before, found, rest = wires.response(b"<array><data>" + record + record + b"</data></array>").partition(
+        b"<%s>" % name
+    )
+    inside, end, after = rest.rpartition(b"</%s>" % name)
+    assert found
+    assert end
+    for decode in (XmlCodec(BOUNCES).decode_pieces, XmlCodec(BOUNCES).decode_exact):
+        with pytest.raises(NotData):
+            decode([before + b"<%s>" % other + inside + b"</%s>" % other + after])
