@@ -32,6 +32,7 @@ from harvester.console.sources import PREFIX
 from harvester.datasets import CATALOGUE
 from harvester.harvest.outcome import SliceOutcome
 from harvester.harvest.planning import make_plan
+from harvester.harvest.upkeep import Finding, Kind
 from harvester.harvest.wanted import Wanted
 from harvester.lake.layout import Footer
 from harvester.model import Proof, Send
@@ -198,7 +199,7 @@ def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README)) <= names | ours | others
     variables = {PREFIX + name for name in ("CLIENT_MD5", "LOG_LEVEL", "DEBUG")}
     for command in COMMANDS:
-        prefix = PREFIX if command in {"run", "plan", "status"} else f"{PREFIX}{command.upper()}_"
+        prefix = PREFIX if command in {"run", "plan", "status", "verify"} else f"{PREFIX}{command.upper()}_"
         variables |= {prefix + option.name[2:].replace("-", "_").upper() for option in options_of(command)}
     assert set(re.findall(rf"{PREFIX}\w+", README)) - {PREFIX} <= variables
 
@@ -213,7 +214,7 @@ def shown_commands() -> list[list[str]]:
 
 def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
     shown = shown_commands()
-    assert {tokens[0] for tokens in shown} == {"run", "plan", "status", "simulate", "--version"}
+    assert {tokens[0] for tokens in shown} == {"run", "plan", "status", "verify", "simulate", "--version"}
     for tokens in shown:
         assert command_line(tokens) == 0, capsys.readouterr().err
     assert told.settings is not None
@@ -397,6 +398,17 @@ def test_the_fields_of_status_are_explained(capsys: pytest.CaptureFixture[str]) 
     printed = json.loads(capsys.readouterr().out)
     (paragraph,) = [part for part in section("The JSON summary").split("\n\n") if "`harvester status --json`" in part]
     assert code(paragraph) == set(printed) | {"harvester status --json"}
+
+
+def test_the_json_verification_has_the_fields_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["verify", "lake", "--json"]) == Exit.COMPLETE
+    printed, shown = json.loads(capsys.readouterr().out), json.loads(blocks("json")[2])
+    assert list(shown) == list(printed)
+    for one in shown["findings"]:
+        assert list(one) == [attribute.name for attribute in fields(Finding)]
+    explained = table("The JSON verification", "field")
+    assert code(" ".join(row[0] for row in explained)) == {*printed, "error"}
+    assert [row[0] for row in table("The JSON verification", "kind")] == [f"`{kind}`" for kind in Kind]
 
 
 def test_the_json_plan_has_the_fields_that_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

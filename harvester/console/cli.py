@@ -25,6 +25,7 @@ from harvester.console.running import print_failure, run_harvest
 from harvester.console.simulate import simulate_account
 from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
 from harvester.console.status import show_status
+from harvester.console.verify import show_verified
 from harvester.errors import HarvesterError, UsageError
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
@@ -106,7 +107,27 @@ def status(
     return show_status(lake.expanduser(), json=json)
 
 
-@app.command(sort_key=5)
+@app.command(sort_key=4, usage="Usage: harvester verify LAKE [--quick] [--json]", config=(Env(PREFIX, command=False),))
+def verify(
+    lake: Annotated[Path, Parameter(help="The lake's folder.")],
+    /,
+    *,
+    quick: Annotated[
+        bool, Parameter(show_default=False, help="Leave data pages unread: look at sizes, counts, ranges and names.")
+    ] = False,
+    json: Annotated[
+        bool, Parameter(show_default=False, help="Print one JSON object that lists what was found.")
+    ] = False,
+) -> int:
+    """Read every file of a lake back, hold it against the ledger and the proofs, and say what is wrong and what to do.
+
+    It changes nothing, and can be used while a run is at work. The exit status is 0 if nothing is wrong and all is
+    complete, else 1.
+    """
+    return show_verified(lake.expanduser(), quick=quick, json=json)
+
+
+@app.command(sort_key=7)
 def simulate(options: SimulateOptions = _SIMULATED) -> int:
     """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
 
@@ -115,7 +136,7 @@ def simulate(options: SimulateOptions = _SIMULATED) -> int:
     return simulate_account(options)
 
 
-@app.command(sort_key=4)
+@app.command(sort_key=6)
 def demo(options: DemoOptions = _DEMONSTRATED) -> int:
     """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
 
@@ -164,6 +185,8 @@ def _print_object_of(error: Exception, tokens: Sequence[str]) -> None:
                 print_object({"proven": False}, error=error, name="sends")
             elif command == "status":
                 print_object({"complete": False}, error=error)
+            elif command == "verify":
+                print_object({"sound": False, "complete": False}, error=error, name="findings")
 
 
 def _explained(error: CycloptsError) -> str:

@@ -8,19 +8,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from harvester.model import KEY_END
-
-if TYPE_CHECKING:
-    from harvester.model import SliceKey
+from harvester.model import KEY_END, SliceKey
 
 HOME = "_harvest"
 LEDGER = f"{HOME}/ledger.sqlite"
 LOCK = f"{HOME}/lock"
 SEGMENTS = f"{HOME}/segments"
 WRITING = f"{HOME}/writing"
+REBUILT = f"{HOME}/rebuilt.sqlite"
+"""A ledger that is being rebuilt; it takes the place of the lost one when it is whole."""
+SET_ASIDE = f"{HOME}/set-aside"
+"""What was found in the way when a ledger was rebuilt. Nobody but a person removes anything from here."""
 
 _PREFIX = "harvester."
 
@@ -32,7 +33,7 @@ def segment(slice_id: int, first_key: int, *, refresh: bool = False) -> str:
 
 def data_file(key: SliceKey, first_key: int, last_key: int) -> str:
     """The name of a data file of a slice, by the first and the last key that it was made with."""
-    return f"{key.dataset}/send={key.id_send}/part-{first_key}-{last_key}.parquet"
+    return f"{slice_folder(key)}/part-{first_key}-{last_key}.parquet"
 
 
 def being_written(data_file_name: str) -> str:
@@ -109,4 +110,42 @@ class Footer:
         )
 
 
-__all__ = ["HOME", "LEDGER", "LOCK", "SEGMENTS", "WRITING", "Footer", "being_written", "data_file", "segment"]
+def slice_folder(key: SliceKey) -> str:
+    """The folder of a slice's data files."""
+    return f"{key.dataset}/send={key.id_send}"
+
+
+def slice_of_folder(dataset: str, folder: str) -> SliceKey | None:
+    """The slice whose data files are in a dataset's folder of that name; None if it is no slice's."""
+    found = re.fullmatch(r"send=([1-9]\d{0,18})", folder, re.ASCII)
+    return SliceKey(dataset, int(found[1])) if found else None
+
+
+def first_key_in_name(data_file_name: str) -> int | None:
+    """The first key that a data file was made with, by its name; None if that is no name of a data file."""
+    found = re.fullmatch(r"(?:.*/)?part-(\d+)-\d+\.parquet", data_file_name, re.ASCII)
+    return int(found[1]) if found else None
+
+
+def set_aside(name: str, folder: str) -> str:
+    """Where a file goes that is set aside in a folder; never by a name that a reader's pattern finds."""
+    return f"{folder}/{name.removeprefix(f'{HOME}/')}.aside"
+
+
+__all__ = [
+    "HOME",
+    "LEDGER",
+    "LOCK",
+    "REBUILT",
+    "SEGMENTS",
+    "SET_ASIDE",
+    "WRITING",
+    "Footer",
+    "being_written",
+    "data_file",
+    "first_key_in_name",
+    "segment",
+    "set_aside",
+    "slice_folder",
+    "slice_of_folder",
+]

@@ -119,6 +119,17 @@ class Store:
             os.replace(self.path(written), self.path(final))
             _sync(self.path(folder))
 
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name, which nothing has, and syncs the folders of both. Its new folder is made."""
+        folder = to.rpartition("/")[0]
+        self.make_folder(folder)
+        with translated(f"move {self.path(name)} to {self.path(to)}"):
+            if os.path.lexists(self.path(to)):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.rename(self.path(name), self.path(to))
+            _sync(self.path(folder))
+            _sync(self.path(name.rpartition("/")[0]))
+
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
         with translated(f"remove {self.path(name)}"), suppress(FileNotFoundError):
@@ -148,6 +159,20 @@ class Store:
                 for entry in entries:
                     if entry.is_file(follow_symlinks=False):
                         yield f"{folder}/{entry.name}"
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """What is right in a folder, by its bare name and in the names' order; with it, whether it is a folder itself.
+
+        Nothing if there is no such folder. ``""`` is the lake itself.
+        """
+        path = self.path(folder)
+        with translated(f"list {path}"):
+            try:
+                found = os.scandir(path)
+            except FileNotFoundError:
+                return []
+            with found:
+                return sorted((entry.name, entry.is_dir()) for entry in found)
 
     def holds_anything(self, folder: str) -> bool:
         """Whether there is a folder of that name with anything in it."""
