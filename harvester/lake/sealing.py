@@ -115,7 +115,7 @@ class Sealer:
             return
         folder = layout.data_file(record.key, 0, 0).rpartition("/")[0]
         known = {file.name for file in files}
-        strays = sorted(name for name in self.store.names(folder) if name not in known)
+        strays = sorted(name for name in self.store.names(folder) if name not in known and name.endswith(".parquet"))
         if strays:
             message = (
                 f"the lake holds {strays[0]}, which its ledger does not know: a newer ledger was lost. "
