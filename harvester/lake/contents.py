@@ -34,6 +34,10 @@ class Unreadable(LakeBroken):
     """A file that is no sound data file of the dataset. The text completes "the file …"."""
 
 
+class NotOurs(Unreadable):
+    """A file of something else than harvester."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cover:
     """A data file's cover.
@@ -134,7 +138,7 @@ def _footer(metadata: dict[bytes, bytes] | None) -> Footer:
     try:
         return Footer.decode(metadata or {})
     except (KeyError, ValueError) as error:
-        raise Unreadable("was not written by harvester: it does not say what it covers") from error
+        raise NotOurs("was not written by harvester: it does not say what it covers") from error
 
 
 def _cover(file: pq.ParquetFile, footer: Footer, dataset: Dataset) -> Cover:
@@ -215,4 +219,4 @@ class _Reading:
         )
 
 
-__all__ = ["Contents", "Cover", "Unreadable", "read_contents", "read_cover"]
+__all__ = ["Contents", "Cover", "NotOurs", "Unreadable", "read_contents", "read_cover"]

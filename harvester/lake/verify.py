@@ -8,9 +8,6 @@ Memory: some hundreds of slices of the ledger, and a batch of rows for each thre
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -22,6 +19,7 @@ from harvester.lake.consistency import contradictions
 from harvester.lake.filechecks import Checks, is_hidden
 from harvester.lake.findings import Finding, Kind
 from harvester.lake.lake import look_into
+from harvester.lake.parallel import looked_at
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
     Look = Callable[[], list[Finding]]
 
-_THREADS = min(4, os.cpu_count() or 1)
-_AHEAD = 16 * _THREADS
 _TRIES = 5
 _BATCH = 500
 _IN_HOME = ("ledger.sqlite", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite")
@@ -86,30 +82,14 @@ class Verification:
     def findings(self, tick: Callable[[], object] = lambda: None) -> Iterator[Finding]:
         """Looks at everything, and tells what is wrong; ``tick`` is called now and then. Raises LakeError. Blocking."""
         self._database.check_whole()
-        pool = ThreadPoolExecutor(_THREADS, "verify")
-        try:
-            for seen, looks in self._ahead(pool):
-                found = [finding for look in looks for finding in look.result()]
-                yield from self._certain(seen, [*found, *self._contradictions(seen)])
-                tick()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        looks = ((seen, self._looks(seen)) for seen in snapshots(self._database))
+        for seen, results in looked_at(looks):
+            found = [finding for result in results for finding in result]
+            yield from self._certain(seen, [*found, *self._contradictions(seen)])
+            tick()
         yield from self._strays()
 
     # --- slices
-
-    def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[SliceSnapshot, list[Future[list[Finding]]]]]:
-        """Every slice with the looks at its files, some of them begun ahead."""
-        waiting: deque[tuple[SliceSnapshot, list[Future[list[Finding]]]]] = deque()
-        ahead = 0
-        for seen in snapshots(self._database):
-            looks = [pool.submit(look) for look in self._looks(seen)]
-            waiting.append((seen, looks))
-            ahead += len(looks)
-            while ahead > _AHEAD:
-                ahead -= len(waiting[0][1])
-                yield waiting.popleft()
-        yield from waiting
 
     def _looks(self, seen: SliceSnapshot) -> list[Look]:
         """What there is to look at of a slice."""
