@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harvester.api.json import JsonCodec
+from harvester.api.records import RawTable, Words
 from harvester.api.xmlrpc import XmlCodec
 from harvester.datasets import BOUNCES
 from harvester.errors import NotData
@@ -34,3 +35,16 @@ def test_a_list_in_an_element_of_another_name_is_not_an_empty_answer(name: bytes
     for decode in (XmlCodec(BOUNCES).decode_pieces, XmlCodec(BOUNCES).decode_exact):
         with pytest.raises(NotData):
             decode([before + b"<%s>" % other + inside + b"</%s>" % other + after])
+
+
+def test_a_name_with_a_nul_is_shown_the_same_by_both_decoders() -> None:
+    body = b"[" + b",".join([RECORD.replace(b"EMAIL", rb"\u0000EMAIL")] * 3) + b"]"
+    whole, exact = JsonCodec(BOUNCES).decode(body), JsonCodec(BOUNCES).decode_exact(body)
+    assert isinstance(whole, RawTable)
+    assert isinstance(exact, RawTable)
+    assert set(whole.extras) == set(exact.extras) == {"\ufffdEMAIL"}
+
+
+@pytest.mark.parametrize("body", ['"\ufdd0ff"', '{"error":"\ufdd0ff"}', '[{"error":"\ufdd0ff"}]'])
+def test_what_the_api_says_may_hold_the_character_that_begins_a_mark(body: str) -> None:
+    assert JsonCodec(BOUNCES).decode(body.encode()) == Words("\ufdd0ff")

@@ -185,7 +185,7 @@ class JsonCodec:
     def _schema_of(self, record: Record) -> pa.Schema | None:
         """Names and kinds of value as in this record, then names met before."""
         kinds = {name: _kind(bytes(value)) for name, value in record.items()}
-        if None in kinds.values():
+        if None in kinds.values() or any("\0" in name for name in kinds):
             return None
         spelling: dict[int, str] = {}
         for name in kinds:
@@ -241,14 +241,14 @@ class JsonCodec:
             raise NotData("the answer's body is empty")
         if start == b'"' or body == b"null":
             words = _ANY.decode(body)
-            return Words(plain(words)) if words else nothing(self.dataset)
+            return Words(plain(words) if marked else words) if words else nothing(self.dataset)
         raise of_other_text(self._hide(bytes(body[:_LOOKED_AT]).decode(errors="replace")))
 
     def _exact_list(self, body: Body, *, marked: bool) -> RawTable | Words:
         rows = _rows(body)
         if rows is None:
             raise NotData("the answer is a list, and not of records")
-        if len(rows) == 1 and (words := said(_RECORD.decode(rows[0]), self.dataset)) is not None:
+        if len(rows) == 1 and (words := said(_RECORD.decode(rows[0]), self.dataset, marked=marked)) is not None:
             return words
         return decode_rows(rows, self.dataset, marked=marked)
 
@@ -265,7 +265,7 @@ class JsonCodec:
             table = decode_rows([msgspec.Raw(bytes(body))], self.dataset, marked=marked)
             self._remember(table.met)
             return table
-        if (words := said(record, self.dataset)) is not None:
+        if (words := said(record, self.dataset, marked=marked)) is not None:
             return words
         raise NotData("the answer is an object that is neither a record nor an error")
 

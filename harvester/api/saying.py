@@ -24,14 +24,19 @@ def holds_key(record: Record, dataset: Dataset) -> bool:
     return any(name.lower() == dataset.key for name in record)
 
 
-def said(record: Record, dataset: Dataset) -> Words | RawTable | None:
-    """The API's words if it is an error; no rows if it says that nothing went wrong; None if it is neither."""
+def said(record: Record, dataset: Dataset, *, marked: bool) -> Words | RawTable | None:
+    """The API's words if it is an error; no rows if it says that nothing went wrong; None if it is neither.
+
+    ``marked`` says whether there may be marks in it, of what is no text.
+    """
     if holds_key(record, dataset):
         return None
     fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
     status, text = fields.get("error_status"), fields.get("error")
     if str(status) != "0" and not (status is None and not text):
-        return Words(plain(text) if text and isinstance(text, str) else f"error_status {status}")
+        if not text or not isinstance(text, str):
+            return Words(f"error_status {status}")
+        return Words(plain(text) if marked else text)
     if fields.keys() <= {"error_status", "error"} and str(status) == "0" and not text:
         return nothing(dataset)
     return None

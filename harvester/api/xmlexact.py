@@ -205,7 +205,7 @@ class XmlReader:
             if self._data is None and _only(inner) is not None:
                 raise _not_rpc()  # what is in it is no data, and may well be records
             lone = self._records[0] if len(self._records) == 1 and not self._tables else None
-            words = None if lone is None else said(lone, self._dataset)
+            words = None if lone is None else said(lone, self._dataset, marked=self._marked)
             self._flush()
             return joined(self._tables, self._dataset) if words is None else words
         if inner is not None and _name(inner) == "struct":
@@ -223,7 +223,7 @@ class XmlReader:
             return nothing(self._dataset)
         if holds_key(record, self._dataset):
             return slab_table([record], self._dataset, marked=self._marked)
-        words = said(record, self._dataset)
+        words = said(record, self._dataset, marked=self._marked)
         if words is None:
             raise NotData("the answer is a struct that is neither a record nor an error")
         return words
