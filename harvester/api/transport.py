@@ -28,6 +28,9 @@ PATHS = ("/json.fcgi", "/rpc.fcgi")
 READ_BYTES = 2**18
 """How much of a body aiohttp buffers before it is taken, in bytes."""
 
+_CHUNK_BYTES = 2**16
+"""Chunks that come smaller are put together: a million of one byte each would take much more than a megabyte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -142,14 +145,20 @@ class Transport:
     async def _received(self, response: aiohttp.ClientResponse) -> Answer:
         """Take the body; a long time before its first byte is normal, and bounded by ``timeout_s`` alone."""
         chunks: list[bytes] = []
+        small = bytearray()
         size = 0
         if (response.content_length or 0) > self._cap:
             raise self._over()
         while chunk := await self._next(response):
-            chunks.append(chunk)
             size += len(chunk)
             if size > self._cap:
                 raise self._over()
+            small += chunk
+            if len(small) >= _CHUNK_BYTES:
+                chunks.append(bytes(small))
+                small.clear()
+        if small:
+            chunks.append(bytes(small))
         headers = response.headers
         return Answer(
             status=response.status,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 STEP_BYTES = 2**20
 """How much is unpacked at a time."""
 
+_MOST_MEMBERS = 10_000
+"""gzip members in one body; each costs time, and an empty one is twenty bytes. (In BGZF, one holds up to 64 KiB.)"""
 _BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub says that it is an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _NAMES = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
@@ -46,7 +48,7 @@ def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes
 
     Raises:
         Cut: it ends early, or is corrupt.
-        OverCap: it is larger than the cap.
+        OverCap: it is larger than the cap, or in too many members.
         NotData: an encoding that was not asked for.
     """
     name = _NAMES.get(encoding.strip().lower())
@@ -66,7 +68,7 @@ def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes
 
 def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> Iterator[bytes]:
     """Unpack one stream, or ``many`` gzip members one after the other."""
-    size = 0
+    size, members = 0, 1
     stream = igzip_lib.IgzipDecompressor(flag=flag)
     try:
         for chunk in chunks:
@@ -75,6 +77,9 @@ def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> It
                 if stream.eof:
                     if not many:
                         raise Cut("bytes follow the end of the packed answer")
+                    members += 1
+                    if members > _MOST_MEMBERS:
+                        raise OverCap(f"the packed answer has more than {_MOST_MEMBERS} parts")
                     stream = igzip_lib.IgzipDecompressor(flag=flag)
                 for piece in _drained(stream, rest, size, cap):
                     size += len(piece)
