@@ -18,11 +18,11 @@ import anyio.to_thread
 from harvester.api import meaning
 from harvester.api.limiter import Limiter
 from harvester.api.records import Fault, Words, to_batch
-from harvester.api.shown import LOOKED_AT, shown
+from harvester.api.shown import LOOKED_AT, field_name, shown, words
 from harvester.api.transport import Transport
 from harvester.api.unpack import unpacked
 from harvester.api.wires import speaker
-from harvester.errors import AttemptFailed, HarvesterError, NotConnected, Throttled
+from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled
 from harvester.model import Page
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class Client:
         except HarvesterError as error:
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
+        except MemoryError:
+            return OverCap("there is not enough memory for the answer")
+        except Exception as error:  # noqa: BLE001  whatever an answer does to a decoder, the other sends go on
+            return NotData(f"the answer can't be read ({type(error).__name__})")
 
     def _page(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page:
         """Unpack, decode and type an answer; on a worker thread."""
@@ -113,13 +117,13 @@ class Client:
         except AttemptFailed as error:
             raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):
-            words = self._hide(decoded.text)
-            said = meaning.of_fault(words) if isinstance(decoded, Fault) else meaning.of_words(words)
+            text = words(decoded.text, self._hide)
+            said = meaning.of_fault(text) if isinstance(decoded, Fault) else meaning.of_words(text)
             raise said if failure is None or meaning.decides(said) else self._told(failure, answer)
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
             raise self._told(failure, answer)
         batch = to_batch(decoded, query.dataset, id_send=query.id_send)
-        return Page(query, batch, max(held_bytes, batch.nbytes), decoded.met)
+        return Page(query, batch, max(held_bytes, batch.nbytes), frozenset(map(field_name, decoded.met)))
 
     def _told(self, error: HarvesterError, answer: Answer) -> HarvesterError:
         """The error with how the answer begins in its text, as far as that can be read at all."""

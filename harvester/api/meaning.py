@@ -48,7 +48,7 @@ _UNAVAILABLE = 503
 _NOT_FOUND = 404
 _ODD_FAILURE = 443  # a status that clients of the API have seen; it belongs with the 5xx
 _NUMBER = re.compile(r"[0-9]{1,300}(\.[0-9]{1,9})?")
-_ADDRESS = re.compile(r"Disallowed IP\b\s*([0-9A-Fa-f.:]*)")
+_ADDRESS = re.compile(r"Disallowed IP\b\s*([0-9A-Fa-f.:]{0,45})")
 _SLICE_WORDS = frozenset({"Invalid ID_message", "Missing ID_send", "Invalid ID_send"})
 
 

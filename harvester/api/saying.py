@@ -5,12 +5,13 @@ One rule for both wires, since an error looks alike in both.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harvester.api.marks import shown
 from harvester.api.records import RawTable, Words, nothing
+from harvester.api.shown import LOOKED_AT, MASK
 
 if TYPE_CHECKING:
     from harvester.api.exact import Record
@@ -31,8 +32,8 @@ def said(record: Record, dataset: Dataset, *, marked: bool) -> Words | RawTable 
     """
     if holds_key(record, dataset):
         return None
-    fields = {name.lower(): _ANY.decode(value) for name, value in record.items()}
-    status, text = fields.get("error_status"), fields.get("error")
+    fields = {name.lower(): value for name, value in record.items()}
+    status, text = _value(fields.get("error_status")), _value(fields.get("error"))
     if str(status) != "0" and not (status is None and not text):
         if not text or not isinstance(text, str):
             return Words(f"error_status {status}")
@@ -40,6 +41,13 @@ def said(record: Record, dataset: Dataset, *, marked: bool) -> Words | RawTable 
     if fields.keys() <= {"error_status", "error"} and str(status) == "0" and not text:
         return nothing(dataset)
     return None
+
+
+def _value(sent: msgspec.Raw | None) -> Any:  # noqa: ANN401  decoded JSON
+    """A field's value; a mark of cut where that is nested and long, since it would take many times its size."""
+    if sent is None:
+        return None
+    return [MASK] if len(sent) > LOOKED_AT and memoryview(sent)[0] in b"[{" else _ANY.decode(sent)
 
 
 def plain(text: str) -> str:

@@ -64,6 +64,16 @@ def shown(body: bytes | bytearray | str, hide: Callable[[str], str] = str) -> st
     return shortened(outline)
 
 
+def words(text: str, hide: Callable[[str], str] = str) -> str:
+    """As much of what the API says as is looked at, without secrets."""
+    return hide(text) if len(text) <= LOOKED_AT else hide(text[:LOOKED_AT])[:-_SECRET_TAIL]
+
+
+def field_name(name: str) -> str:
+    """A field's name as it was sent; a mask in place of what is no name, which may hold anything."""
+    return name if _NAME.fullmatch(name) else MASK
+
+
 def prose(text: str) -> str:
     """A text for people, without e-mail addresses and what may be telephone numbers."""
     return _json(text) if _FIELDS.search(text) else _plain(text)
@@ -130,4 +140,4 @@ def _plain(text: str) -> str:
     return _TELEPHONE.sub(MASK, words)
 
 
-__all__ = ["LOOKED_AT", "MASK", "MOST_SHOWN", "prose", "shortened", "shown"]
+__all__ = ["LOOKED_AT", "MASK", "MOST_SHOWN", "field_name", "prose", "shortened", "shown", "words"]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("harvester")
 
 _FEED_SENDS = 64
+_MOST_MET = 1000
 _FIRST_GUESS_BYTES_A_ROW = 1500
 _DECODED_SHARE = 0.9
 
@@ -258,7 +259,9 @@ class Scheduler:
             self._change()
 
     def _reached(self, page: Page) -> None:
-        self.met[page.query.dataset.name] |= page.met
+        met = self.met[page.query.dataset.name]
+        if len(met) < _MOST_MET:
+            met |= page.met
         self._answered()
         guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
         self.state.body_bytes = max(page.body_bytes, guess)
