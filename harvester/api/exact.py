@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
+from harvester.api.bounds import MOST_CELLS, MOST_NAMES, check_nested, most_records, too_many
 from harvester.api.marks import MARK, bytes_piece, shown, shown_piece
 from harvester.api.records import RawColumn, RawTable, absent, as_json, nothing
 from harvester.datasets import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from harvester.datasets import Column, Dataset
 
@@ -46,12 +47,14 @@ def decode_rows(rows: Sequence[msgspec.Raw], dataset: Dataset, *, marked: bool =
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON after all.
+        OverCap: there is too much in it.
+        NotData: a value is nested too deeply.
     """
-    slabs = [
-        slab_table(_RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]"), dataset, marked=marked)
-        for start in range(0, len(rows), SLAB_ROWS)
-    ]
-    return joined(slabs, dataset)
+    gathered = Gathering(dataset)
+    for start in range(0, len(rows), SLAB_ROWS):
+        records = _RECORDS.decode(b"[" + b",".join(rows[start : start + SLAB_ROWS]) + b"]")
+        gathered.add(slab_table(records, dataset, marked=marked))
+    return gathered.table()
 
 
 def slab_table(records: list[Record], dataset: Dataset, *, marked: bool) -> RawTable:
@@ -59,6 +62,33 @@ def slab_table(records: list[Record], dataset: Dataset, *, marked: bool) -> RawT
     if marked and any(MARK in name for record in records for name in record):
         records = [{shown(name)[0]: value for name, value in record.items()} for record in records]
     return _Slab(records, dataset, marked=marked).table()
+
+
+class Gathering:
+    """The tables of one answer, part by part. Bounds what they come to: a table has every name for every record."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._tables: list[RawTable] = []
+        self._rows = 0
+        self._names: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
+    def add(self, table: RawTable) -> None:
+        """Take the next table. Raises OverCap if it becomes too much."""
+        self._tables.append(table)
+        self._rows += table.rows
+        self._names.update(table.extras)
+        if self._rows > most_records(self._dataset):
+            raise too_many("records")
+        if len(self._names) > MOST_NAMES or len(self._names) * self._rows > MOST_CELLS:
+            raise too_many("fields that are not known")
+
+    def table(self) -> RawTable:
+        """All of them, in their order."""
+        return joined(self._tables, self._dataset)
 
 
 def joined(tables: Sequence[RawTable], dataset: Dataset) -> RawTable:
@@ -88,6 +118,8 @@ class _Slab:
         self._dataset = dataset
         position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
         names, self._columns = _turned(records)
+        if len(names) > MOST_NAMES + len(position):
+            raise too_many("fields in a record")
         self._unknown = [name for name in names if name.lower() not in position]
         for name in names:
             if (number := position.get(name.lower())) is not None:
@@ -167,6 +199,7 @@ class _Slab:
         text = value.decode()
         if value[:1] not in b"{[":
             return as_json(text)
+        check_nested(value)
         return shown_piece(text) if self._marked and MARK in text else text
 
     def _put(self, row: int, name: str, piece: str) -> None:
@@ -175,7 +208,7 @@ class _Slab:
         self._extras[name][row] = piece
 
 
-def _turned(records: list[Record]) -> tuple[Iterable[str], Mapping[str, Sequence[msgspec.Raw]]]:
+def _turned(records: list[Record]) -> tuple[Collection[str], Mapping[str, Sequence[msgspec.Raw]]]:
     """The names of all fields in order of appearance; and, where all records have the same ones, their values."""
     names = list(records[0])
     if len(names) > 1 and set(map(len, records)) == {len(names)}:
@@ -220,4 +253,4 @@ def _joined_column(parts: list[RawColumn]) -> RawColumn:
     return RawColumn(values, tuple(part.name_at(row) for part in parts for row in range(len(part.values))))
 
 
-__all__ = ["SLAB_ROWS", "Record", "decode_rows", "joined", "slab_table"]
+__all__ = ["SLAB_ROWS", "Gathering", "Record", "decode_rows", "joined", "slab_table"]

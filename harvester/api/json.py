@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from harvester.api.exact import Record, decode_rows, joined
+from harvester.api.bounds import MOST_NAMES, check_json, json_marks, most_records
+from harvester.api.exact import Gathering, Record, decode_rows
 from harvester.api.lines import as_lines
 from harvester.api.marks import marked_json
 from harvester.api.meaning import of_other_text
@@ -31,6 +32,7 @@ from harvester.errors import Cut, NotData
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from harvester.api.bounds import Marks
     from harvester.datasets import Dataset
 
 Body = bytes | bytearray
@@ -40,6 +42,9 @@ NAMES_KEPT = 1000
 
 SLAB_BYTES = 2**20
 """How much is decoded at a time: little enough for the processor's cache."""
+
+_MOST_BRACES = 2**22
+"""With more of them, looking for where records end takes too long and too much."""
 
 _FIRST_ROWS = 8
 """How many records are looked at for one whose fields can be had as columns."""
@@ -77,6 +82,7 @@ class JsonCodec:
         self._position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
         self._spelling = tuple(column.api_name for column in dataset.fields)
         self._met: tuple[str, ...] = ()
+        self._most = most_records(dataset)
         self._lock = threading.Lock()
 
     @property
@@ -101,20 +107,23 @@ class JsonCodec:
         Raises:
             Cut: it begins like JSON and ends early.
             NotData: it is nothing that the API says.
+            OverCap: it holds more than any answer of the API can.
         """
         text = _trimmed(body)
-        table = self._in_slabs(text, self._exact_slab)
+        marks = json_marks()
+        table = self._in_slabs(text, lambda slab: self._exact_slab(slab, marks))
         return self.decode_exact(text) if table is None else table
 
     def decode_fast(self, body: Body) -> RawTable | None:
-        """The records, or None wherever this decoder can't tell; it raises nothing."""
+        """The records, or None wherever this decoder can't tell. Raises OverCap, as ``decode``."""
         return self._in_slabs(_trimmed(body), _none)
 
     def decode_exact(self, body: Body) -> RawTable | Words:
         """As ``decode``, by the exact decoder alone."""
         body = _trimmed(body)
+        check_json(body, self._most)
         try:
-            return _perhaps_marked(body, self._exact)
+            return _perhaps_marked(body, self._exact, json_marks())
         except _NOT_JSON as error:
             ended = {b"[": b"]", b"{": b"}"}.get(bytes(body[:1]))
             if ended and (body[-1:] != ended or "truncated" in str(error)):
@@ -129,12 +138,14 @@ class JsonCodec:
         """
         if not _LIST_OF_OBJECTS.match(body) or body[-1:] != b"]":
             return None
+        if body.count(b"{") > _MOST_BRACES:
+            return None
         lines, separators = as_lines(body)
         stops = [*separators, len(body) - 1]
         schema = self._schema(body, stops[:_FIRST_ROWS])
         if schema is None:
             return None
-        tables: list[RawTable] = []
+        gathered = Gathering(self.dataset)
         start, row = 1, 0
         while row < len(stops):
             last = max(row, bisect(stops, start + SLAB_BYTES) - 1)
@@ -144,9 +155,9 @@ class JsonCodec:
                 table = otherwise(body[start:stop])
             if table is None:
                 return None
-            tables.append(table)
+            gathered.add(table)
             start, row = stop + 1, last + 1
-        whole = joined(tables, self.dataset)
+        whole = gathered.table()
         self._remember(whole.met)
         return whole
 
@@ -166,9 +177,11 @@ class JsonCodec:
             return None
         return self._taken(table, slab) if table.num_rows == rows else None
 
-    def _exact_slab(self, slab: Body) -> RawTable | None:
+    def _exact_slab(self, slab: Body, marks: Marks) -> RawTable | None:
+        if len(slab) > 2 * SLAB_BYTES:
+            return None  # one record, or none at all: what it holds has to be bounded first, as a whole
         try:
-            return _perhaps_marked(b"[" + slab + b"]", self._exact_rows)
+            return _perhaps_marked(b"[" + slab + b"]", self._exact_rows, marks)
         except _NOT_JSON:
             return None
 
@@ -176,6 +189,8 @@ class JsonCodec:
         """The columns to expect: as in the first record that can be had as columns, then those met before."""
         start = 1
         for stop in stops:
+            if stop - start > SLAB_BYTES:
+                return None
             record = _record(bytes(body[start:stop]))
             start = stop + 1
             if record is not None and (schema := self._schema_of(record)) is not None:
@@ -197,6 +212,8 @@ class JsonCodec:
         known = [spelling.get(number, name) for number, name in enumerate(self._spelling)]
         self._spelling = tuple(known)
         unknown = [name for name in kinds if name.lower() not in self._position]
+        if len(unknown) > MOST_NAMES:
+            return None
         names = dict.fromkeys([*known, *unknown, *self._met])
         return pa.schema([pa.field(name, kinds.get(name) or pa.string()) for name in names])
 
@@ -276,16 +293,18 @@ class JsonCodec:
             self._met = tuple(dict.fromkeys([*self._met, *sorted(met)]))[:NAMES_KEPT]
 
 
-def _perhaps_marked(body: Body, decode: _Decode[_T_co]) -> _T_co:
+def _perhaps_marked(body: Body, decode: _Decode[_T_co], marks: Marks) -> _T_co:
     """What ``decode`` makes of the body as it is or, where that can't be decoded, of the body with marks in it."""
     if b"\\u0000" not in body:
         try:
             return decode(body, marked=False)
         except _NOT_JSON:
+            marks.spend(body)
             marked = marked_json(body)
             if marked is None:
                 raise
     else:
+        marks.spend(body)
         marked = marked_json(body)
     return decode(body, marked=False) if marked is None else decode(marked, marked=True)
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from lxml import etree
 
-from harvester.api.exact import SLAB_ROWS, Record, joined, slab_table
+from harvester.api.bounds import DEEPEST, RECORD_BYTES, RECORD_TAGS, Marks, too_many, xml_marks
+from harvester.api.exact import SLAB_ROWS, Gathering, Record, slab_table
 from harvester.api.marks import MARK, marked_bytes, undone
 from harvester.api.records import Fault, RawTable, Words, nothing
 from harvester.api.saying import holds_key, plain, said
@@ -39,7 +40,6 @@ _NUMBERS = frozenset({"i1", "i2", "i4", "i8", "int", "biginteger", "double", "fl
 _OTHERS = frozenset({"string", "boolean", "nil", "dateTime.iso8601", "base64"})
 _SCALARS = _NUMBERS | _OTHERS
 _USUAL = _SCALARS | {*_LIST, "struct", "member", "name"}
-_DEEPEST = 64
 _LAST_BYTES = 128
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})")
@@ -56,8 +56,11 @@ _Value = tuple[str, bytes, bytes]
 class XmlReader:
     """Reads one response, piece after piece."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, marks: Marks | None = None) -> None:
+        """``marks`` are those that the whole answer may still need."""
         self._dataset = dataset
+        self._marks = marks or xml_marks()
+        self._tags = self._attributes = self._bytes = 0  # of records that are not taken yet
         self._marker = XmlMarker()
         self._marked = False
         self._complete = False
@@ -65,7 +68,7 @@ class XmlReader:
         self._root: Element | None = None
         self._data: Element | None = None  # the list's element, once it is there
         self._records: list[Record] = []
-        self._tables: list[RawTable] = []
+        self._gathered = Gathering(dataset)
         self._parser = etree.XMLPullParser(
             events=("start", "end"),
             tag=(_ROOT, _LIST[0]),
@@ -86,10 +89,13 @@ class XmlReader:
 
         Raises:
             NotData: it is not XML-RPC.
+            OverCap: it holds more than any answer of the API can.
         """
         self._last = (self._last + bytes(piece[-_LAST_BYTES:]))[-_LAST_BYTES:]
         for start in range(0, len(piece), PARSED_BYTES):
-            self._parse(self._marker.feed(piece[start : start + PARSED_BYTES]))
+            part = bytes(piece[start : start + PARSED_BYTES])
+            self._weigh(part)
+            self._parse(self._marker.feed(part))
             self._marked |= self._marker.marked
             if self._data is None:
                 self._data = self._list()
@@ -129,7 +135,16 @@ class XmlReader:
         if self._data is None:
             raise _not_rpc()
         self._flush()
-        return joined(self._tables, self._dataset)
+        return self._gathered.table()
+
+    def _weigh(self, part: bytes) -> None:
+        """Whether the tree may grow by a part of the response: a tag of four bytes takes a hundred there."""
+        self._marks.spend(part)
+        self._bytes += len(part)
+        self._tags += part.count(b"<")
+        self._attributes += part.count(b"=")
+        if self._bytes > RECORD_BYTES or max(self._tags, self._attributes) > RECORD_TAGS:
+            raise too_many("values in a record")
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -193,10 +208,11 @@ class XmlReader:
                 self._flush()
         data.text = None
         del data[:count]
+        self._tags = self._attributes = self._bytes = 0
 
     def _flush(self) -> None:
         if self._records:
-            self._tables.append(slab_table(self._records, self._dataset, marked=self._marked))
+            self._gathered.add(slab_table(self._records, self._dataset, marked=self._marked))
             self._records = []
 
     def _answer(self, value: Element) -> RawTable | Words:
@@ -204,10 +220,10 @@ class XmlReader:
         if inner is not None and _name(inner) == "array":
             if self._data is None and _only(inner) is not None:
                 raise _not_rpc()  # what is in it is no data, and may well be records
-            lone = self._records[0] if len(self._records) == 1 and not self._tables else None
+            lone = self._records[0] if len(self._records) == 1 and not self._gathered else None
             words = None if lone is None else said(lone, self._dataset, marked=self._marked)
             self._flush()
-            return joined(self._tables, self._dataset) if words is None else words
+            return self._gathered.table() if words is None else words
         if inner is not None and _name(inner) == "struct":
             return self._object(self._record(inner))
         kind, text, _ = self._value(value, 0)
@@ -266,7 +282,7 @@ class XmlReader:
         kind = _name(inner)
         if kind in _SCALARS and not len(inner):
             return self._scalar(kind, inner.text or "")
-        if depth == _DEEPEST:
+        if depth == DEEPEST:
             raise NotData("the answer is nested too deeply")
         if kind == "struct":
             members = self._members(inner, depth + 1)

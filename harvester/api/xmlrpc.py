@@ -18,7 +18,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from harvester.api.exact import joined
+from harvester.api.bounds import Marks, xml_marks
+from harvester.api.exact import Gathering, joined
 from harvester.api.meaning import of_other_text
 from harvester.api.xmlexact import XmlReader
 from harvester.api.xmlfast import Form, decode_block
@@ -99,37 +100,38 @@ class XmlCodec:
         Raises:
             Cut: it ends early.
             NotData: it is not XML-RPC, or nothing that the API says.
+            OverCap: it holds more than any answer of the API can.
             HarvesterError: whatever the pieces themselves raise.
         """
-        response = self._response(pieces)
+        response, marks = self._response(pieces), xml_marks()
         data = _gathered(response, b"", BLOCK_BYTES)
         head = _PLAIN_HEAD.match(data)
         form = Form.of(data[head.end() :]) if head else None
         if head is None or form is None:
-            return self._read(chain([data], response)).answer()
+            return self._read(chain([data], response), marks).answer()
         data = form.turn + data[head.end() :]
-        tables: list[RawTable] = []
+        gathered = Gathering(self.dataset)
         while True:
             block, data = _next_block(data, response, form)
-            table = self._block(block, form) if block else None
+            table = self._block(block, form, marks) if block else None
             if table is None:
                 rest = (block + data)[len(form.turn) :]
-                table, data = self._read(chain([_HEAD, rest], response)).table(), b""
-            tables.append(table)
+                table, data = self._read(chain([_HEAD, rest], response), marks).table(), b""
+            gathered.add(table)
             if not data.startswith(form.boundary):
-                return joined(tables, self.dataset)
+                return gathered.table()
 
     def decode_exact(self, pieces: Iterable[Body]) -> RawTable | Words:
         """As ``decode_pieces``, by the exact decoder alone."""
-        return self._read(self._response(pieces)).answer()
+        return self._read(self._response(pieces), xml_marks()).answer()
 
-    def _read(self, pieces: Iterable[bytes]) -> XmlReader:
-        reader = XmlReader(self.dataset)
+    def _read(self, pieces: Iterable[bytes], marks: Marks) -> XmlReader:
+        reader = XmlReader(self.dataset, marks)
         for piece in pieces:
             reader.feed(piece)
         return reader
 
-    def _block(self, block: bytes, form: Form) -> RawTable | None:
+    def _block(self, block: bytes, form: Form, marks: Marks) -> RawTable | None:
         """A block's records; None if it doesn't end where it seems to.
 
         An odd record is closed in on by halves, so that few others go the slow way with it.
@@ -137,19 +139,19 @@ class XmlCodec:
         table = decode_block(block, form, self.dataset)
         if table is None and len(block) > _SMALL_BLOCK_BYTES:
             middle = block.rfind(form.boundary, 1, len(block) // 2 + len(form.boundary))
-            first = self._block(block[:middle], form) if middle > 0 else None
-            second = None if first is None else self._block(block[middle:], form)
+            first = self._block(block[:middle], form, marks) if middle > 0 else None
+            second = None if first is None else self._block(block[middle:], form, marks)
             table = None if first is None or second is None else joined([first, second], self.dataset)
-        return self._exact_block(block, form) if table is None else table
+        return self._exact_block(block, form, marks) if table is None else table
 
-    def _exact_block(self, block: bytes, form: Form) -> RawTable | None:
+    def _exact_block(self, block: bytes, form: Form, marks: Marks) -> RawTable | None:
         """A block's records; None if it doesn't end where it seems to.
 
         Where blocks end is guesswork. It is right if a block by itself is a list's inside, since XML is read from its
         start: what is whole up to there would be read likewise if the rest were there.
         """
         try:
-            return self._read([_HEAD, block[len(form.turn) :], form.turn, _TAIL]).table()
+            return self._read([_HEAD, block[len(form.turn) :], form.turn, _TAIL], marks).table()
         except (Cut, NotData):
             return None
 
