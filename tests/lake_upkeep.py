@@ -17,13 +17,13 @@ from tests.harvesting import QUICK, field
 EVERY = tuple(CATALOGUE)
 LARGE, SMALL, NONE = 601, 602, 603
 """A send whose messages are in several files, one whose messages are in one, and one without messages."""
-SPEC = AccountSpec(sends=listed({LARGE: 6000, SMALL: 300, NONE: 0}), failed=0.1, waiting=0.02)
-SETTINGS: dict[str, Any] = {"datasets": EVERY, "limit": 500}
+SPEC = AccountSpec(sends=listed({LARGE: 3000, SMALL: 120, NONE: 0}), failed=0.1, waiting=0.02)
+SETTINGS: dict[str, Any] = {"datasets": EVERY, "limit": 400}
 
 
 def small_files(**changes: Any) -> Tuning:
     """Tuning that makes many files of few rows."""
-    return replace(QUICK, target_bytes=100_000, **changes)
+    return replace(QUICK, target_bytes=50_000, **changes)
 
 
 def lake_of_all(lake: Path, spec: AccountSpec = SPEC) -> Path:

@@ -192,7 +192,7 @@ def replace_by_a_hand_made_one(lake: Path) -> None:
 def replace_by_that_of_another_account(lake: Path) -> None:
     path = files(lake)[0]
     other = lake.parent / "other"
-    lake_of_all(other, AccountSpec(client_id="77", sends=listed({LARGE: 6000}), failed=0.1, waiting=0.02))
+    lake_of_all(other, AccountSpec(client_id="77", sends=listed({LARGE: 3000}), failed=0.1, waiting=0.02))
     shutil.copy(files(other)[0], path)
 
 
@@ -335,7 +335,7 @@ class TestLedger:
             (f"UPDATE slices SET proof = 'sure' WHERE id = {SMALL_ID}", ["proof"]),
             (f"UPDATE slices SET proof = 'empty' WHERE id = {SMALL_ID}", ["proof"]),
             (f"UPDATE slices SET proof = 'covers' WHERE id = {SMALL_ID}", ["proof"]),
-            (f"UPDATE slices SET proof = 'count', expected = 301 WHERE id = {SMALL_ID}", ["proof"]),
+            (f"UPDATE slices SET proof = 'count', expected = 121 WHERE id = {SMALL_ID}", ["proof"]),
             (f"UPDATE slices SET proof = 'tail' WHERE dataset = 'bounces' AND id_send = {SMALL}", ["proof"]),
             (f"UPDATE slices SET proof = 'tail' WHERE dataset = 'messages' AND id_send = {NONE}", ["proof"]),
             (f"UPDATE ranges SET cursor = cursor - 1, held = held - 1 WHERE slice_id = {SMALL_ID}", ["cursor"]),

@@ -21,6 +21,7 @@ from harvester.console.options import RunOptions
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
+from harvester.console.recover import recover_lake
 from harvester.console.running import print_failure, run_harvest
 from harvester.console.simulate import simulate_account
 from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
@@ -125,6 +126,16 @@ def verify(
     complete, else 1.
     """
     return show_verified(lake.expanduser(), quick=quick, json=json)
+
+
+@app.command(sort_key=5, usage="Usage: harvester recover LAKE", config=(Env(PREFIX, command=False),))
+def recover(lake: Annotated[Path, Parameter(help="The lake's folder.")], /) -> int:
+    """Rebuild a lost ledger from the data files; or, if it is sound, mend what verify finds wrong.
+
+    The next run then asks only for what the data files can't prove. No file is deleted: what is in the way is set
+    aside. Nothing is asked of the API.
+    """
+    return recover_lake(lake.expanduser())
 
 
 @app.command(sort_key=7)

@@ -66,7 +66,7 @@ class Contents:
         overdue: rows that wait for so long that they count as settled.
         newest: the latest date that they bear, as the ledger writes it; None if they bear none.
         id_message: the one campaign that they name; None if they name none or several.
-        last_keys: the keys of the last rows, in order.
+        before_last: the keys that lie 1, 3, 9, 27 … rows before the last, as far as a batch reaches.
         fault: how they break a rule of the lake; None if they don't. It completes "the file …".
     """
 
@@ -76,7 +76,7 @@ class Contents:
     overdue: int
     newest: str | None
     id_message: int | None
-    last_keys: pa.Int64Array
+    before_last: tuple[int, ...]
     fault: str | None
 
 
@@ -214,9 +214,17 @@ class _Reading:
             overdue=self._overdue,
             newest=self._newest,
             id_message=next(iter(self._campaigns)) if len(self._campaigns) == 1 else None,
-            last_keys=self._last_keys,
+            before_last=self._before_last(),
             fault=self._fault,
         )
+
+    def _before_last(self) -> tuple[int, ...]:
+        found: list[int] = []
+        distance = 1
+        while distance < len(self._last_keys):
+            found.append(self._last_keys[len(self._last_keys) - 1 - distance].as_py())
+            distance *= 3
+        return tuple(found)
 
 
 __all__ = ["Contents", "Cover", "NotOurs", "Unreadable", "read_contents", "read_cover"]

@@ -134,7 +134,7 @@ def _refuse_orphans(store: Store) -> None:
     if orphaned:
         message = (
             f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
-            "Put it back, or harvest into another folder"
+            f"Put it back, or rebuild it from the data files: harvester recover {store.root}"
         )
         raise LakeBroken(message)
 

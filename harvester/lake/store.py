@@ -135,6 +135,15 @@ class Store:
         with translated(f"remove {self.path(name)}"), suppress(FileNotFoundError):
             os.unlink(self.path(name))
 
+    def remove_empty(self, folder: str) -> None:
+        """Removes a folder, if it is there and empty."""
+        with translated(f"remove {self.path(folder)}"):
+            try:
+                os.rmdir(self.path(folder))
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+
     def size(self, name: str) -> int | None:
         """The file's size in bytes; None if there is no such file."""
         with translated(f"look at {self.path(name)}"):

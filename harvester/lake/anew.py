@@ -1,0 +1,98 @@
+"""A ledger made anew from nothing but data files.
+
+It is built beside, and gets its name when it is whole and every file is where it says. What is interrupted can be begun
+again: until then there is no ledger, or the one that can't be used.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from harvester.lake import layout
+from harvester.lake.database import Database
+from harvester.lake.rebuilding import Aside, Rebuilt, rebuilt
+from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
+from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_account
+from harvester.lake.tables import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from harvester.lake.salvaging import Recovered
+    from harvester.lake.store import Store
+    from harvester.model import SliceKey
+
+    Tick = Callable[[], object]
+
+_BATCH = 200
+_OF_SQLITE = ("", "-wal", "-shm", "-journal")
+
+
+class Anew:
+    """A ledger made anew, in place of one that is lost or can't be used."""
+
+    def __init__(self, store: Store, done: Recovered, tick: Tick, now: datetime) -> None:
+        self._store = store
+        self._done = done
+        self._reader = Reader(store, done, tick, now)
+        self._aside = AsideFolder.of_now(store, now)
+        self._elsewhere: list[Aside] = []
+
+    def run(self) -> None:
+        """Makes it, and puts it in place. Raises LakeError. Blocking."""
+        store, done = self._store, self._done
+        done.account = likely_account(store)
+        for end in _OF_SQLITE:
+            store.remove(layout.REBUILT + end)
+        store.touch(layout.REBUILT)
+        database = Database.open(store.root / layout.REBUILT, create=True)
+        try:
+            to_move = self._fill(database)
+            with database.reading() as connection:  # all of it in the one file, synced
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            database.close()
+        for found in to_move:
+            put_files_right(store, self._aside, found)
+        for file in self._elsewhere:
+            self._aside.take(file.name)
+        done.aside += self._elsewhere
+        for end in _OF_SQLITE:  # what SQLite kept beside a ledger must not meet another one
+            self._aside.take(layout.LEDGER + end)
+        for name in list(store.names(layout.SEGMENTS)):
+            self._aside.take(name)
+            done.segments += 1
+        store.publish(layout.REBUILT, layout.LEDGER)
+        done.folder = self._aside.name if self._aside.files else None
+
+    def _fill(self, database: Database) -> list[Rebuilt]:
+        """Writes every slice that has files into the ledger. Returns those some of whose files are to be moved."""
+        to_move: list[Rebuilt] = []
+        slices = self._reader.read(self._keys())
+        while batch := [rebuilt(key, found) for key, found in islice(slices, _BATCH)]:
+            with database.writing() as connection:
+                put_slices(connection, [found for found in batch if found.was_there], {})
+            for found in batch:
+                if found.was_there:
+                    self._done.note(found)
+                else:
+                    self._done.aside += found.aside
+                if found.aside or found.renamed:
+                    to_move.append(found)
+        with database.writing() as connection:
+            name_campaigns(connection)
+            if self._done.account is not None:
+                connection.execute(facts.insert().values(name="account", value=self._done.account))
+        return to_move
+
+    def _keys(self) -> Iterator[SliceKey]:
+        for key, name in folders(self._store):
+            if key is not None:
+                yield key
+            elif name.endswith(".parquet"):
+                self._elsewhere.append(Aside(name, NO_SENDS))
+
+
+__all__ = ["Anew"]
