@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick soak clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -42,6 +42,9 @@ bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named reference
 
 bench-quick: $(VENV)/.bench  ## the same in about a minute
 	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b --quick || exit 1; done
+
+soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 clean:  ## remove the virtual environment, caches and the demo's lake
 	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake

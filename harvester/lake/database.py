@@ -5,12 +5,8 @@ Invariant: every commit is synced (WAL, ``synchronous=FULL``). Writers take turn
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
 import threading
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -22,19 +18,19 @@ from harvester.errors import LakeBroken, LakeError, LakeFull
 from harvester.lake.tables import FORMAT, bring_along, facts, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _FORMAT_FOUND = sa.select(facts.c.value).where(facts.c.name == "format")
-_WAIT_S = 60
+WAIT_S = 60
 """How long a connection waits for another one's transaction, in seconds."""
-_WAL = "-wal"
 
 _FULL = ("SQLITE_FULL",)
 _NOT_WRITTEN = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_FSYNC")
 _NOT_LET_IN = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR_ACCESS")
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _REBUILD = "Put a copy of it back, or rebuild it from the data files: harvester recover"
-_LET_IN = "Let the user who runs harvester read and write the folder _harvest of the lake and the files in it"
+LET_IN = "Let the user who runs harvester read and write the folder _harvest of the lake and the files in it"
 
 
 class Database:
@@ -51,13 +47,14 @@ class Database:
         Raises LakeBroken if it isn't one that this version can use, LakeError if it can't be opened.
         """
         engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": _WAIT_S}
+            sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": WAIT_S}
         )
         event.listen(engine, "connect", _synchronous)
         database = cls(engine)
         try:
             if create:
                 database.check_whole()
+                database.keep_a_log()
                 with database.writing() as connection:
                     facts.create(connection, checkfirst=True)
                     connection.execute(insert(facts).values(name="format", value=str(FORMAT)).on_conflict_do_nothing())
@@ -82,6 +79,11 @@ class Database:
             raise LakeBroken(f"the ledger is damaged: {found}. {_REBUILD}")
         if others and not ours:
             raise LakeBroken(f"the ledger is a database of something else. {_REBUILD}")
+
+    def keep_a_log(self) -> None:
+        """Has commits go to a write-ahead log, so that readers never wait; the file remembers it."""
+        with self.reading() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
     def check_format(self, path: Path) -> None:
         """Raises LakeBroken if this version can't use the ledger's format."""
@@ -111,52 +113,6 @@ class Database:
 
 
 @contextmanager
-def looking(path: Path) -> Iterator[Database]:
-    """The ledger in an existing file, for reading alone, also where nothing may be written, and while a run goes on.
-
-    Raises LakeBroken if it isn't one that this version can use, LakeError if it can't be read.
-    """
-    with ExitStack() as held:
-        try:
-            database = Database.open(path, create=False)
-        except LakeBroken:
-            raise
-        except LakeError:  # SQLite can't make the files that it keeps beside a ledger, and no run at work has made them
-            database = Database(_standing_still(path, held))
-            held.callback(database.close)
-            database.check_format(path)
-        else:
-            held.callback(database.close)
-        yield database
-
-
-def _standing_still(path: Path, held: ExitStack) -> sa.Engine:
-    """Reads a ledger that nobody writes to.
-
-    If it was left with commits that are in its write-ahead log alone, both are copied to where they can be read.
-    """
-    wal = path.with_name(path.name + _WAL)
-    try:
-        if not wal.exists() or not wal.stat().st_size:
-            return _reader(path, "immutable=1")
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="harvester-")))
-        for file in (path, wal):
-            shutil.copyfile(file, folder / file.name)
-    except OSError as error:
-        raise LakeError(f"{path} can't be read: {error.strerror or error}. {_LET_IN}") from error
-    return _reader(folder / path.name, "mode=rw")
-
-
-def _reader(path: Path, how: str) -> sa.Engine:
-    """Connects to a file by its URI, with ``how`` as its query."""
-    address = f"{path.absolute().as_uri()}?{how}"
-    connect: Callable[[], Any] = lambda: sqlite3.connect(  # noqa: E731  SQLAlchemy asks for a function without arguments
-        address, uri=True, check_same_thread=False, timeout=_WAIT_S
-    )
-    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
-
-
-@contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
@@ -176,7 +132,7 @@ def _meaning(error: DBAPIError) -> LakeError:
             "fails: see to it and run the same command again"
         )
     if kind.startswith(_NOT_LET_IN):
-        return LakeError(f"the ledger can't be used: {reason}. {_LET_IN}")
+        return LakeError(f"the ledger can't be used: {reason}. {LET_IN}")
     if kind.startswith(_BUSY):
         return LakeError(f"the ledger can't be used: {reason}. Close what else has it open, and run again")
     return LakeBroken(f"the ledger can't be used: {reason}. {_REBUILD}")
@@ -184,9 +140,9 @@ def _meaning(error: DBAPIError) -> LakeError:
 
 def _synchronous(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-__all__ = ["Database", "looking"]
+__all__ = ["LET_IN", "WAIT_S", "Database"]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
-from harvester.lake.database import Database, looking
+from harvester.lake.database import Database
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
+from harvester.lake.looking import looking
 from harvester.lake.reading import failed_keys
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from harvester.config import Tuning
     from harvester.lake.entries import SliceRecord
+
+_LEAST_LEDGER_BYTES = 512
+"""SQLite takes what is left of a shorter file for a database that is still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,10 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         store.make_folder(folder)
     with ExitStack() as held:
         held.enter_context(store.locked(layout.LOCK))
-        if not store.size(layout.LEDGER):
+        if (store.size(layout.LEDGER) or 0) < _LEAST_LEDGER_BYTES:
             _refuse_orphans(store)
-            store.touch(layout.LEDGER)
-            store.sync_folder(layout.HOME)
+        store.touch(layout.LEDGER)  # which also says so if it can't be written to
+        store.sync_folder(layout.HOME)
         database = Database.open(root / layout.LEDGER, create=True)
         held.callback(database.close)
         ledger, inventory = Ledger(database), Inventory(database)

@@ -7,6 +7,7 @@ file's checksum say which side of the rename it was.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -281,7 +282,9 @@ def broken_if_unreadable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise LakeBroken(f"{name} in the lake can't be read: {error}") from error
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        message = f"{name} in the lake can't be read: {reason}. harvester verify names all that is wrong with a lake"
+        raise LakeBroken(message) from error
 
 
 __all__ = ["Sealer", "broken_if_unreadable", "plan_files", "worth_a_dictionary", "write_parquet"]

@@ -124,6 +124,8 @@ class Server:
             return sent_instead(exchange, status_only(turned.status, turned.retry_after_s))
         except RefusedError as words:
             return plain(exchange, refused(wire, str(words)))
+        except ConnectionResetError:  # whoever asked is gone, in the middle of an answer
+            return cut_off(request)
         finally:
             self.stats.left()
 
@@ -166,7 +168,10 @@ class Server:
         if fault is not None:
             return await self._replies.spoilt(exchange, selection, fault, share)
         response = await self._replies.whole(exchange, selection)
-        self.stats.messages += sum(run.count for run in selection.runs)
+        served = sum(run.count for run in selection.runs)
+        self.stats.messages += served
+        if asked.dataset is MESSAGES and asked.id_send is not None and served >= asked.limit:
+            self.stats.served_full(asked.id_send, asked.start)
         self._vanish(selection.runs)
         return response
 

@@ -26,6 +26,7 @@ class Stats:
         messages: messages served in whole answers.
         body_bytes: bytes of bodies, as sent (compressed or not).
         vanished: records erased because a page that ended with them was served.
+        again: full pages of a send's messages that had been served whole before, from the same start.
     """
 
     requests: int = 0
@@ -41,6 +42,8 @@ class Stats:
     messages: int = 0
     body_bytes: int = 0
     vanished: int = 0
+    again: int = 0
+    _full_pages: set[tuple[int, int | None]] = field(default_factory=set)
 
     def entered(self) -> None:
         """A call is under way."""
@@ -50,6 +53,11 @@ class Stats:
     def left(self) -> None:
         """A call is no longer under way."""
         self.in_flight -= 1
+
+    def served_full(self, id_send: int, start: int | None) -> None:
+        """A page of a send's messages with as many as were asked for was served whole."""
+        self.again += (id_send, start) in self._full_pages
+        self._full_pages.add((id_send, start))
 
     def as_json(self) -> dict[str, object]:
         """All of it, as ``GET /stats`` sends it."""
@@ -67,6 +75,7 @@ class Stats:
             "messages": self.messages,
             "body_bytes": self.body_bytes,
             "vanished": self.vanished,
+            "again": self.again,
         }
 
 

@@ -1,0 +1,43 @@
+"""The short form of ``make soak``: see ``tests/soak.py``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harvester.api.client import Client
+from harvester.datasets import MESSAGES
+from harvester.errors import AttemptFailed
+from harvester.model import Query
+from harvester.simulator import AccountSpec, Behaviour, Fault, listed
+from tests.harvesting import field
+from tests.soak import Plan, lines, soak
+
+FAULTS = "500=0.03,reset=0.03,truncate=0.02,bad-gzip=0.01,html=0.01"
+
+
+@pytest.mark.timeout(300)
+def test_a_run_killed_at_14_random_instants_ends_exact_and_asks_again_only_what_was_in_flight(tmp_path: Path) -> None:
+    plan = Plan(kills=14, rows=30_000, sends=6, limit=500, latency="0.01..0.05", faults=FAULTS, seed=3)
+    figures = soak(plan, tmp_path)
+    assert figures.kills == 14
+    assert figures.again <= 14 * 6
+    assert figures.verified
+    assert figures.rows > 30_000
+    assert "asked again" in "\n".join(lines(plan, figures))
+
+
+@pytest.mark.anyio
+async def test_a_full_page_that_was_served_whole_before_is_counted(tmp_path: Path) -> None:
+    async with (
+        field(tmp_path, AccountSpec(sends=listed({601: 60})), Behaviour(script=(Fault.FAILED,))) as account,
+        Client.open(account.settings) as client,
+    ):
+        for start, limit in ((None, 25), (None, 25), (723043606, 25), (None, 25), (None, 61), (None, 61)):
+            permit = await client.limiter.acquire()
+            with suppress(AttemptFailed):
+                await client.attempt(Query(MESSAGES, 601, start=start, limit=limit), permit)
+            permit.release()
+        assert account.server.stats.again == 1
