@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick soak clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick soak fuzz fuzz-quick clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -46,6 +46,12 @@ bench-quick: $(VENV)/.bench  ## the same in about a minute
 soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
+fuzz: $(VENV)/.fuzz  ## read a million mutated answers, and hold what comes of each against a reference
+	@$(BIN)/python -m tests.fuzz --guided $(FUZZ_ARGS)
+
+fuzz-quick: $(VENV)/.test  ## some thousand of them, in less than a minute
+	@$(BIN)/python -m tests.fuzz --quick $(FUZZ_ARGS)
+
 clean:  ## remove the virtual environment, caches and the demo's lake
 	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake
 
@@ -67,6 +73,10 @@ $(VENV)/.test: $(VENV)/.run
 
 $(VENV)/.check: $(VENV)/.test
 	@$(PIP) install --group check
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test
+	@$(PIP) install --group fuzz 2>/dev/null || echo "atheris does not install here, so coverage guides nothing"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run
