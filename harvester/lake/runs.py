@@ -69,11 +69,6 @@ class Runs:
         with self.database.reading() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
 
-    def account(self) -> str | None:
-        """Whose lake it is, by client id; None before its first run."""
-        with self.database.reading() as connection:
-            return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
-
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""
         with self.database.reading() as connection:
