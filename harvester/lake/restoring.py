@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from harvester.lake import layout
-from harvester.lake.tables import as_text, data_files, erased, put_range, ranges, refreshes, segments, slices
+from harvester.lake.tables import as_text, data_files, erased, range_values, ranges, refreshes, segments, slices
+from harvester.model import SliceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from harvester.lake.rebuilding import Part, Rebuilt
     from harvester.lake.store import Store
@@ -65,32 +66,41 @@ def put_files_right(store: Store, folder: AsideFolder, found: Rebuilt) -> None:
         store.remove_empty(layout.slice_folder(found.key))
 
 
-def put_slices(connection: sa.Connection, found: Iterable[Rebuilt], gone: Mapping[str, int]) -> None:
+def put_slices(connection: sa.Connection, found: Sequence[Rebuilt], gone: Mapping[str, int]) -> None:
     """Writes what was rebuilt, in place of what a ledger says of these slices' rows.
 
     Args:
         connection: a transaction.
-        found: the slices.
+        found: the slices, some hundreds at most.
         gone: rows that the source no longer serves, by the checksum of the file that holds them, where known.
     """
-    for one in found:
-        slice_id = _put_slice(connection, one)
-        held = -1 if one.key_range is None else one.key_range.held or -1
-        connection.execute(erased.delete().where((erased.c.slice_id == slice_id) & (erased.c.key > held)))
-        for table in (refreshes, segments, data_files, ranges):
-            connection.execute(table.delete().where(table.c.slice_id == slice_id))
-        names = dict(one.renamed)
-        rows = [_file_row(slice_id, part, names.get(part.name, part.name), gone) for part in one.parts]
-        if rows:
-            connection.execute(data_files.insert(), rows)
-        if one.key_range is not None:
-            put_range(connection, slice_id, one.key_range)
-        of_files = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.gone), 0)).where(
-            data_files.c.slice_id == slice_id
-        )
-        of_erased = sa.select(sa.func.count()).select_from(erased).where(erased.c.slice_id == slice_id)
-        total = of_files.scalar_subquery() + of_erased.scalar_subquery()
-        connection.execute(slices.update().where(slices.c.id == slice_id).values(gone=total))
+    if not found:
+        return
+    connection.execute(_upsert(), [_slice_row(one) for one in found])
+    query = sa.select(slices.c.id, slices.c.dataset, slices.c.id_send)
+    known = connection.execute(query.where(slices.c.id_send.in_({one.key.id_send for one in found})))
+    ids = {SliceKey(row.dataset, row.id_send): row.id for row in known}
+    numbered = [(ids[one.key], one) for one in found]
+    _forget(connection, numbered)
+    files = [
+        _file_row(slice_id, part, dict(one.renamed).get(part.name, part.name), gone)
+        for slice_id, one in numbered
+        for part in one.parts
+    ]
+    if files:
+        connection.execute(data_files.insert(), files)
+    walks = [
+        {"slice_id": slice_id, **range_values(one.key_range)} for slice_id, one in numbered if one.key_range is not None
+    ]
+    if walks:
+        connection.execute(ranges.insert(), walks)
+    of_files = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.gone), 0)).where(
+        data_files.c.slice_id == slices.c.id
+    )
+    of_erased = sa.select(sa.func.count()).select_from(erased).where(erased.c.slice_id == slices.c.id)
+    total = of_files.scalar_subquery() + of_erased.scalar_subquery()
+    here = slices.c.id.in_([slice_id for slice_id, _ in numbered])
+    connection.execute(slices.update().where(here).values(gone=total))
 
 
 def name_campaigns(connection: sa.Connection) -> None:
@@ -100,11 +110,48 @@ def name_campaigns(connection: sa.Connection) -> None:
     connection.execute(slices.update().where(slices.c.id_message.is_(None)).values(id_message=known))
 
 
-def _put_slice(connection: sa.Connection, one: Rebuilt) -> int:
+def _forget(connection: sa.Connection, numbered: Sequence[tuple[int, Rebuilt]]) -> None:
+    """Takes out what a ledger says of the slices' files and walks."""
+    of_slice = erased.delete().where(
+        (erased.c.slice_id == sa.bindparam("of_slice")) & (erased.c.key > sa.bindparam("held"))
+    )
+    kept = [
+        {"of_slice": slice_id, "held": -1 if one.key_range is None else one.key_range.held}
+        for slice_id, one in numbered
+    ]
+    connection.execute(of_slice, kept)
+    ids = [slice_id for slice_id, _ in numbered]
+    for table in (refreshes, segments, data_files, ranges):
+        connection.execute(table.delete().where(table.c.slice_id.in_(ids)))
+
+
+_NEW = ("id_message", "expected", "first_seen")
+"""Columns that keep what a ledger knows already."""
+_FRESH = (
+    *("proof", "rows", "unsettled", "overdue", "newest", "changed", "gave_up", "error", "digest", "due"),
+    *("checked_run", "checked_at"),
+)
+"""Columns that say what was rebuilt."""
+
+
+def _upsert() -> Insert:
+    new = insert(slices)
+    kept = {name: sa.func.coalesce(slices.c[name], new.excluded[name]) for name in _NEW}
+    fresh = {name: new.excluded[name] for name in _FRESH}
+    return new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**kept, **fresh})
+
+
+def _slice_row(one: Rebuilt) -> dict[str, int | str | None]:
     contents = [part.contents for part in one.parts]
     campaigns = {found.id_message for found in contents}
     made = sorted(filter(None, (_utc(part.footer.harvested_at) for part in one.parts)))
-    now = {
+    return {
+        "dataset": one.key.dataset,
+        "id_send": one.key.id_send,
+        "run": 0,
+        "id_message": campaigns.pop() if len(campaigns) == 1 else None,
+        "expected": one.expected,
+        "first_seen": made[0] if made else None,
         "proof": one.proof,
         "rows": sum(part.rows for part in one.parts),
         "unsettled": sum(found.unsettled for found in contents),
@@ -118,22 +165,6 @@ def _put_slice(connection: sa.Connection, one: Rebuilt) -> int:
         "checked_run": 0,
         "checked_at": made[-1] if made and one.proof else None,
     }
-    new = insert(slices).values(
-        dataset=one.key.dataset,
-        id_send=one.key.id_send,
-        id_message=campaigns.pop() if len(campaigns) == 1 else None,
-        expected=one.expected,
-        first_seen=made[0] if made else None,
-        run=0,
-        **now,
-    )
-    known = {
-        name: sa.func.coalesce(slices.c[name], new.excluded[name]) for name in ("id_message", "expected", "first_seen")
-    }
-    upsert = new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**known, **now})
-    connection.execute(upsert)
-    where = (slices.c.dataset == one.key.dataset) & (slices.c.id_send == one.key.id_send)
-    return int(connection.execute(sa.select(slices.c.id).where(where)).scalar_one())
 
 
 def _file_row(slice_id: int, part: Part, name: str, gone: Mapping[str, int]) -> dict[str, int | str]:
