@@ -26,6 +26,8 @@ WIDEST = 10_000
 """The most fields of a record, and values in a list within one."""
 MOST_NAMES = 1000
 """The most names of fields in one answer that the catalogue doesn't know."""
+LONGEST_NAME = 1000
+"""The most characters of such a name."""
 MOST_CELLS = 2**22
 """The most values that such names may stand for: all names times all records."""
 MOST_MARKS = 2**21
@@ -142,6 +144,7 @@ def xml_marks() -> Marks:
 
 __all__ = [
     "DEEPEST",
+    "LONGEST_NAME",
     "MOST_CELLS",
     "MOST_MARKS",
     "MOST_NAMES",

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from harvester.api.bounds import MOST_CELLS, MOST_NAMES, check_nested, most_records, too_many
+from harvester.api.bounds import LONGEST_NAME, MOST_CELLS, MOST_NAMES, check_nested, most_records, too_many
 from harvester.api.marks import MARK, bytes_piece, shown, shown_piece
 from harvester.api.records import RawColumn, RawTable, absent, as_json, nothing
 from harvester.datasets import Kind
+from harvester.errors import OverCap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -85,6 +86,8 @@ class Gathering:
             raise too_many("records")
         if len(self._names) > MOST_NAMES or len(self._names) * self._rows > MOST_CELLS:
             raise too_many("fields that are not known")
+        if max(map(len, table.extras), default=0) > LONGEST_NAME:
+            raise OverCap("the answer has a field whose name is too long")
 
     def table(self) -> RawTable:
         """All of them, in their order."""

@@ -67,18 +67,26 @@ def checked_keys(page: Page) -> pa.Int64Array:
         raise OutOfOrder(f"{page.query}: the {dataset.key} of a record is not a positive number that fits")
     if dataset.paged and not _ascending(keys):
         raise OutOfOrder(f"{page.query}: the records do not come in ascending order of {dataset.key}")
-    if page.query.id_send is not None and not _all_of_send(batch, page.query.id_send):
+    if page.query.id_send is not None and not _all_of_send(page, page.query.id_send):
         raise OutOfOrder(f"{page.query}: the answer holds records of another send")
     return keys
 
 
-def _all_of_send(batch: pa.RecordBatch, id_send: int) -> bool:
-    """Whether no record says that it is another send's. A value that is no id is in ``_extra``, and says so too."""
-    named = batch.column("id_send")
+def _all_of_send(page: Page, id_send: int) -> bool:
+    """Whether no record says that it is another send's.
+
+    A value that is no id is in ``_extra``, and says so too. So is any value where the field is not documented.
+    """
+    named, extra = page.batch.column("id_send"), page.batch.column(EXTRA)
     if pc.any(pc.not_equal(named, pa.scalar(id_send))).as_py():
         return False
-    unnamed = batch.column(EXTRA).filter(pc.is_null(named))
-    return not pc.any(pc.match_substring_regex(unnamed, pattern='"id_send":', ignore_case=True)).as_py()
+    said = '"id_send":'
+    if not page.query.dataset.implied:
+        extra = extra.filter(pc.is_null(named))
+        return not pc.any(pc.match_substring_regex(extra, pattern=said, ignore_case=True)).as_py()
+    extra = extra.filter(pc.match_substring_regex(extra, pattern=said, ignore_case=True))
+    same = pc.match_substring_regex(extra, pattern=f'{said}(null|"{id_send}")', ignore_case=True)
+    return pc.all(same).as_py() is not False
 
 
 def of_send(batch: pa.RecordBatch, id_send: int) -> pa.RecordBatch:
