@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     for tally in run(mutations, options.seed, options.processes):
         if tally.mutations >= told_of + TOLD_EVERY:
             told_of = tally.mutations
-            print(f"{told_of:,} of {mutations:,}, {tally.seconds:,.0f} s", file=sys.stderr, flush=True)
+            so_far = f"{told_of:,} of {mutations:,}, {tally.seconds:,.0f} s, {len(tally.found)} did not hold"
+            print(so_far, file=sys.stderr, flush=True)
     print(table(tally), flush=True)
     if options.guided and guided.installed():
         by_coverage = guided.run(mutations // GUIDED_SHARE, options.seed, options.processes)
