@@ -30,7 +30,7 @@ LONGEST_NAME = 1000
 """The most characters of such a name."""
 MOST_CELLS = 2**22
 """The most values that such names may stand for: all names times all records."""
-MOST_MARKS = 2**21
+MOST_MARKS = 2**20
 """The most bytes in one answer that are no text; each costs microseconds."""
 RECORD_TAGS = 2**18
 """The most tags, and the most attributes, of one record in XML."""
