@@ -241,6 +241,22 @@ class TestGone:
             assert (dropped.complete, of(dropped, 601).gone, of(dropped, 601).rows) == (True, 0, 296)
             account.assert_exact(datasets=["messages"])
 
+    async def test_a_file_whose_rows_are_all_gone_keeps_them(self, tmp_path: Path) -> None:
+        tuning = after(2, target_bytes=20_000)
+        account_spec = spec({601: 2000})
+        async with field(tmp_path, account_spec, tuning=tuning, limit=200, drop_gone=True, **MESSAGES_ONLY) as account:
+            assert (await account.run()).complete
+            first, second, *_ = sorted(files(account, 601))
+            served = account.server.account
+            keys = [served.key(0, index) for index in range(2000)]
+            start, stop = (int(name.split("-")[1]) for name in (second, sorted(files(account, 601))[2]))
+            lost = [key for key in keys if start <= key < stop]
+            for key in lost:
+                served.erase(601, key)
+            assert first
+            again = await account.run(limit=1500)
+            assert (again.complete, of(again, 601).gone, of(again, 601).rows) == (True, len(lost), 2000)
+
     @pytest.mark.parametrize("drop_gone", [False, True])
     async def test_no_answer_makes_a_slice_that_has_rows_empty(self, tmp_path: Path, drop_gone: bool) -> None:
         async with field(tmp_path, spec({601: 30, 602: 30}), tuning=after(2), drop_gone=drop_gone) as account:

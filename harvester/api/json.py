@@ -43,7 +43,7 @@ NAMES_KEPT = 1000
 SLAB_BYTES = 2**20
 """How much is decoded at a time: little enough for the processor's cache."""
 
-_MOST_BRACES = 2**22
+_MOST_BRACES = 2**21
 """With more of them, looking for where records end takes too long and too much."""
 
 _FIRST_ROWS = 8
@@ -141,6 +141,8 @@ class JsonCodec:
         if body.count(b"{") > _MOST_BRACES:
             return None
         lines, separators = as_lines(body)
+        if len(separators) >= self._most:
+            return None
         stops = [*separators, len(body) - 1]
         schema = self._schema(body, stops[:_FIRST_ROWS])
         if schema is None:

@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from harvester.datasets import CATALOGUE
 from harvester.lake import layout
 from harvester.lake.entries import Due
@@ -22,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    import pyarrow as pa
-
+    from harvester.datasets import Dataset
     from harvester.lake.entries import DataFileRecord, Progress, SegmentRecord, SliceRecord
     from harvester.lake.sealing import Sealer
 
@@ -117,7 +119,7 @@ class Refresher:
         dataset = CATALOGUE[record.key.dataset]
         within = [part for part in brought if part.last_key >= file.start and part.first_key < file.stop]
         difference = Difference()
-        drop = self.drop_gone and bool(within)  # an answer that holds nothing empties no file
+        drop = self.drop_gone and self._brings(file, dataset, within)  # a refresh that holds none of it empties no file
         rows = merged(
             dataset,
             self.sealer.read_file(file),
@@ -144,6 +146,15 @@ class Refresher:
         else:
             self.sealer.store.remove(layout.being_written(file.name))
             self.sealer.inventory.note_unchanged(record.id, after)
+
+    def _brings(self, file: DataFileRecord, dataset: Dataset, within: Sequence[SegmentRecord]) -> bool:
+        """Whether any of these segments holds a row of the file's range."""
+        for part in within:
+            keys = self.sealer.read_segment(part).column(dataset.key)
+            inside = pc.and_(pc.greater_equal(keys, pa.scalar(file.start)), pc.less(keys, pa.scalar(file.stop)))
+            if inside.true_count:
+                return True
+        return False
 
 
 class _Seen:
