@@ -41,7 +41,7 @@ _SMALL_BYTES = 2**21
 """Nothing that is smaller costs much, whatever it holds."""
 _MOST_BRACES = 2**24
 _SKELETON_BYTES = 2**24
-_WINDOW_BYTES = 2**20
+_WINDOW_BYTES = 2**18
 _MEAT = bytes(code for code in range(256) if code not in b"[]{},")
 _INNERMOST = re.compile(rb"[\[{],*+[\]}]")
 _WIDE = re.compile(rb"[\[{],{%d,}" % WIDEST)
@@ -75,7 +75,7 @@ def check_json(text: Body, most: int) -> None:
     skeleton = _skeleton(text)
     if skeleton[:1] == b"[":
         skeleton = skeleton[1:-1]
-    if _without_levels(skeleton, DEEPEST + 1).count(b",") >= most:
+    if _without_levels(skeleton, 2 * DEEPEST).count(b",") >= most:
         raise too_many("records")
 
 
@@ -86,13 +86,20 @@ def check_nested(value: bytes) -> None:
 
 
 def _without_levels(skeleton: bytes, most: int) -> bytes:
-    """What is left of it without all that is in brackets. Raises NotData where that takes more than so many levels."""
+    """What is left of it without all that is in brackets.
+
+    Raises:
+        OverCap: a list or an object holds too many values.
+        NotData: they are nested in more levels than ``most``, or in many more where the whole is large.
+    """
     for _ in range(most + 1):
         if _WIDE.search(skeleton):
             raise too_many("values in a record")
-        skeleton, count = _INNERMOST.subn(b"", skeleton)
-        if not count:
-            return skeleton
+        windows = range(0, len(skeleton), _WINDOW_BYTES)  # each replacement takes many bytes, while they last
+        less = b"".join([_INNERMOST.sub(b"", skeleton[start : start + _WINDOW_BYTES]) for start in windows])
+        if len(less) == len(skeleton):
+            return less
+        skeleton = less
     raise NotData("the answer is nested too deeply")
 
 
