@@ -15,13 +15,13 @@ demo: $(VENV)/.run  ## harvest a simulated account into ./demo-lake (needs nothi
 	@$(BIN)/harvester demo --lake demo-lake
 
 test: $(VENV)/.test  ## run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
 
 test-lowest: $(BIN)/python  ## run the tests with the oldest versions of the dependencies that are allowed
 	@$(PIP) install uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct --editable . --group test
-	@$(VENV)-lowest/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)-lowest/bin/python -m pytest --numprocesses auto $(PYTEST_ARGS)
 
 check: lint types test  ## everything that CI checks: format, lint, types, layers, tests
 
