@@ -64,13 +64,13 @@ def check(case: Case) -> Outcome:
     try:
         body = reference_packed.unpacked(case.body, case.encoding, cap)
         meant = (reference_json if case.wire == "json" else reference_xml).read(body, dataset)
+        return _compared(found, meant, dataset, fast=fast)
     except Refused as refused:
         if isinstance(found, AttemptFailed) or refused.unusual:
             return Outcome(_kind(found), judged=isinstance(found, AttemptFailed))
         raise Finding(f"the reference refuses what is read as {_told(found)}") from None
     except Unjudged:
         return Outcome(_kind(found), fast, judged=False)
-    return _compared(found, meant, dataset, fast=fast)
 
 
 def _json(case: Case, chunks: Sequence[bytes], cap: int, dataset: Dataset, chance: random.Random) -> tuple[Read, bool]:
