@@ -55,6 +55,13 @@ class TestChoose:
         assert plan.choose(state(failed, other), 0) == Wait(9)
         assert plan.choose(state(failed, other), 9) == Ask(failed)
 
+    def test_no_more_than_twice_the_concurrency_is_in_flight_or_not_committed(self) -> None:
+        waiting = state(walk(1), concurrency=2)
+        waiting.busy, waiting.uncommitted = 1, 3
+        assert plan.choose(waiting, 0) == Wait()
+        waiting.uncommitted = 2
+        assert isinstance(plan.choose(waiting, 0), Ask)
+
     def test_no_more_than_the_concurrency_is_in_flight(self) -> None:
         full = state(walk(1), concurrency=2)
         full.in_flight = 2

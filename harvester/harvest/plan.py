@@ -36,6 +36,7 @@ class State:
         window: the most slices under way that are not waiting after a failure.
         apart_s: how far apart two askings must be to count as apart in time.
         held_bytes: bytes of pages that wait for the lake.
+        uncommitted: pages that wait for the lake, or are being committed: a crash would have them asked again.
         trust: what this run has seen of the source.
         worked_limit: the largest limit that an answer came to; slices begun later start there, so that a bound of the
             server's own is not met anew by each.
@@ -55,6 +56,7 @@ class State:
     fed: bool = False
     draining: bool = False
     held_bytes: int = 0
+    uncommitted: int = 0
     trust: Trust = field(default_factory=Trust)
     worked_limit: int = 0
 
@@ -85,6 +87,9 @@ class Finished:
 
 Decision = Ask | Feed | Wait | Finished
 
+_AT_RISK = 2
+"""So many times the concurrency is what a crash has asked again, at most: as many are in flight, or were just now."""
+
 
 def choose(state: State, now: float) -> Decision:
     """Decides what happens next. Served in order: slices begun earlier go on before others begin."""
@@ -112,7 +117,9 @@ def choose(state: State, now: float) -> Decision:
 
 
 def _fits(state: State) -> bool:
-    """Whether one more answer fits into the budget; one alone always goes."""
+    """Whether one more answer fits into the budget, and into what may be lost; one alone always goes."""
+    if state.busy + state.uncommitted >= _AT_RISK * state.concurrency:
+        return False
     pages = state.busy + 1
     decoding = 3 * min(pages, state.decoders)  # the body, its lines, its batch
     return state.busy == 0 or (pages + decoding) * state.body_bytes + state.held_bytes <= state.memory

@@ -287,11 +287,13 @@ class Scheduler:
         if taken.rows is not None:
             self.rows[walk.key.dataset] += taken.rows.num_rows
         self.state.held_bytes += size
+        self.state.uncommitted += 1
         await self._deliver.send(Delivery(walk, taken, size))
 
     async def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
         """The lake has made a page durable."""
         self.state.held_bytes -= delivery.size
+        self.state.uncommitted -= 1
         delivery.walk.staged_bytes += segment_bytes
         if delivery.taken.proof is not None:
             self.complete += 1
