@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -160,8 +162,19 @@ class Secret(str):
         return "Secret('***')"
 
     def hidden_in(self, text: str) -> str:
-        """The text with stars wherever this secret stands in it, in either letter case. Before any cutting."""
-        return re.sub(re.escape(self), "***", text, flags=re.IGNORECASE) if self else text
+        """The text with stars wherever this secret stands in it, in either letter case or base64. Before it is cut."""
+        return _pattern(str(self)).sub("***", text) if self else text
+
+
+@lru_cache(maxsize=8)
+def _pattern(secret: str) -> re.Pattern[str]:
+    """What a secret looks like: in either letter case, or within something that is in base64."""
+    forms = {secret}
+    for spelling in (secret, secret.lower(), secret.upper()):
+        for before in range(3):  # bytes before it shift it: what stands for bytes of its own alone is looked for
+            sent = bytes(before) + spelling.encode("utf-8", "surrogateescape")
+            forms.add(b64encode(sent).decode()[(4 * before + 2) // 3 : 4 * len(sent) // 3])
+    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
 
 __all__ = ["KEY_END", "KeyRange", "Page", "Proof", "Query", "Secret", "Send", "SliceKey"]

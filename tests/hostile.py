@@ -37,7 +37,7 @@ class Call:
             return int(said) if said else None
         values = re.findall(rb"<value><(?:string|int|i8)>([^<]*)</", self.body)[2:]
         place = 0 if self.function.endswith("message.bounces") else 1
-        return int(values[place]) if len(values) > place and values[place] else None
+        return int(values[place]) if len(values) > place and values[place].isdigit() else None
 
 
 Say = Callable[[bytes], Awaitable[None]]

@@ -74,7 +74,16 @@ class Client:
             AttemptFailed: asking again may help. After ``Throttled`` the limiter is paused already.
             AccessRefused: the account or the address is refused.
             SliceRefused: the API says that it can't be had.
+
+            The MD5 code is in none of their texts, whatever the server said.
         """
+        try:
+            return await self._attempt(query, permit)
+        except HarvesterError as error:
+            error.args = (self._hide(str(error)),)
+            raise
+
+    async def _attempt(self, query: Query, permit: Permit) -> Page:
         with permit:
             await permit.confirm()
             self.attempts += 1

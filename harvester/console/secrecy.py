@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import json
 
-STARS = "***"
+from harvester.model import Secret
+
 _SHORTEST = 4
 """Hiding a shorter text would make everything unreadable and protect nothing."""
 
-_hidden: set[str] = set()
+_hidden: set[Secret] = set()
 
 
 def hide(secret: str) -> None:
-    """From now on, ``redacted`` replaces ``secret``, also where JSON or ``repr`` has escaped it."""
+    """From now on, ``redacted`` replaces ``secret``, also where JSON or ``repr`` has escaped it, or it is in base64."""
     if len(secret) >= _SHORTEST:
-        _hidden.update({secret, json.dumps(secret)[1:-1], repr(str(secret))[1:-1]})
+        _hidden.update(map(Secret, (secret, json.dumps(secret)[1:-1], repr(str(secret))[1:-1])))
 
 
 def redacted(text: str) -> str:
     """``text`` with every hidden text replaced by stars."""
     for secret in _hidden:
-        text = text.replace(secret, STARS)
+        text = secret.hidden_in(text)
     return text
 
 
-__all__ = ["STARS", "hide", "redacted"]
+__all__ = ["hide", "redacted"]
