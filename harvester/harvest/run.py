@@ -20,6 +20,7 @@ from harvester.errors import first_of
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
+from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
 from harvester.lake.lake import open_lake
 
@@ -134,7 +135,8 @@ class Harvest:
     async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
         async with anyio.create_task_group() as tasks:
-            self._scheduler = scheduler = Scheduler(self.settings, run, client=client, lake=lake, deliver=deliver)
+            slices = LakeSlices(lake, run)
+            self._scheduler = scheduler = Scheduler(self.settings, client=client, slices=slices, deliver=deliver)
             if self._drained_at is not None:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)

@@ -1,7 +1,7 @@
 """The scheduler: acts on what ``plan`` decides, one decision at a time.
 
 One loop decides; each query that goes out is a task of its own, at most ``concurrency`` of them at once, so a list of
-100,000 sends opens no 100,000 of anything: slices under way are taken from the ledger a few at a time. What an answer
+100,000 sends opens no 100,000 of anything: slices under way are taken in a few at a time. What an answer
 proves is decided by ``proof``; accepted pages leave through the one bounded stream to the lake's wing, and a walk may
 go again as soon as that stream has taken its page. A walk's pages are therefore staged in order.
 """
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from harvester.api.client import Client
     from harvester.api.limiter import Permit
     from harvester.config import Settings
+    from harvester.harvest.slices import Slices
     from harvester.lake.entries import SliceRecord
-    from harvester.lake.lake import Lake
     from harvester.lake.staging import Taken
     from harvester.model import Page
 
@@ -75,10 +75,9 @@ class Scheduler:
     def __init__(
         self,
         settings: Settings,
-        run: int,
         *,
         client: Client,
-        lake: Lake,
+        slices: Slices,
         deliver: MemoryObjectSendStream[Delivery],
     ) -> None:
         self.settings = settings
@@ -98,14 +97,12 @@ class Scheduler:
         self.gave_up = 0
         self.met: defaultdict[str, set[str]] = defaultdict(set)
         self.trouble: tuple[float, str] | None = None
-        self._run = run
         self._client = client
         self._limiter = client.limiter
-        self._lake = lake
+        self._slices = slices
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
         self._reach = Reach(settings, client)
-        self._fed_to = -1
         self._later: dict[int, SliceRecord] = {}
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
@@ -136,7 +133,7 @@ class Scheduler:
                     case Finished():
                         break
             for walk in list(self.state.walks.values()):  # left unfinished by a drain
-                await to_thread.run_sync(self._lake.ledger.note, walk.slice_id, walk.error, walk.queries)
+                await to_thread.run_sync(self._slices.note, walk.slice_id, walk.error, walk.queries)
 
     def _decide(self) -> plan.Decision:
         self.state.in_flight = self._limiter.in_flight
@@ -175,11 +172,10 @@ class Scheduler:
     # --- slices in and out
 
     async def _feed(self) -> None:
-        records = await to_thread.run_sync(self._lake.ledger.pending, self._run, self._fed_to, _FEED_SENDS)
+        records = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
         if not records:
             self.state.fed = True
             return
-        self._fed_to = records[-1].key.id_send
         first_of_send: dict[int, SliceRecord] = {}
         for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].counted):
             messages = first_of_send.get(record.key.id_send)
@@ -210,9 +206,9 @@ class Scheduler:
         if record.reopened:  # it ended elsewhere then
             walk.key_range = replace(walk.key_range, short_answers=0)
         if record.due is not Due.NOTHING:
-            walks.begin_refresh(walk, await to_thread.run_sync(self._lake.plan_refresh, record))
+            walks.begin_refresh(walk, await to_thread.run_sync(self._slices.plan_refresh, record))
         elif record.reopened:
-            await to_thread.run_sync(self._lake.forget_refresh, record.id)
+            await to_thread.run_sync(self._slices.forget_refresh, record.id)
         if walk.key_range.limit > self.settings.limit:
             walk.key_range = replace(walk.key_range, limit=self.settings.limit)
         self.state.walks[record.id] = walk
@@ -230,7 +226,7 @@ class Scheduler:
         query = str(walk.query())
         log.warning("gave up", query=query, reason=reason, rows=walk.rows)
         reason = reason if query in reason else f"{reason} (asked for {query})"
-        await to_thread.run_sync(self._lake.ledger.give_up, walk.slice_id, reason, walk.queries, walk.key_range.limit)
+        await to_thread.run_sync(self._slices.give_up, walk.slice_id, reason, walk.queries, walk.key_range.limit)
         self.gave_up += 1
         await self.ended(walk.slice_id)
 
@@ -274,7 +270,7 @@ class Scheduler:
         trust = self.state.trust
         believed = not (trust.false_ends or trust.false_empties)
         try:
-            taken = await taking.take(self.state, walk, page, self._lake.failed_keys)
+            taken = await taking.take(self.state, walk, page, self._slices.failed_keys)
         finally:
             if believed and (trust.false_ends or trust.false_empties):
                 log.warning("the source said that there is nothing more where there was; ends are asked for more often")

@@ -1,0 +1,71 @@
+"""What the scheduler needs to know of slices, and whom it tells what becomes of them: mostly a lake, but not always.
+
+Every method is blocking: call it from a worker thread. That rows are safe is told apart from this, page by page, by
+whoever receives them (``Scheduler.delivered``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from harvester.lake.entries import SliceRecord
+    from harvester.lake.lake import Lake
+    from harvester.lake.refreshing import RefreshPlan
+
+
+class Slices(Protocol):
+    """A run's selection of slices."""
+
+    def take(self, sends: int) -> Sequence[SliceRecord]:
+        """The slices of the next few sends that are to be asked, at most so many sends; nothing when all are taken."""
+        ...
+
+    def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
+        """A slice is given up, for what reason, after so many queries; ``limit`` is what its last one asked for."""
+        ...
+
+    def note(self, slice_id: int, error: str | None, queries: int) -> None:
+        """A slice is left unfinished."""
+        ...
+
+    def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
+        """What is to be asked again of a slice that is due for that."""
+        ...
+
+    def forget_refresh(self, slice_id: int) -> None:
+        """A refresh that was begun is given up, since the slice itself goes on."""
+        ...
+
+    def failed_keys(self, id_send: int) -> pa.Int64Array | None:
+        """The keys of the send's failed messages; None if not all of its messages are known."""
+        ...
+
+
+class LakeSlices:
+    """The selection of a run that harvests into a lake; its ledger knows the rest."""
+
+    def __init__(self, lake: Lake, run: int) -> None:
+        """``run`` is the run's number in that ledger."""
+        self.give_up = lake.ledger.give_up
+        self.note = lake.ledger.note
+        self.plan_refresh = lake.plan_refresh
+        self.forget_refresh = lake.forget_refresh
+        self.failed_keys = lake.failed_keys
+        self._ledger = lake.ledger
+        self._run = run
+        self._taken_to = -1
+
+    def take(self, sends: int) -> Sequence[SliceRecord]:
+        """The next ones in order of send."""
+        records = self._ledger.pending(self._run, self._taken_to, sends)
+        if records:
+            self._taken_to = records[-1].key.id_send
+        return records
+
+
+__all__ = ["LakeSlices", "Slices"]
