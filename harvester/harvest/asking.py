@@ -10,9 +10,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import anyio
-import structlog
 
 from harvester.errors import AttemptFailed, SliceRefused, first_of
+from harvester.harvest.events import log
 from harvester.harvest.reaching import Reach
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from harvester.api.limiter import Permit
     from harvester.config import Settings
     from harvester.harvest.questions import Asking, Source
-
-log = structlog.get_logger("harvester")
 
 
 class Asker:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
 from harvester.api import discovery
 from harvester.api.discovery import Campaign, Days
 from harvester.errors import AccessRefused, Unauthorized
 from harvester.harvest.asking import Asker
+from harvester.harvest.events import log
 from harvester.harvest.listing import CampaignList, Entry, SendListing
 from harvester.harvest.outcome import Search
 from harvester.harvest.questions import FirstRecord, Source, Witness
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from harvester.harvest.questions import Asking
     from harvester.harvest.wanted import Wanted
     from harvester.model import Proof
-
-log = structlog.get_logger("harvester")
 
 FIRST_DAY = date(2005, 1, 1)
 """Where to begin if the first records don't say when they were sent."""

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from harvester.errors import NotConnected, NotTheApi, NotTrusted, ServerNotReached, Throttled
+from harvester.harvest.events import log
 from harvester.harvest.walks import backoff_s
 
 if TYPE_CHECKING:
     from harvester.api.client import Client
     from harvester.config import Settings
     from harvester.errors import AttemptFailed
-
-log = structlog.get_logger("harvester")
 
 
 class Reach:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import structlog
 from anyio import to_thread
 
 from harvester.api.client import Client
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from harvester.model import Send
 
 Entered = TypeVar("Entered")
-log = structlog.get_logger("harvester")
 
 _STREAM_PAGES = 4
 _COMMIT_PAGES = 32

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
-import structlog
 from anyio import to_thread
 
 from harvester.datasets import CATALOGUE
@@ -25,6 +24,7 @@ from harvester.errors import (
     SliceRefused,
 )
 from harvester.harvest import plan, taking, walks
+from harvester.harvest.events import log
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.walks import Walk
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from harvester.lake.staging import Taken
     from harvester.model import Page
 
-log = structlog.get_logger("harvester")
 
 _FEED_SENDS = 64
 _MOST_MET = 1000
