@@ -38,10 +38,10 @@ types: $(VENV)/.check  ## mypy (strict) and pyright
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named references
-	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-quick: $(VENV)/.bench  ## the same in about a minute
-	@for b in benchmarks/bench_*.py; do $(BIN)/python $$b --quick || exit 1; done
+	@$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
 
 soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

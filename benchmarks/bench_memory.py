@@ -1,0 +1,48 @@
+"""How much memory a harvest takes at its peak, with ``--memory 512MiB``: with large pages at once, and as rows grow.
+
+The second is two harvests of unlike size; the reference is the smaller one. With --whole they are of one and of ten
+million rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.account import served
+from benchmarks.figures import Figure, Report
+from benchmarks.measuring import MEBIBYTE
+from benchmarks.running import harvest
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Options
+
+OPTIONS = ("--memory", "512MiB", "--concurrency", "16")
+MOST_AT_ONCE = 16
+MOST_MIB = 800.0
+MOST_GROWTH = 1.05
+
+
+def peak_mib(sends: str, *, keep: bool) -> float:
+    with served(sends, keep=keep) as account:
+        return harvest(account, options=OPTIONS).peak_bytes / MEBIBYTE
+
+
+def measure(options: Options) -> Report:
+    if options.whole:
+        at_once, few, many = MOST_AT_ONCE, (20, 50_000), (200, 50_000)
+    elif options.quick:
+        at_once, few, many = 4, (2, 10_000), (6, 10_000)
+    else:
+        at_once, few, many = MOST_AT_ONCE, (10, 50_000), (30, 50_000)
+    less, more = (f"{sends * rows / 1e6:g} million rows" for sends, rows in (few, many))
+    first = peak_mib(f"{at_once}x25000", keep=True)
+    small, large = (peak_mib(f"{sends}x{rows}", keep=False) for sends, rows in (few, many))
+    most, growth = (None, None) if options.quick else (MOST_MIB, MOST_GROWTH)  # so little says nothing of either
+    return Report(
+        f"peak of the whole process, {' '.join(OPTIONS)}",
+        (
+            Figure(f"{at_once} queries of 25,000 rows at once", "MiB", (first,), goal=most),
+            Figure(less, "MiB", (small,)),
+            Figure(more, "MiB", (large,), less, (large / small,), goal=growth),
+        ),
+    )

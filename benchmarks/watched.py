@@ -1,0 +1,65 @@
+"""Runs ``harvester`` as it is, in this process, and writes down what its harvest took; to be started by ``running``.
+
+    python -m benchmarks.watched FIGURES.json (probe|-) run --lake …
+
+With ``probe``, the event loop is asked a thousand times a second how late it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import peak_bytes
+from harvester.console import start
+from harvester.harvest.run import Harvest
+
+if TYPE_CHECKING:
+    from harvester.harvest.outcome import Result
+
+PROBE_S = 0.001
+
+
+async def lateness(late_s: list[float]) -> None:
+    """Notes how late this loop is, each time it is, until cancelled."""
+    while True:
+        due = time.perf_counter() + PROBE_S
+        await asyncio.sleep(PROBE_S)
+        late_s.append(time.perf_counter() - due)
+
+
+def main() -> None:
+    figures, probe = Path(sys.argv[1]), sys.argv[2] == "probe"
+    sys.argv = ["harvester", *sys.argv[3:]]
+    found: dict[str, object] = {}
+    run = Harvest.run
+
+    async def watched(self: Harvest) -> Result:
+        late_s: list[float] = []
+        task = asyncio.create_task(lateness(late_s)) if probe else None
+        began, processor_s = time.perf_counter(), time.process_time()
+        try:
+            return await run(self)
+        finally:
+            found["harvest_s"] = time.perf_counter() - began
+            found["harvest_processor_s"] = time.process_time() - processor_s
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                found["late_s"] = late_s
+
+    Harvest.run = watched  # type: ignore[method-assign]
+    try:
+        start.main()
+    finally:
+        figures.write_text(json.dumps(found | {"peak_bytes": peak_bytes()}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
