@@ -33,7 +33,7 @@ def by_dlt(account: Served) -> Used:
 
 
 def measure(options: Options) -> Report:
-    sends, rounds = ("1x5000", 1) if options.quick else ("4x50000", 1)
+    sends, rounds = ("1x10000", 1) if options.quick else ("6x50000", 1)
     with served(sends) as account:
         harvest(account)  # from now on the pages are there
         pairs = [(harvest(account).whole, by_dlt(account)) for _ in range(rounds)]
