@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick soak fuzz fuzz-quick clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak fuzz fuzz-quick clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -42,6 +42,9 @@ bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named reference
 
 bench-quick: $(VENV)/.bench  ## the same in about a minute
 	@$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
+
+bench-compare: $(VENV)/.run  ## what got faster or slower between two files: OLD=old.json NEW=new.json
+	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
 
 soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
