@@ -5,11 +5,12 @@ Raises for what does not come out whole: nothing is ever taken from half a body.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isal import igzip_lib
 
-from harvester.errors import Cut, NotData, OverCap
+from harvester.errors import AttemptFailed, Cut, NotData, OverCap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,27 @@ _MOST_MEMBERS = 10_000
 _BROKEN: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub says that it is an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _NAMES = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+
+
+class Unpacking:
+    """The pieces of a body, unpacked anew each time that it is gone over. As ``unpacked``.
+
+    Attributes:
+        size: how many bytes came out the last time.
+        times: how often it was gone over.
+    """
+
+    def __init__(self, chunks: Sequence[bytes], encoding: str, cap: int) -> None:
+        self.size = 0
+        self.times = 0
+        self._packed = chunks, encoding, cap
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.size = 0
+        self.times += 1
+        for piece in unpacked(*self._packed):
+            self.size += len(piece)
+            yield piece
 
 
 def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearray:
@@ -64,6 +86,24 @@ def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes
         raise _over(cap)
     else:
         yield from filter(None, chunks)
+
+
+def size_unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> int:
+    """How large the body is that was sent in pieces, in bytes; at most the cap.
+
+    A gzip stream says so in its last four bytes (RFC 1952), and is believed: it may lie, and says nothing of streams in
+    front of it. A body that is packed otherwise is gone over; of what can't be unpacked, that is as far as it goes.
+    """
+    packed = sum(map(len, chunks))
+    if _head(chunks) == _GZIP_MAGIC:
+        return min(int.from_bytes(chunks[-1][-4:], "little"), cap)
+    size = 0
+    if _NAMES.get(encoding.strip().lower()) == "deflate":
+        with suppress(AttemptFailed):
+            for piece in unpacked(chunks, encoding, cap):
+                size += len(piece)
+        return size
+    return min(packed, cap)
 
 
 def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> Iterator[bytes]:
@@ -124,4 +164,4 @@ def _over(cap: int) -> OverCap:
     return OverCap(f"the answer is larger than {cap} bytes")
 
 
-__all__ = ["STEP_BYTES", "unpack", "unpacked"]
+__all__ = ["STEP_BYTES", "Unpacking", "size_unpacked", "unpack", "unpacked"]

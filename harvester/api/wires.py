@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harvester.api.json import JsonCodec
-from harvester.api.unpack import unpack, unpacked
+from harvester.api.unpack import Unpacking, unpacked
 from harvester.api.xmlrpc import XmlCodec, encode_call
 from harvester.config import Wire
 
@@ -51,7 +51,7 @@ class Speaker(ABC):
 
 
 class JsonSpeaker(Speaker):
-    """Speaks JSON. A list is decoded whole, which is fastest."""
+    """Speaks JSON. A list of records is decoded while it is unpacked; what is something else is put together."""
 
     path = "/json.fcgi"
     content_type = "application/json"
@@ -73,9 +73,10 @@ class JsonSpeaker(Speaker):
 
     def read(self, dataset: Dataset, answer: Answer) -> Decoded:
         """As ``Speaker.read``."""
-        body = unpack(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
+        pieces = Unpacking(answer.chunks, answer.content_encoding, self._settings.answer_cap_bytes)
         codec = self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
-        return codec.decode(body), len(body)
+        decoded = codec.decode_pieces(pieces)
+        return decoded, answer.wire_bytes if pieces.times == 1 else pieces.size
 
 
 class XmlSpeaker(Speaker):

@@ -81,8 +81,8 @@ def watched(owner: object, name: str) -> Iterator[list[bool]]:
     function = getattr(owner, name)
     taken: list[bool] = []
 
-    def watching(*arguments: Any) -> Any:
-        made = function(*arguments)
+    def watching(*arguments: Any, **more: Any) -> Any:
+        made = function(*arguments, **more)
         taken.append(made is not None)
         return made
 

@@ -1,0 +1,317 @@
+"""The vectorised JSON decoder: records written all alike, a slab at a time, by numpy. No object a value.
+
+Each field's name ends with ``":``. Where records have the same fields in the same order, the n-th of these in each ends
+the same name; all that stands between the values is, byte by byte, what it is in the first record; and the values are
+what is left. A slab for which that holds, and whose values have no quote in them, is a slab of records. Where it
+doesn't hold, this decoder can't tell.
+
+Invariant: what it accepts, the exact decoder accepts too, with the same result.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harvester.api.records import RawColumn, RawTable, absent, as_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harvester.datasets import Dataset
+
+    Places = NDArray[np.integer[Any]]
+
+_S = rb" {0,64}"
+_MEMBER = re.compile(
+    _S + rb'"([^"\\\x00-\x1f]{0,1000})":' + _S + rb'(?:"((?:[^"\\\x00-\x1f]|\\.)*+)"|([-0-9a-z]{1,20}))'
+)
+_NEXT = re.compile(_S + rb"," + _S)
+_END = re.compile(_S + rb"\}(" + _S + rb"," + _S + rb")(?=\{)")
+_BARE = r"^(?:-?(?:0|[1-9][0-9]{0,17})|true|false|null)$"
+_NUL = b"\\u0000"
+_QUOTE, _COLON, _SPACE = b'": '
+_BACKSLASH = b"\\"
+_MOST_MISSES = 4
+"""After so many slabs in a row that it can't tell of, it doesn't try the answer's others."""
+_TEXTS = msgspec.json.Decoder(list[str])
+_NULL, _AS_NULL = pa.scalar(None, pa.string()), pa.scalar("null")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the records of an answer are written.
+
+    Attributes:
+        names: of their fields, in the order sent.
+        texts: whether each is sent as a text rather than bare.
+        between: what stands between each field's value and the next one's; after the last, up to the next record's
+            first value. A text's quotes are no part of it.
+        head: what stands before a record's first value.
+        turn: what stands between two records.
+    """
+
+    names: tuple[str, ...]
+    texts: tuple[bool, ...]
+    between: tuple[bytes, ...]
+    head: bytes
+    turn: bytes
+
+    @classmethod
+    def of(cls, text: bytes) -> Form | None:
+        """The form of records of which ``text`` begins with one; None if that can't be seen in it."""
+        names: list[bytes] = []
+        texts: list[bool] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        place = 1
+        while found := _MEMBER.match(text, place):
+            group = 2 if found[2] is not None else 3
+            names.append(found[1])
+            texts.append(group == 2)  # noqa: PLR2004
+            starts.append(found.start(group))
+            ends.append(found.end(group))
+            place = found.end()
+            following = _NEXT.match(text, place)
+            if following is None:
+                break
+            place = following.end()
+        end = _END.match(text, place)
+        if end is None or text[:1] != b"{" or len(set(names)) < len(names) or not names:
+            return None
+        head = text[: starts[0]]
+        between = [text[end:start] for end, start in zip(ends, starts[1:], strict=False)]
+        between.append(text[ends[-1] : end.end()] + head)
+        try:
+            decoded = tuple(name.decode() for name in names)
+        except UnicodeDecodeError:
+            return None
+        return cls(decoded, tuple(texts), tuple(between), head, end[1])
+
+    @cached_property
+    def quotes(self) -> int:
+        """How many of them a record has."""
+        return sum(4 if text else 2 for text in self.texts)
+
+    @cached_property
+    def starts(self) -> Places:
+        """How far from the end of each field's name its value begins."""
+        before = (self.between[-1], *self.between[:-1])
+        return np.array([len(gap) - gap.rindex(b'":') for gap in before], np.int32)
+
+    @cached_property
+    def ends(self) -> Places:
+        """How far before the end of the next field's name each value ends."""
+        return np.array([gap.rindex(b'":') for gap in self.between], np.int32)
+
+    @cached_property
+    def lengths(self) -> Places:
+        """Of what stands between the values."""
+        return np.array([len(gap) for gap in self.between], np.int32)
+
+
+class Alike:
+    """Decodes slabs of one answer. It learns from the first record of a slab how records are written.
+
+    Args:
+        dataset: whose fields become columns.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._form: Form | None = None
+        self._misses = 0
+
+    def decode(self, text: bytes, *, last: bool) -> tuple[RawTable, int] | None:
+        """The records of a slab, and how much of the text they take; None wherever this decoder can't tell.
+
+        Args:
+            text: what begins with a record, the beginning of one more at its end perhaps.
+            last: whether it ends with a record, the answer's last one.
+        """
+        if self._misses > _MOST_MISSES:
+            return None
+        self._form = self._form or Form.of(text)
+        found = None
+        if self._form is not None:
+            found = _decode(text, self._form, self._dataset, last=last)
+        if found is None:
+            self._misses += 1
+            self._form = None
+        else:
+            self._misses = 0
+        return found
+
+
+def _decode(text: bytes, form: Form, dataset: Dataset, *, last: bool) -> tuple[RawTable, int] | None:
+    if not last:
+        return Window(text, form, dataset).decode()
+    found = Window(text + form.turn + form.head, form, dataset).decode()
+    return (found[0], len(text)) if found and found[1] == len(text) + len(form.turn) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some text that begins with a record: a slab of records, and perhaps the beginning of one more.
+
+    Attributes:
+        text: that text.
+        form: how the records are written, if they are.
+        dataset: whose fields become columns.
+    """
+
+    text: bytes
+    form: Form
+    dataset: Dataset
+
+    def decode(self) -> tuple[RawTable, int] | None:
+        """The records that end in it, and where the next one begins; None wherever this decoder can't tell."""
+        text, form = self.text, self.form
+        codes = np.frombuffer(text, np.uint8)
+        if not text.startswith(form.head) or codes.min() < _SPACE or (_BACKSLASH in text and _NUL in text):
+            return None
+        quoting = codes == _QUOTE
+        escapes = _escapes(codes, quoting) if _BACKSLASH in text else None
+        offsets = self._offsets(np.flatnonzero(quoting[:-1] & (codes[1:] == _COLON)).astype(np.int32))
+        if offsets is None:
+            return None
+        rows, end = len(offsets) // (2 * len(form.names)), int(offsets[-1])
+        if np.count_nonzero(quoting[:end]) != rows * form.quotes + form.head.count(b'"') or not self._is_text(end):
+            return None
+        table = _Values(self, offsets, rows, escapes).table()
+        return None if table is None else (table, end - len(form.head))
+
+    def _offsets(self, names: NDArray[np.int32]) -> NDArray[np.int32] | None:
+        """Where each value begins and ends, by where the names end; None if that can't be."""
+        form, fields = self.form, len(self.form.names)
+        rows = (len(names) - 1) // fields
+        if rows <= 0:
+            return None
+        offsets = np.empty(2 * rows * fields + 1, np.int32)
+        values = offsets[:-1].reshape(rows, fields, 2)
+        values[:, :, 0] = names[: rows * fields].reshape(rows, fields) + form.starts
+        values[:, :, 1] = names[1 : rows * fields + 1].reshape(rows, fields) - form.ends
+        offsets[-1] = offsets[-2] + len(form.between[-1])
+        between = (offsets[2::2] - offsets[1::2]).reshape(rows, fields)
+        if (offsets[1:] < offsets[:-1]).any() or offsets[-1] > len(self.text) or (between != form.lengths).any():
+            return None
+        return offsets
+
+    def _is_text(self, end: int) -> bool:
+        """Whether it is UTF-8 up to there, which is where a text begins: so all values are."""
+        offsets = pa.py_buffer(np.array([0, end], np.int32).data)
+        try:
+            pa.StringArray.from_buffers(1, offsets, pa.py_buffer(self.text)).validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+
+def _escapes(codes: NDArray[np.uint8], quoting: NDArray[np.bool_]) -> Places:
+    """Where backslashes are; takes the quotes that they escape out of ``quoting``."""
+    found = np.flatnonzero(codes == ord(_BACKSLASH))
+    last = np.append(np.diff(found) != 1, True)  # of a row of them
+    first = np.append(True, last[:-1])
+    ends = found[last]
+    odd = (ends - found[first]) % 2 == 0
+    escaped = ends[odd] + 1
+    quoting[escaped[escaped < len(quoting)]] = False
+    return found
+
+
+class _Values:
+    """The values of a window, and what stands between them."""
+
+    def __init__(self, window: Window, offsets: NDArray[np.int32], rows: int, escapes: Places | None) -> None:
+        self._dataset = window.dataset
+        self._form = window.form
+        self._rows = rows
+        self._offsets = offsets
+        self._escapes = escapes
+        text = pa.py_buffer(window.text)
+        self._pieces = pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets.data), text)
+
+    def table(self) -> RawTable | None:
+        """The table; None if there is something else in the window."""
+        arrays = self._arrays()
+        if arrays is None:
+            return None
+        dataset, rows = self._dataset, self._rows
+        position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
+        columns: dict[int, RawColumn] = {}
+        extras: dict[str, pa.StringArray] = {}
+        for name, array in zip(self._form.names, arrays, strict=True):
+            place = position.get(name.lower())
+            if place is None:
+                extras[name] = _as_pieces(array)
+            elif place in columns:
+                return None  # one field in two letter cases
+            else:
+                columns[place] = RawColumn(array, name)
+        if position[dataset.key] not in columns:
+            return None  # these may not be records at all
+        for place, column in enumerate(dataset.fields):
+            if place not in columns:
+                columns[place] = RawColumn(absent(rows), column.api_name)
+        return RawTable(rows, tuple(columns[place] for place in sorted(columns)), extras, frozenset(extras))
+
+    def _arrays(self) -> list[pa.StringArray] | None:
+        """The values of each field, in the order sent."""
+        count, fields, rows = len(self._pieces), len(self._form.names), self._rows
+        between = self._pieces.take(_indices(np.arange(1, count, 2, dtype=np.int32))).buffers()[2]
+        wanted = pa.py_buffer(b"".join(self._form.between) * rows)
+        if between is None or not between.slice(0, wanted.size).equals(wanted):
+            return None
+        places = np.arange(0, count, 2 * fields, dtype=np.int32) + 2 * np.arange(fields, dtype=np.int32)[:, None]
+        values = self._unescaped(self._pieces.take(_indices(places)))
+        if values is None:
+            return None
+        arrays = [values.slice(field * rows, rows) for field in range(fields)]
+        for field, is_text in enumerate(self._form.texts):
+            if not is_text:
+                bare = arrays[field]
+                if not pc.all(pc.match_substring_regex(bare, _BARE)).as_py():
+                    return None
+                arrays[field] = cast("pa.StringArray", pc.if_else(pc.equal(bare, _AS_NULL), _NULL, bare))
+        return arrays
+
+    def _unescaped(self, values: pa.StringArray) -> pa.StringArray | None:
+        """The values, field by field, without escapes; None if one is no text."""
+        if self._escapes is None:
+            return values
+        pieces = np.unique(np.searchsorted(self._offsets, self._escapes, side="right") - 1)
+        pieces = pieces[pieces < len(self._pieces)]
+        if not len(pieces):
+            return values
+        row, field = np.divmod(pieces // 2, len(self._form.names))
+        where = np.sort(field * self._rows + row)
+        escaped: list[Any] = values.take(_indices(where.astype(np.int32))).cast(pa.binary()).to_pylist()
+        try:
+            plain = pa.array(_TEXTS.decode(b'["' + b'","'.join(escaped) + b'"]'), pa.string())
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        chosen = np.zeros(len(values), np.bool_)
+        chosen[where] = True
+        bits = pa.py_buffer(np.packbits(chosen, bitorder="little").data)
+        mask = pa.BooleanArray.from_buffers(pa.bool_(), len(values), [None, bits])
+        return cast("pa.StringArray", pc.replace_with_mask(values, cast("Any", mask), plain))
+
+
+def _indices(numbers: NDArray[np.int32]) -> pa.Int32Array:
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers).data)
+    return cast("pa.Int32Array", pa.Array.from_buffers(pa.int32(), numbers.size, [None, buffer]))
+
+
+def _as_pieces(values: pa.StringArray) -> pa.StringArray:
+    """What ``_extra`` holds of them."""
+    return pa.array(["null" if value is None else as_json(value) for value in values.to_pylist()], pa.string())
+
+
+__all__ = ["Alike", "Form"]
