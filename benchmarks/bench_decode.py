@@ -17,6 +17,7 @@ from benchmarks.measuring import in_turns
 from harvester.api.json import JsonCodec
 from harvester.api.records import RawTable, to_batch
 from harvester.api.unpack import unpack
+from harvester.api.unpack import unpacked as unpacked_pieces
 from harvester.datasets import MESSAGES
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def ways(packed: bytes, shape: str) -> dict[str, Callable[[], object]]:
         return to_batch(decoded, MESSAGES, id_send=None)
 
     def whole() -> pa.RecordBatch:
-        return typed(codec.decode(unpack(chunks, "gzip", CAP_BYTES)))
+        return typed(codec.decode_pieces(unpacked_pieces(chunks, "gzip", CAP_BYTES)))
 
     exact = typed(codec.decode_exact(body))  # the codec has met all names from here on, as on a second page
     if not whole().equals(exact) or exact.num_rows != len(orjson.loads(body)):

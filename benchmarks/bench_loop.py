@@ -2,7 +2,8 @@
 
 A task on the loop asks for a millisecond's sleep again and again, and notes how much later it is woken. The reference
 is the same task in a process that does nothing else meanwhile: what is late there is the machine's doing. (With as many
-busy threads as cores, a loop waits for its turn like every other thread.)
+busy threads as cores, a loop waits for its turn like every other thread.) A stall counts as this process's own by as
+much of it as this process used the processor meanwhile.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MOST_MS = 50.0
 async def beside(account: Served) -> tuple[Harvested, list[float]]:
     """A harvest under probe, and how late an idle loop was at the same time."""
     idle: list[float] = []
-    probe = asyncio.create_task(lateness(idle))
+    probe = asyncio.create_task(lateness(idle, []))
     with ThreadPoolExecutor(1) as threads:
         found = await asyncio.get_running_loop().run_in_executor(threads, partial(harvest, account, probe=True))
     probe.cancel()
@@ -45,6 +46,7 @@ def figures(shape: str, sends: str, rounds: int) -> list[Figure]:
     stalls: list[float] = []
     mostly: list[float] = []
     idle_stalls: list[float] = []
+    own: list[float] = []
     with served(sends, shape=shape) as account:
         page = unpacked(account.page(account.sends.ids[0]))
         path = "the exact decoder's" if JsonCodec(MESSAGES).decode_fast(page) is None else "the fast decoder's"
@@ -55,12 +57,14 @@ def figures(shape: str, sends: str, rounds: int) -> list[Figure]:
             found, idle = asyncio.run(beside(account))
             stalls.append(max(found.late_s) * 1e3)
             mostly.append(most_of(found.late_s) * 1e3)
+            own.append(max(min(late, used) for late, used in zip(found.late_s, found.own_s, strict=True)) * 1e3)
             idle_stalls.append(max(idle) * 1e3)
     compared = ratios(stalls, idle_stalls)
     return [
         Figure(f"{shape}: {REFERENCE}, longest stall", "ms", tuple(idle_stalls)),
         Figure(f"{shape}: longest stall, {path} path", "ms", tuple(stalls), goal=MOST_MS),
         Figure(f"{shape}: the same, to the idle loop's", "ms", tuple(stalls), REFERENCE, compared),
+        Figure(f"{shape}: longest stall that is this process's own", "ms", tuple(own)),
         Figure(f"{shape}: 999 of 1000 are below", "ms", tuple(mostly)),
     ]
 

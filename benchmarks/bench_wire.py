@@ -19,7 +19,6 @@ from benchmarks.figures import Figure, Report, WrongResult, ratios
 from benchmarks.measuring import in_turns, peak_bytes
 from harvester.api.json import JsonCodec
 from harvester.api.records import RawTable, to_batch
-from harvester.api.unpack import unpack
 from harvester.api.unpack import unpacked as unpacked_pieces
 from harvester.api.xmlrpc import XmlCodec
 from harvester.datasets import MESSAGES
@@ -69,7 +68,7 @@ def typed(decoded: object) -> pa.RecordBatch:
 
 
 def by_json(chunks: Sequence[bytes]) -> pa.RecordBatch:
-    return typed(JsonCodec(MESSAGES).decode(unpack(chunks, "gzip", CAP_BYTES)))
+    return typed(JsonCodec(MESSAGES).decode_pieces(unpacked_pieces(chunks, "gzip", CAP_BYTES)))
 
 
 def by_xml(chunks: Sequence[bytes]) -> pa.RecordBatch:

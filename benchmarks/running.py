@@ -51,6 +51,7 @@ class Harvested:
         peak_bytes: the most memory that the process had.
         serving_s: processor time that the account took meanwhile, in its own process.
         late_s: how late the event loop was, each time it was asked.
+        own_s: how much processor time the process used meanwhile, each time.
     """
 
     rows: int
@@ -60,6 +61,7 @@ class Harvested:
     peak_bytes: int
     serving_s: float
     late_s: tuple[float, ...]
+    own_s: tuple[float, ...]
 
     @property
     def processor_s_a_row(self) -> float:
@@ -114,6 +116,7 @@ def harvest(account: Served, *, probe: bool = False, options: Sequence[str] = ()
         peak_bytes=found["peak_bytes"],
         serving_s=account.processor_s() - served_s,
         late_s=tuple(found.get("late_s", ())),
+        own_s=tuple(found.get("own_s", ())),
     )
 
 

@@ -25,12 +25,19 @@ if TYPE_CHECKING:
 PROBE_S = 0.001
 
 
-async def lateness(late_s: list[float]) -> None:
-    """Notes how late this loop is, each time it is, until cancelled."""
+async def lateness(late_s: list[float], own_s: list[float]) -> None:
+    """Asks this loop for a short sleep, again and again until cancelled, and notes what became of it.
+
+    Args:
+        late_s: gets how much too late each sleep ended, in seconds.
+        own_s: gets how much processor time this process used meanwhile, in seconds: of a stall that other processes
+            are to blame for, next to none.
+    """
     while True:
-        due = time.perf_counter() + PROBE_S
+        due, own = time.perf_counter() + PROBE_S, time.process_time()
         await asyncio.sleep(PROBE_S)
         late_s.append(time.perf_counter() - due)
+        own_s.append(time.process_time() - own)
 
 
 def main() -> None:
@@ -41,7 +48,8 @@ def main() -> None:
 
     async def watched(self: Harvest) -> Result:
         late_s: list[float] = []
-        task = asyncio.create_task(lateness(late_s)) if probe else None
+        own_s: list[float] = []
+        task = asyncio.create_task(lateness(late_s, own_s)) if probe else None
         began, processor_s = time.perf_counter(), time.process_time()
         try:
             return await run(self)
@@ -52,7 +60,7 @@ def main() -> None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-                found["late_s"] = late_s
+                found.update(late_s=late_s, own_s=own_s)
 
     Harvest.run = watched  # type: ignore[method-assign]
     try:

@@ -171,8 +171,11 @@ class Settings:
 
     @property
     def answer_cap_bytes(self) -> int:
-        """The largest decoded body that is accepted: a part of the memory, since some are held at a time."""
-        return min(self.tuning.body_cap_bytes, self.memory // 4)
+        """The largest body that is accepted, packed, and unpacked where it comes whole.
+
+        Reading it takes several times as much, and the budget has to have room for that.
+        """
+        return min(self.tuning.body_cap_bytes, self.memory // 6)
 
 
 __all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Refresh", "Settings", "Tuning", "Wire", "parse_duration", "parse_size"]

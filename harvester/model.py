@@ -142,15 +142,16 @@ class Page:
     Attributes:
         query: what was asked.
         batch: the records, in the order served, in the dataset's schema. No rows for an empty answer.
-        body_bytes: what taking the answer in needed in memory: its body, packed where it was never held whole, or the
-            batch, whichever is more.
+        body_bytes: the size of the answer's body, unpacked, as far as that is known beforehand.
         met: names of fields that the catalogue does not know, as sent.
+        wire_bytes: the size of its body as it came, packed.
     """
 
     query: Query
     batch: pa.RecordBatch
     body_bytes: int
     met: frozenset[str] = frozenset()
+    wire_bytes: int = 0
 
 
 class Secret(str):

@@ -1,7 +1,7 @@
 """The client: one paced attempt at one query. Retries are the scheduler's.
 
 The body arrives on the loop; unpacking, decoding and typing run together in one call on a worker thread, by which time
-the permit's slot is free again.
+the permit's slot is free again. All of it is counted in the budget before it is there.
 
 Invariant: the MD5 code is in the request's body and nowhere else.
 """
@@ -9,7 +9,7 @@ Invariant: the MD5 code is in the request's body and nowhere else.
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,8 +20,9 @@ from harvester.api.limiter import Limiter
 from harvester.api.records import Fault, Words, to_batch
 from harvester.api.shown import LOOKED_AT, field_name, shown, words
 from harvester.api.transport import Transport
-from harvester.api.unpack import unpacked
+from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
+from harvester.budget import Budget
 from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled
 from harvester.model import Page
 
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
 
     from harvester.api.limiter import Permit
     from harvester.api.transport import Answer
+    from harvester.budget import Hold
     from harvester.config import Settings
     from harvester.model import Query
+
+
+_READING_BYTES = 2**17
+"""What reading takes however small an answer is."""
+_PAGED_TIMES = 1.5
+_LIST_TIMES = 3
+"""What a page takes until it is in the lake, for each byte of it: it is encoded, and a list is sorted before."""
 
 
 class Client:
@@ -39,12 +48,14 @@ class Client:
 
     Attributes:
         limiter: where permits come from.
+        budget: what answers may take in memory, all together.
         attempts: attempts made so far.
         reached: whether the server was connected to at least once.
     """
 
     def __init__(self, settings: Settings, transport: Transport, limiter: Limiter) -> None:
         self.limiter = limiter
+        self.budget = Budget(settings.memory)
         self.attempts = 0
         self.reached = False
         self._settings = settings
@@ -60,12 +71,24 @@ class Client:
         async with Transport(settings) as transport:
             yield cls(settings, transport, Limiter(settings.rate, settings.burst, settings.concurrency))
 
-    async def attempt(self, query: Query, permit: Permit) -> Page:
+    @property
+    def answer_cap_bytes(self) -> int:
+        """The largest body of an answer that is read, unpacked."""
+        return self._speaker.cap_bytes
+
+    @property
+    def record_bytes(self) -> int:
+        """What a record is taken to need of that, before one has come."""
+        return self._speaker.record_bytes
+
+    async def attempt(self, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
         """Ask ``query`` once.
 
         Args:
             query: what to ask.
             permit: the right to ask, from ``limiter``. Its slot is free again as soon as the body is here.
+            hold: of the budget, parked. It stays with the page, and whoever is done with that releases it. If there is
+                none, the page counts for nothing.
 
         Returns:
             The records in the order served, not yet checked for continuity. An empty answer is a page without rows.
@@ -78,18 +101,19 @@ class Client:
             The MD5 code is in none of their texts, whatever the server said.
         """
         try:
-            return await self._attempt(query, permit)
+            with self.budget.parking() if hold is None else nullcontext(hold) as held:
+                return await self._attempt(query, permit, held)
         except HarvesterError as error:
             error.args = (self._hide(str(error)),)
             raise
 
-    async def _attempt(self, query: Query, permit: Permit) -> Page:
+    async def _attempt(self, query: Query, permit: Permit, hold: Hold) -> Page:
         with permit:
             await permit.confirm()
             self.attempts += 1
             wire = self._speaker
             try:
-                answer = await self._transport.post(wire.path, wire.call(query), wire.content_type)
+                answer = await self._transport.post(wire.path, wire.call(query), hold, wire.content_type)
             except NotConnected:
                 raise
             except AttemptFailed:
@@ -102,15 +126,37 @@ class Client:
                     failure.retry_after_s if failure.retry_after_s is not None else meaning.DEFAULT_PAUSE_S
                 )
                 raise failure
-        page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, limiter=self._threads)
+        async with self._threads:
+            page = await self._read(query, answer, failure, hold)
         if isinstance(page, HarvesterError):
             raise page
+        hold.shrink(int(page.batch.nbytes * (_PAGED_TIMES if query.dataset.paged else _LIST_TIMES)))
         return page
 
-    def _page_or_error(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page | HarvesterError:
+    async def _read(
+        self, query: Query, answer: Answer, failure: HarvesterError | None, hold: Hold
+    ) -> Page | HarvesterError:
+        """The answer's page or error; it is read once there is room for what that takes."""
+        cap = self._speaker.cap_bytes
+        size = said_size(answer.chunks, answer.content_encoding)
+        if size is None:
+            size = await anyio.to_thread.run_sync(counted_size, answer.chunks, answer.content_encoding, cap)
+        size = min(size, cap)
+        while True:
+            await hold.work(self._speaker.needs * size + _READING_BYTES)
+            page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, size)
+            if not isinstance(page, OverCap) or size == cap:
+                return page
+            hold.shrink(answer.wire_bytes)
+            hold.park()
+            size = cap  # it is more than it said
+
+    def _page_or_error(
+        self, query: Query, answer: Answer, failure: HarvesterError | None, size: int
+    ) -> Page | HarvesterError:
         """As ``_page``, its errors as values: with their tracebacks they would keep the body in memory, too."""
         try:
-            return self._page(query, answer, failure)
+            return self._page(query, answer, failure, size)
         except HarvesterError as error:
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
@@ -119,10 +165,10 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever an answer does to a decoder, the other sends go on
             return NotData(f"the answer can't be read ({type(error).__name__})")
 
-    def _page(self, query: Query, answer: Answer, failure: HarvesterError | None) -> Page:
+    def _page(self, query: Query, answer: Answer, failure: HarvesterError | None, size: int) -> Page:
         """Unpack, decode and type an answer; on a worker thread."""
         try:
-            decoded, held_bytes = self._speaker.read(query.dataset, answer)
+            decoded, _ = self._speaker.read(query.dataset, answer, size)
         except AttemptFailed as error:
             raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):
@@ -132,7 +178,7 @@ class Client:
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
             raise self._told(failure, answer)
         batch = to_batch(decoded, query.dataset, id_send=query.id_send)
-        return Page(query, batch, max(held_bytes, batch.nbytes), frozenset(map(field_name, decoded.met)))
+        return Page(query, batch, size, frozenset(map(field_name, decoded.met)), answer.wire_bytes)
 
     def _told(self, error: HarvesterError, answer: Answer) -> HarvesterError:
         """The error with how the answer begins in its text, as far as that can be read at all."""

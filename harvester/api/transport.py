@@ -20,6 +20,7 @@ from harvester.errors import Cut, NotConnected, NotData, NotTrusted, OverCap, Ti
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from harvester.budget import Hold
     from harvester.config import Settings
 
 PATHS = ("/json.fcgi", "/rpc.fcgi")
@@ -95,12 +96,13 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, payload: bytes, content_type: str = "application/json") -> Answer:
+    async def post(self, path: str, payload: bytes, hold: Hold, content_type: str = "application/json") -> Answer:
         """Ask once.
 
         Args:
             path: one of ``PATHS``; it is appended to the endpoint, unless that ends in it, or takes the other's place.
             payload: the request's body.
+            hold: grows with the answer, chunk by chunk. While it has to wait, nothing is read, so the server waits.
             content_type: what the payload is.
 
         Raises:
@@ -119,7 +121,7 @@ class Transport:
             async with self._session.post(
                 self._url(path), data=payload, headers=headers, allow_redirects=False
             ) as response:
-                return await self._received(response)
+                return await self._received(response, hold)
         except aiohttp.ConnectionTimeoutError:
             raise NotConnected(f"{host} could not be connected to within {self._connect_s:g} s") from None
         except TimeoutError:
@@ -142,7 +144,7 @@ class Transport:
             base = base.removesuffix(known)
         return self._base.with_path(base + path)
 
-    async def _received(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _received(self, response: aiohttp.ClientResponse, hold: Hold) -> Answer:
         """Take the body; a long time before its first byte is normal, and bounded by ``timeout_s`` alone."""
         chunks: list[bytes] = []
         small = bytearray()
@@ -153,6 +155,7 @@ class Transport:
             size += len(chunk)
             if size > self._cap:
                 raise self._over()
+            await hold.grow(len(chunk))
             small += chunk
             if len(small) >= _CHUNK_BYTES:
                 chunks.append(bytes(small))

@@ -88,22 +88,23 @@ def unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> Iterator[bytes
         yield from filter(None, chunks)
 
 
-def size_unpacked(chunks: Sequence[bytes], encoding: str, cap: int) -> int:
-    """How large the body is that was sent in pieces, in bytes; at most the cap.
+def said_size(chunks: Sequence[bytes], encoding: str) -> int | None:
+    """How large the body is that was sent in pieces, by what it says itself, in bytes; None if it does not say.
 
-    A gzip stream says so in its last four bytes (RFC 1952), and is believed: it may lie, and says nothing of streams in
-    front of it. A body that is packed otherwise is gone over; of what can't be unpacked, that is as far as it goes.
+    A gzip stream says so in its last four bytes (RFC 1952). It may lie, and says nothing of streams in front of it.
     """
-    packed = sum(map(len, chunks))
     if _head(chunks) == _GZIP_MAGIC:
-        return min(int.from_bytes(chunks[-1][-4:], "little"), cap)
+        return int.from_bytes(chunks[-1][-4:], "little")
+    return None if _NAMES.get(encoding.strip().lower()) == "deflate" else sum(map(len, chunks))
+
+
+def counted_size(chunks: Sequence[bytes], encoding: str, cap: int) -> int:
+    """How large the body is, by going over it: as far as it can be unpacked, and at most the cap. On a worker thread."""
     size = 0
-    if _NAMES.get(encoding.strip().lower()) == "deflate":
-        with suppress(AttemptFailed):
-            for piece in unpacked(chunks, encoding, cap):
-                size += len(piece)
-        return size
-    return min(packed, cap)
+    with suppress(AttemptFailed):
+        for piece in unpacked(chunks, encoding, cap):
+            size += len(piece)
+    return size
 
 
 def _inflated(chunks: Iterable[bytes], flag: int, cap: int, *, many: bool) -> Iterator[bytes]:
@@ -164,4 +165,4 @@ def _over(cap: int) -> OverCap:
     return OverCap(f"the answer is larger than {cap} bytes")
 
 
-__all__ = ["STEP_BYTES", "Unpacking", "size_unpacked", "unpack", "unpacked"]
+__all__ = ["STEP_BYTES", "Unpacking", "counted_size", "said_size", "unpack", "unpacked"]
