@@ -56,8 +56,8 @@ class Served:
         call = {"function": MESSAGES.function, "id": self.client_id, "md5": self.client_md5, "parameters": query}
         return self._asked("/json.fcgi", json.dumps(call).encode())
 
-    def pages(self, id_send: int) -> Iterator[bytes]:
-        """All pages of a send that a harvest asks for, by the same queries."""
+    def pages(self, id_send: int, ahead: int = -1) -> Iterator[bytes]:
+        """All pages of a send, by the queries that a harvest asks: each starts so far ahead of the last key."""
         start: int | None = None
         while True:
             packed = self.page(id_send, start)
@@ -65,7 +65,13 @@ class Served:
             records = msgspec.json.decode(unpacked(packed))
             if len(records) < PAGE_CAP:
                 return
-            start = int(records[-1]["ID_send_message"]) - 1
+            start = int(records[-1]["ID_send_message"]) + ahead
+
+    def make_pages(self, ahead: int = -1) -> None:
+        """Has all pages made, if the account keeps them, so that it keeps up with whoever asks for them again."""
+        for id_send in self.sends.ids:
+            for _ in self.pages(id_send, ahead):
+                pass
 
     def processor_s(self) -> float:
         """Processor time that serving has cost so far, in the account's own process."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Options
 
 REFERENCE = "pyarrow.parquet.write_table"
-SMALL_ROWS, SMALL_SLICES = 3, 50
+SMALL_ROWS, SMALL_SLICES = 3, 25
 
 
 def stage(filling: Filling, rows: Sequence[pa.RecordBatch], many: int) -> list[int]:

@@ -48,7 +48,7 @@ def staging(filling: Filling, batch: pa.RecordBatch, slices: list[int]) -> Calla
 
 
 def measure(options: Options) -> Report:
-    rows, rounds = (5_000, 5) if options.quick else (25_000, 15)
+    rows, rounds = (5_000, 3) if options.quick else (25_000, 15)
     (batch,) = batches(1, rows)
     small = batch.slice(0, SMALL_ROWS)
     with lake() as filling:
