@@ -78,6 +78,12 @@ def measure(options: Options) -> Report:
                 better=Better.MORE,
                 goal=least,
             ),
+            Figure(
+                "cores busy or waited for",
+                "cores",
+                tuple((run.harvest_processor_s + run.queued_s) / run.harvest_s for run in runs),
+                better=Better.MORE,
+            ),
             Figure("peak memory", "MiB", tuple(run.peak_bytes / MEBIBYTE for run in runs)),
             Figure("serving it, in its own process", "µs a row", tuple(run.serving_s / rows * 1e6 for run in runs)),
         ),

@@ -33,7 +33,7 @@ def by_dlt(account: Served) -> Used:
 
 
 def measure(options: Options) -> Report:
-    sends, rounds = ("1x10000", 1) if options.quick else ("6x50000", 1)
+    sends, rounds = ("1x10000", 1) if options.quick else ("8x50000", 1)
     with served(sends) as account:
         account.make_pages()
         account.make_pages(ahead=1)  # as dlt asks for them

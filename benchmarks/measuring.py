@@ -72,6 +72,12 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def queued_s() -> float:
+    """How long this process's threads have waited for a core that others had, in seconds; 0 where nobody counts it."""
+    counts = [path.read_text(encoding="ascii").split() for path in Path("/proc/self/task").glob("*/schedstat")]
+    return sum(int(count[1]) for count in counts) / 1e9
+
+
 def versions() -> dict[str, str]:
     """Of this program, of Python, and of what does the work."""
     found = {"harvester": __version__, "python": platform.python_version(), "machine": platform.machine()}
@@ -83,4 +89,4 @@ def versions() -> dict[str, str]:
     return found
 
 
-__all__ = ["MEBIBYTE", "SEED", "Options", "in_turns", "peak_bytes", "versions"]
+__all__ = ["MEBIBYTE", "SEED", "Options", "in_turns", "peak_bytes", "queued_s", "versions"]

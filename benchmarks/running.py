@@ -48,6 +48,7 @@ class Harvested:
         whole: what the whole process took, with starting Python.
         harvest_s: seconds on the clock while it harvested.
         harvest_processor_s: processor time meanwhile.
+        queued_s: how long its threads waited meanwhile for a core that others had; of those that are left in the end.
         peak_bytes: the most memory that the process had.
         serving_s: processor time that the account took meanwhile, in its own process.
         late_s: how late the event loop was, each time it was asked.
@@ -58,6 +59,7 @@ class Harvested:
     whole: Used
     harvest_s: float
     harvest_processor_s: float
+    queued_s: float
     peak_bytes: int
     serving_s: float
     late_s: tuple[float, ...]
@@ -113,6 +115,7 @@ def harvest(account: Served, *, probe: bool = False, options: Sequence[str] = ()
         whole=used,
         harvest_s=found["harvest_s"],
         harvest_processor_s=found["harvest_processor_s"],
+        queued_s=found["queued_s"],
         peak_bytes=found["peak_bytes"],
         serving_s=account.processor_s() - served_s,
         late_s=tuple(found.get("late_s", ())),

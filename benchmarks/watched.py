@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import peak_bytes
+from benchmarks.measuring import peak_bytes, queued_s
 from harvester.console import start
 from harvester.harvest.run import Harvest
 
@@ -50,12 +50,13 @@ def main() -> None:
         late_s: list[float] = []
         own_s: list[float] = []
         task = asyncio.create_task(lateness(late_s, own_s)) if probe else None
-        began, processor_s = time.perf_counter(), time.process_time()
+        began, processor_s, queued = time.perf_counter(), time.process_time(), queued_s()
         try:
             return await run(self)
         finally:
             found["harvest_s"] = time.perf_counter() - began
             found["harvest_processor_s"] = time.process_time() - processor_s
+            found["queued_s"] = max(0.0, queued_s() - queued)
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):

@@ -113,7 +113,7 @@ class Client:
             self.attempts += 1
             wire = self._speaker
             try:
-                answer = await self._transport.post(wire.path, wire.call(query), hold, wire.content_type)
+                answer = await self._transport.post(wire.path, wire.call(query), wire.content_type, hold)
             except NotConnected:
                 raise
             except AttemptFailed:
@@ -149,7 +149,9 @@ class Client:
                 return page
             hold.shrink(answer.wire_bytes)
             hold.park()
-            size = cap  # it is more than it said
+            if await anyio.to_thread.run_sync(counted_size, answer.chunks, answer.content_encoding, cap) <= size:
+                return page
+            size = cap  # the body is larger than it said
 
     def _page_or_error(
         self, query: Query, answer: Answer, failure: HarvesterError | None, size: int

@@ -96,14 +96,14 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, payload: bytes, hold: Hold, content_type: str = "application/json") -> Answer:
+    async def post(self, path: str, payload: bytes, content_type: str = "application/json", hold: Hold | None = None) -> Answer:
         """Ask once.
 
         Args:
             path: one of ``PATHS``; it is appended to the endpoint, unless that ends in it, or takes the other's place.
             payload: the request's body.
-            hold: grows with the answer, chunk by chunk. While it has to wait, nothing is read, so the server waits.
             content_type: what the payload is.
+            hold: grows with the answer, chunk by chunk. While it has to wait, nothing is read, so the server waits.
 
         Raises:
             NotConnected: no connection was made, so nothing was asked.
@@ -144,7 +144,7 @@ class Transport:
             base = base.removesuffix(known)
         return self._base.with_path(base + path)
 
-    async def _received(self, response: aiohttp.ClientResponse, hold: Hold) -> Answer:
+    async def _received(self, response: aiohttp.ClientResponse, hold: Hold | None) -> Answer:
         """Take the body; a long time before its first byte is normal, and bounded by ``timeout_s`` alone."""
         chunks: list[bytes] = []
         small = bytearray()
@@ -155,7 +155,8 @@ class Transport:
             size += len(chunk)
             if size > self._cap:
                 raise self._over()
-            await hold.grow(len(chunk))
+            if hold is not None:
+                await hold.grow(len(chunk))
             small += chunk
             if len(small) >= _CHUNK_BYTES:
                 chunks.append(bytes(small))
