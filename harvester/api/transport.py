@@ -96,7 +96,9 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, payload: bytes, content_type: str = "application/json", hold: Hold | None = None) -> Answer:
+    async def post(
+        self, path: str, payload: bytes, content_type: str = "application/json", hold: Hold | None = None
+    ) -> Answer:
         """Ask once.
 
         Args:

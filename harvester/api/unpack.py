@@ -99,7 +99,7 @@ def said_size(chunks: Sequence[bytes], encoding: str) -> int | None:
 
 
 def counted_size(chunks: Sequence[bytes], encoding: str, cap: int) -> int:
-    """How large the body is, by going over it: as far as it can be unpacked, and at most the cap. On a worker thread."""
+    """How large the body is, by going over it: as far as it can be unpacked, at most the cap. On a worker thread."""
     size = 0
     with suppress(AttemptFailed):
         for piece in unpacked(chunks, encoding, cap):
