@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -23,6 +25,7 @@ DEFAULT_ENDPOINT = "https://api.mailkit.eu"
 LEAST_LIMIT = 3
 """The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
 
+_LONGEST_MD5_FILE = 4096
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
@@ -64,6 +67,22 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 2GB")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** _POWERS[found[2].lower()])
+
+
+def read_md5(file: Path) -> tuple[str, bool]:
+    """An account's MD5 code from a file that holds nothing else, and whether other users can read it, too.
+
+    Raises UsageError. Blocking.
+    """
+    try:
+        with file.open("rb") as opened:
+            mode, content = os.fstat(opened.fileno()).st_mode, opened.read(_LONGEST_MD5_FILE)
+    except OSError as error:
+        raise UsageError(f"--client-md5-file {file}: {error.strerror or error}") from None
+    words = content.decode("ascii", "replace").split()
+    if len(words) != 1 or not words[0].isascii():
+        raise UsageError(f"--client-md5-file {file} should hold the MD5 code and nothing else")
+    return words[0], stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _can_be_asked(endpoint: str) -> bool:
@@ -178,4 +197,14 @@ class Settings:
         return min(self.tuning.body_cap_bytes, self.memory // 6)
 
 
-__all__ = ["DEFAULT_ENDPOINT", "LEAST_LIMIT", "Refresh", "Settings", "Tuning", "Wire", "parse_duration", "parse_size"]
+__all__ = [
+    "DEFAULT_ENDPOINT",
+    "LEAST_LIMIT",
+    "Refresh",
+    "Settings",
+    "Tuning",
+    "Wire",
+    "parse_duration",
+    "parse_size",
+    "read_md5",
+]

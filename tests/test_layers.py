@@ -9,12 +9,14 @@ PACKAGE = Path(__file__).parent.parent / "harvester"
 NOUNS = {"model", "datasets", "errors", "config", "budget", "__init__"}
 MAY_IMPORT = {
     "console": {"console", "harvest", "simulator"} | NOUNS,
+    "streaming": {"streaming", "harvest", "api", "lake"} | NOUNS,
     "harvest": {"harvest", "api", "lake"} | NOUNS,
     "api": {"api"} | NOUNS,
     "lake": {"lake"} | NOUNS,
     "simulator": {"simulator"} | NOUNS,
     "__main__": {"console"},
 } | dict.fromkeys(NOUNS, NOUNS)
+MAY_IMPORT["__init__"] = NOUNS | {"streaming"}  # what programs call, by the package's own name
 
 
 def imported(module: Path) -> set[str]:

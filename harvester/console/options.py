@@ -7,7 +7,6 @@ arguments of its processes.
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,16 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from harvester.config import DEFAULT_ENDPOINT, LEAST_LIMIT, Refresh, Settings, Wire, parse_duration, parse_size
+from harvester.config import (
+    DEFAULT_ENDPOINT,
+    LEAST_LIMIT,
+    Refresh,
+    Settings,
+    Wire,
+    parse_duration,
+    parse_size,
+    read_md5,
+)
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide
 from harvester.console.sends import SendList, parse_id
@@ -36,7 +44,6 @@ PACE = Group("Pace and patience", sort_key=3)
 AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
 
-_LONGEST_MD5_FILE = 4096
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -367,20 +374,13 @@ def _md5(file: Path | None) -> Secret:
 
 
 def _md5_of(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            mode, content = os.fstat(opened.fileno()).st_mode, opened.read(_LONGEST_MD5_FILE)
-    except OSError as error:
-        raise UsageError(f"--client-md5-file {file}: {error.strerror or error}") from None
-    words = content.decode("ascii", "replace").split()
-    if len(words) != 1 or not words[0].isascii():
-        raise UsageError(f"--client-md5-file {file} should hold the MD5 code and nothing else")
-    if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+    code, seen_by_others = read_md5(file)
+    if seen_by_others:
         tell(
             f"harvester: other users can read {file}, which holds the account's MD5 code; "
             f"chmod 600 {file} keeps it yours"
         )
-    return words[0]
+    return code
 
 
 __all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "size"]
