@@ -26,14 +26,13 @@ def walk(number: int = 1, *, cursor: int | None = None, ready_at: float = 0, lim
     return Walk(number, MESSAGES, number, key_range=key_range, ready_at=ready_at, full_limit=100)
 
 
-def state(*begun: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, memory: int = 1 << 30) -> State:
+def state(*begun: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, share: int = 1 << 30) -> State:
     return State(
         walks={each.slice_id: each for each in begun},
         witness=walks.witness_walk(),
         concurrency=concurrency,
-        memory=memory,
+        share=share,
         body_bytes=1000,
-        decoders=2,
         window=3,
         apart_s=5,
         alone=alone,
@@ -74,10 +73,14 @@ class TestChoose:
         assert plan.choose(first, 0) == Wait()
 
     def test_memory_wins_over_concurrency_but_one_page_always_goes(self) -> None:
-        tight = state(walk(1), memory=4000)
+        tight = state(walk(1), share=999)
         assert isinstance(plan.choose(tight, 0), Ask)
-        tight.busy = 1
+        tight.busy = tight.parked = 1
         assert plan.choose(tight, 0) == Wait()
+        tight.share = 2000
+        assert isinstance(plan.choose(tight, 0), Ask)
+        tight.busy, tight.parked = 2, 0  # answers that are being read take none of the room to come in
+        assert isinstance(plan.choose(tight, 0), Ask)
 
     def test_slices_are_taken_a_few_at_a_time(self) -> None:
         assert plan.choose(state(fed=False), 0) == Feed()

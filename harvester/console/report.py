@@ -97,6 +97,9 @@ def _totals(result: Result, findings: Findings, lake: Path) -> Iterator[Text]:
     yield Text(
         f"  {'asked':<{wide}}{count(result.queries, 'query', 'queries')}{retries} in {span(result.seconds)}{pace}"
     )
+    if result.limit is not None:
+        fewer = f"{count(result.limit, 'record')} at a time: answers with more would not fit into --memory"
+        yield Text(f"  {'limit':<{wide}}{fewer}", style="yellow")
     yield Text(f"  {'lake':<{wide}}{lake}")
 
 

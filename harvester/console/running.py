@@ -143,6 +143,7 @@ def _fields_of_lists(result: Result | None) -> dict[str, Any]:
         "doubts": [] if result is None else [redacted(doubt) for doubt in result.doubts],
         "unlisted": [] if result is None else list(result.unlisted),
         "new_fields": {} if result is None else {name: list(fields) for name, fields in result.met.items()},
+        "lowered_limit": None if result is None else result.limit,
     }
 
 

@@ -126,6 +126,8 @@ class Result:
         unlisted: sends that the ledger knows and that this run's lists lack though they should have them, by
             ``ID_send``; at most a thousand.
         met: names of fields that the API sent and that the catalogue does not know, by dataset.
+        limit: the fewest records that were asked for at a time because more would not fit into memory; None if memory
+            was no matter.
     """
 
     complete: bool
@@ -138,6 +140,7 @@ class Result:
     doubts: tuple[str, ...] = ()
     unlisted: tuple[int, ...] = ()
     met: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limit: int | None = None
 
 
 __all__ = ["Result", "Search", "SliceOutcome", "SliceProgress", "Snapshot"]

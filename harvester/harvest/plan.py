@@ -30,12 +30,11 @@ class State:
         alone: whether the run's first query is still to succeed: it goes alone, since it may be refused.
         fed: whether every slice of the selection has been begun.
         draining: whether nothing more is begun.
-        memory: the budget, in bytes.
-        body_bytes: what one answer is expected to take, in bytes.
-        decoders: how many answers are decoded at once, at most.
+        share: how many bytes answers may take while they come in and wait to be read.
+        body_bytes: what one answer is expected to take of that.
         window: the most slices under way that are not waiting after a failure.
         apart_s: how far apart two askings must be to count as apart in time.
-        held_bytes: bytes of pages that wait for the lake.
+        parked: how many queries are under way whose answers are not being read yet.
         uncommitted: pages that wait for the lake, or are being committed: a crash would have them asked again.
         trust: what this run has seen of the source.
         worked_limit: the largest limit that an answer came to; slices begun later start there, so that a bound of the
@@ -45,9 +44,8 @@ class State:
     walks: dict[int, Walk]
     witness: Walk
     concurrency: int
-    memory: int
+    share: int
     body_bytes: int
-    decoders: int
     window: int
     apart_s: float
     in_flight: int = 0
@@ -55,7 +53,7 @@ class State:
     alone: bool = True
     fed: bool = False
     draining: bool = False
-    held_bytes: int = 0
+    parked: int = 0
     uncommitted: int = 0
     trust: Trust = field(default_factory=Trust)
     worked_limit: int = 0
@@ -117,12 +115,13 @@ def choose(state: State, now: float) -> Decision:
 
 
 def _fits(state: State) -> bool:
-    """Whether one more answer fits into the budget, and into what may be lost; one alone always goes."""
+    """Whether one more answer will have room to come in, and fits into what may be lost; one alone always goes.
+
+    This is foresight. That the budget is kept to, whatever comes, is ``harvester.budget``'s matter.
+    """
     if state.busy + state.uncommitted >= _AT_RISK * state.concurrency:
         return False
-    pages = state.busy + 1
-    decoding = 3 * min(pages, state.decoders)  # the body, its lines, its batch
-    return state.busy == 0 or (pages + decoding) * state.body_bytes + state.held_bytes <= state.memory
+    return state.parked == 0 or (state.parked + 1) * state.body_bytes <= state.share
 
 
 def _wants_witness(state: State, now: float) -> bool:

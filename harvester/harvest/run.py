@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
+    from harvester.budget import Budget
     from harvester.config import Settings
     from harvester.harvest.finding import Found
     from harvester.lake.entries import Tally
@@ -42,6 +43,10 @@ _COMMIT_PAGES = 32
 _SEAL_AFTER_DRAIN_S = 5.0
 _TROUBLE_SHOWN_S = 30.0
 _SHOWN = 8
+_ROW_GROUP_PART = 8
+"""A row group of a data file is no larger than this part of the memory budget."""
+_GROUPS_HELD = 2
+"""Sealing takes as much memory as so many row groups: one that is gathered, and is encoded."""
 
 
 class Harvest:
@@ -84,7 +89,9 @@ class Harvest:
         """
         self._began_at = anyio.current_time()
         settings = self.settings
-        opened = open_lake(settings.lake, settings.tuning, drop_gone=settings.drop_gone)
+        row_group_bytes = min(settings.tuning.row_group_bytes, settings.memory // _ROW_GROUP_PART)
+        tuning = replace(settings.tuning, row_group_bytes=row_group_bytes)
+        opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone)
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
@@ -122,7 +129,7 @@ class Harvest:
         for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
             to_seal.send_nowait(slice_id)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._seal, lake, sealing)
+            tasks.start_soon(self._seal, lake, sealing, client.budget)
             async with to_seal:
                 if any(tally.complete < tally.slices for tally in self._before.values()):
                     await self._ask(lake, run, client, to_seal.send_nowait)
@@ -140,12 +147,14 @@ class Harvest:
             tasks.start_soon(scheduler.run)
             await _stage(lake, scheduler, delivered, seal_soon)
 
-    async def _seal(self, lake: Lake, sealing: MemoryObjectReceiveStream[int]) -> None:
+    async def _seal(self, lake: Lake, sealing: MemoryObjectReceiveStream[int], budget: Budget) -> None:
         async with sealing:
             async for slice_id in sealing:
                 if self._drained_at is not None and anyio.current_time() > self._drained_at + _SEAL_AFTER_DRAIN_S:
                     continue  # the next run seals it first
-                await to_thread.run_sync(lake.seal, slice_id)
+                with budget.working() as hold:
+                    await hold.work(_GROUPS_HELD * lake.sealer.row_group_bytes)
+                    await to_thread.run_sync(lake.seal, slice_id)
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)
@@ -171,6 +180,7 @@ class Harvest:
             doubts=doubts,
             unlisted=self._unlisted,
             met={name: tuple(sorted(names)) for name, names in met.items() if names},
+            limit=self._scheduler.fitting.lowest if self._scheduler else None,
         )
 
     @property
@@ -244,6 +254,7 @@ async def _stage(
                 if walk.done or walk.staged_bytes >= lake.full_bytes:
                     walk.staged_bytes = 0
                     seal_soon(walk.slice_id)
+            del first, deliveries, delivery  # or their rows would be held until the next ones come
 
 
 __all__ = ["Harvest"]

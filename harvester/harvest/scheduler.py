@@ -8,7 +8,6 @@ go again as soon as that stream has taken its page. A walk's pages are therefore
 
 from __future__ import annotations
 
-import os
 import random
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
+from harvester.api.transport import READ_BYTES
 from harvester.datasets import CATALOGUE
 from harvester.errors import (
     AttemptFailed,
@@ -25,6 +25,7 @@ from harvester.errors import (
 )
 from harvester.harvest import plan, taking, walks
 from harvester.harvest.events import log
+from harvester.harvest.fitting import Fitting
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.walks import Walk
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from harvester.api.client import Client
     from harvester.api.limiter import Permit
+    from harvester.budget import Hold
     from harvester.config import Settings
     from harvester.harvest.slices import Slices
     from harvester.lake.entries import SliceRecord
@@ -45,17 +47,19 @@ if TYPE_CHECKING:
 
 _FEED_SENDS = 64
 _MOST_MET = 1000
-_FIRST_GUESS_BYTES_A_ROW = 1500
-_DECODED_SHARE = 0.9
+_PACKED_PART = 8
+_FORGET = 0.9
+_LEAST_BODY_BYTES = 2 * READ_BYTES
+"""So much of an answer may have come before any of it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A page on its way to the lake, and the walk that it belongs to."""
+    """A page on its way to the lake, the walk that it belongs to, and what it has of the memory budget."""
 
     walk: Walk
     taken: Taken
-    size: int
+    hold: Hold
 
 
 class Scheduler:
@@ -63,6 +67,7 @@ class Scheduler:
 
     Attributes:
         state: what decisions are made over.
+        fitting: how many records are asked for at a time.
         rows: rows taken by this run, by dataset.
         queries: queries asked, retries not counted.
         complete: slices completed by this run.
@@ -84,11 +89,13 @@ class Scheduler:
             walks={},
             witness=walks.witness_walk(),
             concurrency=settings.concurrency,
-            memory=settings.memory,
-            body_bytes=settings.limit * _FIRST_GUESS_BYTES_A_ROW,
-            decoders=os.cpu_count() or 1,
+            share=client.budget.share,
+            body_bytes=settings.limit * client.record_bytes // _PACKED_PART,
             window=settings.tuning.window,
             apart_s=settings.tuning.apart_s,
+        )
+        self.fitting = Fitting(
+            settings.limit, cap_bytes=client.answer_cap_bytes, record_bytes=client.record_bytes
         )
         self.rows = dict.fromkeys(settings.datasets, 0)
         self.queries = 0
@@ -97,6 +104,7 @@ class Scheduler:
         self.met: defaultdict[str, set[str]] = defaultdict(set)
         self.trouble: tuple[float, str] | None = None
         self._client = client
+        self._budget = client.budget
         self._limiter = client.limiter
         self._slices = slices
         self._deliver = deliver
@@ -136,6 +144,7 @@ class Scheduler:
 
     def _decide(self) -> plan.Decision:
         self.state.in_flight = self._limiter.in_flight
+        self.state.parked = self._budget.parked_holds
         return plan.choose(self.state, anyio.current_time())
 
     def _change(self) -> None:
@@ -155,18 +164,20 @@ class Scheduler:
         if permit is None:
             return
         self.state.in_flight = self._limiter.in_flight - 1  # without the permit in hand
+        self.state.parked = self._budget.parked_holds
         decision = plan.choose(self.state, anyio.current_time())
         if not isinstance(decision, Ask):
             permit.release()
             return
         walk = decision.walk
         walk.busy = True
+        self.fitting.lower(walk)
         self.state.busy += 1
         if not walk.asked:
             walk.asked = True
             walk.queries += 1
             self.queries += 1
-        asking.start_soon(self._ask, walk, permit)
+        asking.start_soon(self._ask, walk, permit, self._budget.parking())
 
     # --- slices in and out
 
@@ -231,15 +242,17 @@ class Scheduler:
 
     # --- one query
 
-    async def _ask(self, walk: Walk, permit: Permit) -> None:
+    async def _ask(self, walk: Walk, permit: Permit, hold: Hold) -> None:
+        delivered = False
         try:
-            page = await self._client.attempt(walk.query(), permit)
+            page = await self._client.attempt(walk.query(), permit, hold)
             self._reached(page)
+            self._change()  # it is parked no more
             try:
                 if walk is self.state.witness:
                     taking.take_witness(self.state, page)
                 else:
-                    await self._take(walk, page)
+                    delivered = await self._take(walk, page, hold)
             except PageRefused as refused:
                 raise type(refused)(f"{refused}{_came(page)}") from None
         except AttemptFailed as error:
@@ -248,6 +261,8 @@ class Scheduler:
             self._answered()
             await self._give_up(walk, str(error))
         finally:
+            if not delivered:
+                hold.release()
             permit.release()
             walk.busy = False
             self.state.busy -= 1
@@ -258,14 +273,16 @@ class Scheduler:
         if len(met) < _MOST_MET:
             met |= page.met
         self._answered()
-        guess = int(self.state.body_bytes * _DECODED_SHARE) if self.queries > 1 else 0
-        self.state.body_bytes = max(page.body_bytes, guess)
+        guess = int(self.state.body_bytes * _FORGET) if self.queries > 1 else 0
+        self.state.body_bytes = max(page.wire_bytes, guess, _LEAST_BODY_BYTES)
+        self.fitting.note(page)
 
     def _answered(self) -> None:
         self.state.alone = False
         self._reach.answered()
 
-    async def _take(self, walk: Walk, page: Page) -> None:
+    async def _take(self, walk: Walk, page: Page, hold: Hold) -> bool:
+        """Takes a page; whether it is delivered, and its hold with it."""
         trust = self.state.trust
         believed = not (trust.false_ends or trust.false_empties)
         try:
@@ -273,21 +290,21 @@ class Scheduler:
         finally:
             if believed and (trust.false_ends or trust.false_empties):
                 log.warning("the source said that there is nothing more where there was; ends are asked for more often")
-        if taken is not None:
-            await self._hand_over(walk, taken)
+        if taken is None:
+            return False
+        await self._hand_over(walk, taken, hold)
+        return True
 
-    async def _hand_over(self, walk: Walk, taken: Taken) -> None:
+    async def _hand_over(self, walk: Walk, taken: Taken, hold: Hold) -> None:
         walk.done = taken.proof is not None
-        size = sum(rows.nbytes for rows in (taken.rows, taken.refreshed) if rows is not None)
         if taken.rows is not None:
             self.rows[walk.key.dataset] += taken.rows.num_rows
-        self.state.held_bytes += size
         self.state.uncommitted += 1
-        await self._deliver.send(Delivery(walk, taken, size))
+        await self._deliver.send(Delivery(walk, taken, hold))
 
     async def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
         """The lake has made a page durable."""
-        self.state.held_bytes -= delivery.size
+        delivery.hold.release()
         self.state.uncommitted -= 1
         delivery.walk.staged_bytes += segment_bytes
         if delivery.taken.proof is not None:
