@@ -323,6 +323,39 @@ class TestPuttingRight:
             assert (record.rows, record.proof) == (2, None)
             assert [segment.first_key for segment in lake.inventory.staged(number)] == [10]
 
+    @pytest.mark.parametrize("at", [100, -100])
+    def test_a_segment_with_a_flipped_byte_counts_as_missing(self, at: int, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11), page(number, 20, 21)])
+            name = lake.inventory.staged(number)[1].name
+        content = bytearray((tmp_path / name).read_bytes())
+        content[at] ^= 1
+        (tmp_path / name).write_bytes(content)
+        with lake_with_slice(tmp_path) as (lake, number):
+            assert lake.repairs.lost == 1
+            record = lake.ledger.record(number)
+            assert record.key_range is not None
+            assert (record.key_range.cursor, record.rows) == (11, 2)
+
+    def test_a_segment_that_changes_during_a_run_is_not_sealed(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11, proof=Proof.TAIL)])
+            path = tmp_path / lake.inventory.staged(number)[0].name
+            path.write_bytes(path.read_bytes().replace(b"10@example.com", b"19@example.com"))
+            with pytest.raises(LakeBroken, match="has changed since it was written"):
+                lake.seal(number)
+            assert visible(tmp_path) == []
+
+    def test_a_segment_of_an_early_version_has_no_checksum_and_is_read_as_it_is(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10, 11, proof=Proof.TAIL)])
+            with lake.ledger.database.writing() as connection:
+                connection.exec_driver_sql("UPDATE segments SET checksum = NULL")
+        with lake_with_slice(tmp_path) as (lake, number):
+            assert lake.repairs.lost == 0
+            lake.seal(number)
+        assert keys(tmp_path) == [10, 11]
+
     def test_a_first_segment_that_is_short_moves_it_to_the_start(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):
             lake.stage([page(number, 10, 11)])

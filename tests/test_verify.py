@@ -304,11 +304,14 @@ class TestFiles:
             harvest = account.harvest()
             at_attempt(12, harvest.drain, monkeypatch)
             assert (await harvest.run()).interrupted
-        gone, short, other, *_ = sorted((account.lake / layout.SEGMENTS).iterdir())
+        gone, short, other, flipped, *_ = sorted((account.lake / layout.SEGMENTS).iterdir())
         gone.unlink()
         short.write_bytes(short.read_bytes()[:-1])
         other.write_bytes(b"\0" * other.stat().st_size)
-        expected = [("damaged", short), ("damaged", other), ("missing", gone)]
+        content = bytearray(flipped.read_bytes())
+        content[len(content) // 2] ^= 1
+        flipped.write_bytes(content)
+        expected = [("damaged", short), ("damaged", other), ("damaged", flipped), ("missing", gone)]
         assert kinds(account.lake) == sorted((kind, "/".join(path.parts[-3:])) for kind, path in expected)
 
 

@@ -251,7 +251,8 @@ async def _stage(
             for delivery, size in zip(deliveries, sizes, strict=True):
                 await scheduler.delivered(delivery, size)
                 walk = delivery.walk
-                if walk.done or walk.staged_bytes >= lake.full_bytes:
+                ended = walk.done and not delivery.taken.leaves_nothing_to_seal
+                if ended or walk.staged_bytes >= lake.full_bytes:
                     walk.staged_bytes = 0
                     seal_soon(walk.slice_id)
             del first, deliveries, delivery  # or their rows would be held until the next ones come

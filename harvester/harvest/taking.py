@@ -18,7 +18,7 @@ from harvester.errors import Unproven
 from harvester.harvest import plan, proof, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
-from harvester.lake.staging import Taken
+from harvester.lake.staging import Taken, Whole
 from harvester.model import Proof
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from harvester.harvest.proof import Step
     from harvester.harvest.walks import Refreshing, Walk
     from harvester.model import Page
+
+
+_FEW_ROWS = 256
 
 
 async def take(
@@ -73,7 +76,8 @@ async def _take_page(state: State, walk: Walk, page: Page) -> Taken:
     if state.trust.false_ends and step.key_range.short_answers:
         walks.confirm_from_further_back(walk)
     why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
-    return replace(_taken(walk, new, why), erased=step.erased)
+    whole = Whole(walk.key, walk.expected) if new.num_rows == walk.rows else None
+    return replace(_taken(walk, new, why), erased=step.erased, whole=whole)
 
 
 async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page) -> Taken:
@@ -115,10 +119,15 @@ async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Recor
     """A page held against the record that it was asked from; the walk moves on. Its step, and its new rows."""
     trust, asked_from, limit = state.trust, walk.asked_from, page.query.limit
     assert limit is not None
-    keys = await to_thread.run_sync(proof.checked_keys, page)
-    if walk.confirming:
-        proof.check_holds(keys, walk.key_range.cursor)
-    step = await to_thread.run_sync(proof.step, walk.key_range, asked_from, limit, keys, trust.ends_needed)
+
+    def check() -> Step:
+        keys = proof.checked_keys(page)
+        if walk.confirming:
+            proof.check_holds(keys, walk.key_range.cursor)
+        return proof.step(walk.key_range, asked_from, limit, keys, trust.ends_needed)
+
+    # On a worker thread, unless there are so few rows that the way there and back costs more.
+    step = check() if page.batch.num_rows <= _FEW_ROWS else await to_thread.run_sync(check)
     assert walk.id_send is not None
     new = proof.of_send(page.batch, walk.id_send).slice(step.first_new)
     walk.fruitless = 0 if new.num_rows else walk.fruitless + 1
@@ -138,12 +147,9 @@ async def _take_list(
     state: State, walk: Walk, page: Page, failed_keys: Callable[[int], pa.Int64Array | None]
 ) -> Taken | None:
     assert walk.id_send is not None
-    keys = await to_thread.run_sync(proof.checked_keys, page)
-    failed = await to_thread.run_sync(failed_keys, walk.id_send)
-    if page.batch.num_rows == 0:
+    keys, failed, rows, asking = await to_thread.run_sync(_read_list, page, walk.id_send, failed_keys)
+    if rows.num_rows == 0:
         return _take_empty(state, walk, failed=failed)
-    rows = await to_thread.run_sync(in_lake_order, walk.dataset, page.batch)
-    asking = await to_thread.run_sync(proof.digest, rows)
     refresh = walk.refresh
     trust = state.trust
     trust.note_page(rows.num_rows)
@@ -162,13 +168,23 @@ async def _take_list(
         walk.ready_at = anyio.current_time() + state.apart_s
         return None if refresh is not None else _taken(walk, None, None)
     if refresh is None:
+        whole = None if walk.rows else Whole(walk.key, walk.expected)
         walk.rows = rows.num_rows
-        return _taken(walk, rows, why)
+        return replace(_taken(walk, rows, why), whole=whole)
     refresh.brought = rows.num_rows
     ended = walks.progress(walk, ended=True)
     walk.refresh = None
     taken = _taken(walk, None, why)
     return taken if same else replace(taken, refreshed=rows, refresh=ended)
+
+
+def _read_list(
+    page: Page, id_send: int, failed_keys: Callable[[int], pa.Int64Array | None]
+) -> tuple[pa.Int64Array, pa.Int64Array | None, pa.RecordBatch, str]:
+    """A list's keys, those of the send's failed messages, and its rows in order, with their digest. Blocking."""
+    keys, failed = proof.checked_keys(page), failed_keys(id_send)
+    rows = in_lake_order(page.query.dataset, page.batch)
+    return keys, failed, rows, proof.digest(rows) if rows.num_rows else ""
 
 
 def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken | None:

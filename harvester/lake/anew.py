@@ -64,7 +64,7 @@ class Anew:
         for name in list(store.names(layout.SEGMENTS)):
             self._aside.take(name)
             done.segments += 1
-        store.publish(layout.REBUILT, layout.LEDGER)
+        store.publish([(layout.REBUILT, layout.LEDGER)])
         done.folder = self._aside.name if self._aside.files else None
 
     def _fill(self, database: Database) -> list[Rebuilt]:

@@ -73,7 +73,9 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRecord(FileRecord):
-    """A segment."""
+    """A segment, with the CRC-32 of its bytes; None if an early version wrote it."""
+
+    checksum: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ class Advance:
     Attributes:
         slice_id: the slice.
         segment: the page's new rows, made durable; None if it brought none.
+        file: the data file that this segment is already, but for its name; None if it is no such segment.
         key_range: where the walk is after the page; None for an unpaged dataset, and where that has not changed.
         proof: why the slice is complete now; None while it is not, and in the midst of a refresh.
         erased: keys that are newly known to be erased at the source.
@@ -137,6 +140,7 @@ class Advance:
     refreshed: SegmentRecord | None = None
     refresh: Progress | None = None
     reopened: bool = False
+    file: DataFileRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

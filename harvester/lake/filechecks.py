@@ -17,6 +17,7 @@ from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
+from harvester.lake.segments import read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,13 +112,17 @@ class Checks:
         changed = f"{size:,} bytes instead of {record.bytes:,}" if size != record.bytes else "bytes that have changed"
         return Kind.DAMAGED, f"The file has {changed}."
 
-    def segment(self, key: SliceKey, record: SegmentRecord) -> list[Finding]:
-        """Holds a segment against the ledger."""
+    def segment(self, key: SliceKey, record: SegmentRecord, intended: Sequence[DataFileRecord]) -> list[Finding]:
+        """Holds a segment against the ledger; it may be one of the data files that were to get their names already."""
         try:
             size = self.store.size(record.name)
-            wrong = None if size is None else _wrong_segment(self.store.path(record.name), key, record, size)
+            wrong = None if size is None else _wrong_segment(self.store, key, record, size)
         except (LakeError, OSError, pa.ArrowException, ValueError) as error:
             size, wrong = 0, f"it can't be read ({' '.join(str(error).split())[:160]})"
+        if size is None and layout.is_whole(record.name):
+            renamed = [file for file in intended if file.first_key == record.first_key and self.store.size(file.name)]
+            if renamed:
+                return self.data_file(key, renamed)
         if size is None:
             what = f"A page of {record.rows:,} rows that was not in a data file yet is not there."
             remedy = "Nothing but the next run, which asks for it again."
@@ -207,18 +212,14 @@ def _against(key: SliceKey, record: DataFileRecord, cover: Cover, contents: Cont
     ]
 
 
-def _wrong_segment(path: str, key: SliceKey, record: SegmentRecord, size: int) -> str | None:
+def _wrong_segment(store: Store, key: SliceKey, record: SegmentRecord, size: int) -> str | None:
     if size != record.bytes:
         return f"it has {size:,} bytes instead of {record.bytes:,}"
     dataset = CATALOGUE[key.dataset]
-    with pa.OSFile(path, "rb") as source:
-        reader = pa.ipc.open_file(source)
-        if reader.num_record_batches != 1 or not reader.schema.equals(dataset.schema):
-            return "it is not what a page should be"
-        batch = reader.get_batch(0)
+    batch = read_segment(store, record)
+    if not batch.schema.equals(dataset.schema):
+        return "it is not what a page should be"
     batch.validate(full=True)
-    if batch.num_rows != record.rows:
-        return f"it holds {batch.num_rows:,} rows"
     keys = batch.column(dataset.key)
     if (keys[0].as_py(), keys[-1].as_py()) != (record.first_key, record.last_key):
         return "it holds other keys"

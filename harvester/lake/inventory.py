@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
-from harvester.lake.tables import data_files, erased, put_range, refreshes, segments, slices
+from harvester.lake.tables import data_files, erased, put_ranges, refreshes, segments, slices
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -116,6 +116,12 @@ class Inventory:
                 _recount(connection, file["slice_id"])
         return names
 
+    def fulfil_whole(self, data_file_ids: Sequence[int]) -> None:
+        """Notes that data files have their names that each are a segment, and take no other's place."""
+        with self.database.writing() as connection:
+            connection.execute(segments.delete().where(segments.c.data_file_id.in_(data_file_ids)))
+            connection.execute(data_files.update().where(data_files.c.id.in_(data_file_ids)).values(sealed=1))
+
     def note_unchanged(self, slice_id: int, file: DataFileRecord) -> None:
         """Notes what a refresh found of a data file that need not be replaced."""
         values = {"refresh": 0, "unsettled": file.unsettled, "overdue": file.overdue, "gone": file.gone}
@@ -167,7 +173,7 @@ class Inventory:
             connection.execute(slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None))
             _recount(connection, slice_id)
             if key_range is not None:
-                put_range(connection, slice_id, key_range)
+                put_ranges(connection, [(slice_id, key_range)])
 
 
 def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileRecord) -> None:

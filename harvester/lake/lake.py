@@ -7,20 +7,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.database import Database
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.looking import looking
-from harvester.lake.reading import failed_keys
+from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
 from harvester.lake.runs import Runs
 from harvester.lake.sealing import Sealer
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
+from harvester.lake.whole import whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from harvester.config import Tuning
     from harvester.lake.entries import SliceRecord
 
+_MOST_REMEMBERED = 4096
 _LEAST_LEDGER_BYTES = 512
 """SQLite takes what is left of a shorter file for a database that is still empty."""
 
@@ -59,10 +61,21 @@ class Lake:
     repairs: Repairs
     clock: Callable[[], datetime]
     _files_turn: threading.Lock = field(default_factory=threading.Lock)
+    _failed: dict[int, pa.Int64Array] = field(default_factory=dict)  # by send, of small slices that came whole lately
 
     def stage(self, pages: Sequence[Taken]) -> list[int]:
-        """Makes pages durable and commits them, in the order given, all or none. Returns each segment's bytes."""
-        return stage(self.store, self.ledger, pages, self.clock())
+        """Makes pages durable and commits them, in the order given, all or none.
+
+        Returns the bytes of each that wait for sealing; 0 for one that came whole, and is a data file already.
+        """
+        waiting = stage(self.sealer, pages, self.clock())
+        for page in pages:
+            whole = whole_of(page)
+            if whole is not None and whole.key.dataset == MESSAGES.name and page.rows is not None:
+                self._failed[whole.key.id_send] = failed_of(page.rows)
+        while len(self._failed) > _MOST_REMEMBERED:
+            del self._failed[next(iter(self._failed))]
+        return waiting
 
     @property
     def full_bytes(self) -> float:
@@ -93,6 +106,9 @@ class Lake:
 
     def failed_keys(self, id_send: int) -> pa.Int64Array | None:
         """The keys of the send's failed messages; None if the lake does not hold all messages of the send."""
+        lately = self._failed.get(id_send)
+        if lately is not None:
+            return lately
         with self._files_turn:  # rows on their way from a segment into a data file are in neither
             return failed_keys(self.store, self.ledger, self.inventory, id_send)
 

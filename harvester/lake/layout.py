@@ -31,6 +31,16 @@ def segment(slice_id: int, first_key: int, *, refresh: bool = False) -> str:
     return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}.arrow"
 
 
+def whole_segment(slice_id: int, first_key: int) -> str:
+    """The name of a segment that is all of a slice: Parquet already, like the data file that it is to become."""
+    return f"{SEGMENTS}/{slice_id}-{first_key}.whole"
+
+
+def is_whole(segment_name: str) -> bool:
+    """Whether a segment of this name is Parquet already."""
+    return segment_name.endswith(".whole")
+
+
 def data_file(key: SliceKey, first_key: int, last_key: int) -> str:
     """The name of a data file of a slice, by the first and the last key that it was made with."""
     return f"{slice_folder(key)}/part-{first_key}-{last_key}.parquet"
@@ -144,8 +154,10 @@ __all__ = [
     "being_written",
     "data_file",
     "first_key_in_name",
+    "is_whole",
     "segment",
     "set_aside",
     "slice_folder",
     "slice_of_folder",
+    "whole_segment",
 ]

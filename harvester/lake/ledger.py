@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from harvester.lake.entries import Advance, Progress, SegmentRecord, SliceRecord, key_range_of, slice_record
+from harvester.lake.entries import Advance, FileRecord, Progress, SliceRecord, key_range_of, slice_record
 from harvester.lake.tables import (
     as_text,
     data_files,
     erased,
-    put_range,
+    put_ranges,
     range_values,
     ranges,
     refreshes,
@@ -106,11 +106,13 @@ class Ledger:
 
     # --- a page's one commit point, and its failures
 
-    def advance(self, advances: Sequence[Advance], now: datetime) -> None:
-        """Commits pages, all of them or none; ``now`` is the time in UTC, without a zone."""
+    def advance(self, advances: Sequence[Advance], now: datetime) -> list[int]:
+        """Commits pages, all of them or none; ``now`` is the time in UTC, without a zone.
+
+        Returns the numbers of the data files that are about to get their names, in the pages' order.
+        """
         with self.database.writing() as connection:
-            for step in advances:
-                _advance(connection, step, now)
+            return _advance(connection, advances, as_text(now))
 
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
         """Notes that this run has given up on a slice, and why; the limit that it came to is where the next begins."""
@@ -127,36 +129,87 @@ class Ledger:
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
 
 
-def _advance(connection: sa.Connection, step: Advance, now: datetime) -> None:
-    change: dict[str, Any] = {"queries": step.queries}
-    if step.proof is not None or step.reopened:
-        checked = {"checked_run": slices.c.run, "checked_at": as_text(now)}
-        change |= {"proof": step.proof and step.proof.value, "error": None, "gave_up": 0, "due": 0, **checked}
-    if step.digest is not None:
-        change["digest"] = step.digest
-    if step.segment is not None:
-        _insert(connection, step.slice_id, step.segment, refresh=0)
-        for name in ("rows", "unsettled", "overdue"):
-            change[name] = slices.c[name] + getattr(step.segment, name)
-    if step.newest is not None:
-        change["newest"] = sa.func.max(sa.func.coalesce(slices.c.newest, step.newest), step.newest)
-    if step.erased:
-        rows = [{"slice_id": step.slice_id, "key": key} for key in step.erased]
-        connection.execute(insert(erased).on_conflict_do_nothing(), rows)
-        change["gone"] = slices.c.gone + len(rows)
-    if step.refreshed is not None:
-        _insert(connection, step.slice_id, step.refreshed, refresh=1)
-    connection.execute(slices.update().where(slices.c.id == step.slice_id).values(change))
-    if step.key_range is not None:
-        put_range(connection, step.slice_id, step.key_range)
-    if step.refresh is not None:
-        _put_progress(connection, step.slice_id, step.refresh)
+_COUNT = (
+    slices.update()
+    .where(slices.c.id == sa.bindparam("slice_id"))
+    .values(
+        {name: slices.c[name] + sa.bindparam(f"new_{name}") for name in ("rows", "unsettled", "overdue", "gone")}
+        | {
+            "queries": sa.bindparam("asked"),
+            "digest": sa.func.coalesce(sa.bindparam("of_list", type_=sa.String), slices.c.digest),
+            "newest": sa.func.max(
+                sa.func.coalesce(slices.c.newest, sa.bindparam("date", type_=sa.String)),
+                sa.func.coalesce(sa.bindparam("date", type_=sa.String), slices.c.newest),
+            ),
+        }
+    )
+)
+_CHECK = (
+    slices.update()
+    .where(slices.c.id == sa.bindparam("slice_id"))
+    .values(
+        proof=sa.bindparam("why"),
+        error=None,
+        gave_up=0,
+        due=0,
+        checked_run=slices.c.run,
+        checked_at=sa.bindparam("now"),
+    )
+)
 
 
-def _insert(connection: sa.Connection, slice_id: int, segment: SegmentRecord, *, refresh: int) -> None:
-    values = asdict(segment)
+def _advance(connection: sa.Connection, advances: Sequence[Advance], now: str) -> list[int]:
+    """A statement for all pages costs little more than for one: thousands of tiny sends are nothing but statements."""
+    whole = [_values(step.slice_id, step.file) | {"sealed": 0} for step in advances if step.file is not None]
+    numbers: list[int] = []
+    if whole:
+        query = data_files.insert().returning(data_files.c.id, sort_by_parameter_order=True)
+        numbers = list(connection.scalars(query, whole))
+    made_of = iter(numbers)
+    staged = [
+        _values(step.slice_id, segment) | {"refresh": refresh, "data_file_id": file and next(made_of)}
+        for step in advances
+        for segment, refresh, file in ((step.segment, 0, step.file), (step.refreshed, 1, None))
+        if segment is not None
+    ]
+    if staged:
+        connection.execute(segments.insert(), staged)
+    gone = [{"slice_id": step.slice_id, "key": key} for step in advances for key in step.erased]
+    if gone:
+        connection.execute(insert(erased).on_conflict_do_nothing(), gone)
+    connection.execute(_COUNT, [_counts(step) for step in advances])
+    checks = [
+        {"slice_id": step.slice_id, "why": step.proof and step.proof.value, "now": now}
+        for step in advances
+        if step.proof is not None or step.reopened
+    ]
+    if checks:
+        connection.execute(_CHECK, checks)
+    put_ranges(connection, [(step.slice_id, step.key_range) for step in advances if step.key_range is not None])
+    for step in advances:
+        if step.refresh is not None:
+            _put_progress(connection, step.slice_id, step.refresh)
+    return numbers
+
+
+def _counts(step: Advance) -> dict[str, Any]:
+    new = step.segment
+    return {
+        "slice_id": step.slice_id,
+        "asked": step.queries,
+        "of_list": step.digest,
+        "date": step.newest,
+        "new_rows": new.rows if new else 0,
+        "new_unsettled": new.unsettled if new else 0,
+        "new_overdue": new.overdue if new else 0,
+        "new_gone": len(step.erased),
+    }
+
+
+def _values(slice_id: int, file: FileRecord) -> dict[str, Any]:
+    values = asdict(file) | {"slice_id": slice_id}
     del values["id"]
-    connection.execute(segments.insert().values(slice_id=slice_id, refresh=refresh, **values))
+    return values
 
 
 def _put_progress(connection: sa.Connection, slice_id: int, progress: Progress) -> None:

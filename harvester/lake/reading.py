@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harvester.datasets import FAILED, MESSAGES
-from harvester.lake.sealing import broken_if_unreadable
+from harvester.lake.segments import broken_if_unreadable, read_segment
 from harvester.model import SliceKey
 
 if TYPE_CHECKING:
@@ -28,11 +28,16 @@ def failed_keys(store: Store, ledger: Ledger, inventory: Inventory, id_send: int
     record = ledger.find(SliceKey(MESSAGES.name, id_send))
     if record is None or record.proof is None or MESSAGES.status is None:
         return None
-    parts = [
-        part.column(MESSAGES.key).filter(pc.equal(part.column(MESSAGES.status), pa.scalar(FAILED)))
-        for part in _columns(store, inventory, record.id, [MESSAGES.key, MESSAGES.status])
-    ]
+    parts = list(map(failed_of, _columns(store, inventory, record.id, [MESSAGES.key, MESSAGES.status])))
     keys = pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
+    assert isinstance(keys, pa.Int64Array)
+    return keys
+
+
+def failed_of(messages: pa.RecordBatch) -> pa.Int64Array:
+    """The keys of those of these messages that failed."""
+    assert MESSAGES.status is not None
+    keys = messages.column(MESSAGES.key).filter(pc.equal(messages.column(MESSAGES.status), pa.scalar(FAILED)))
     assert isinstance(keys, pa.Int64Array)
     return keys
 
@@ -42,8 +47,7 @@ def _columns(store: Store, inventory: Inventory, slice_id: int, names: list[str]
         with broken_if_unreadable(data_file.name), pq.ParquetFile(store.path(data_file.name)) as file:
             yield from file.iter_batches(columns=names)
     for segment in [*inventory.staged(slice_id), *inventory.refreshed(slice_id)]:
-        with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
-            yield pa.ipc.open_file(source).get_batch(0).select(names)
+        yield read_segment(store, segment).select(names)
 
 
-__all__ = ["failed_keys"]
+__all__ = ["failed_keys", "failed_of"]

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harvester.lake import layout
+from harvester.lake.segments import is_sound
 from harvester.model import KeyRange
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _ANCHORS = 16
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What was put right: counts of data files finished or undone, strays removed, segments that were lost."""
+    """What was put right: counts of data files finished or undone, strays removed, segments missing or damaged."""
 
     finished: int = 0
     undone: int = 0
@@ -50,11 +51,7 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
 
 
 def _missing_segments(store: Store, inventory: Inventory) -> list[tuple[int, list[SegmentRecord]]]:
-    missing = [
-        (slice_id, segment)
-        for slice_id, segment in inventory.all_segments()
-        if store.size(segment.name) != segment.bytes
-    ]
+    missing = [(slice_id, segment) for slice_id, segment in inventory.all_segments() if not is_sound(store, segment)]
     missing.sort(key=lambda pair: pair[0])
     return [(number, [segment for _, segment in pairs]) for number, pairs in groupby(missing, key=lambda pair: pair[0])]
 

@@ -19,6 +19,7 @@ from harvester.datasets import CATALOGUE
 from harvester.lake import layout
 from harvester.lake.entries import Due
 from harvester.lake.merging import Difference, merged
+from harvester.lake.segments import read_segment
 from harvester.lake.staging import count_waiting
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Refresher:
         rows = merged(
             dataset,
             self.sealer.read_file(file),
-            (self.sealer.read_segment(part) for part in within),
+            (read_segment(self.sealer.store, part) for part in within),
             difference,
             start=file.start,
             stop=file.stop,
@@ -150,7 +151,7 @@ class Refresher:
     def _brings(self, file: DataFileRecord, dataset: Dataset, within: Sequence[SegmentRecord]) -> bool:
         """Whether any of these segments holds a row of the file's range."""
         for part in within:
-            keys = self.sealer.read_segment(part).column(dataset.key)
+            keys = read_segment(self.sealer.store, part).column(dataset.key)
             inside = pc.and_(pc.greater_equal(keys, pa.scalar(file.start)), pc.less(keys, pa.scalar(file.stop)))
             if inside.true_count:
                 return True

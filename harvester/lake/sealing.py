@@ -7,8 +7,6 @@ file's checksum say which side of the rename it was.
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -23,17 +21,22 @@ from harvester.datasets import CATALOGUE, Dataset, Kind
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
+from harvester.lake.segments import broken_if_unreadable, read_segment
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
+    from harvester.model import Proof, SliceKey
 
 _SMALL_BYTES = 256 * 1024
 """Up to this many bytes in memory, compressing a file costs more time than it saves space."""
+
+_FEW_ROWS = 64
+"""Up to so many rows, looking for columns with few values costs more than the rows themselves."""
 
 _SAMPLE_ROWS = 4096
 _DICTIONARY_SHARE = 0.5
@@ -62,6 +65,7 @@ class Sealer:
     ratio: float = 0.5
     account: Callable[[], str | None] = lambda: None
     _known_whole: set[int] = field(default_factory=set)
+    _owner: str | None = None
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Seals what is due of a slice.
@@ -102,28 +106,15 @@ class Sealer:
             generation=0,
             checksum="",
         )
-        written = self.write(record, file, (self.read_segment(segment) for segment in group))
+        written = self.write(record, file, (read_segment(self.store, segment) for segment in group))
         if (size := sum(segment.bytes for segment in group)) >= self.target_bytes // 16:
             self.ratio = written.bytes / size
         self.publish(record, written, group, replaces=None)
 
     def _refuse_strays(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
-        """Raises LakeBroken if the slice has data files that the ledger lacks: more beside them would double rows.
-
-        No crash leaves any: they tell of a ledger, or the end of its write-ahead log, that was lost or put back.
-        """
-        if record.id in self._known_whole:
-            return
-        folder = layout.data_file(record.key, 0, 0).rpartition("/")[0]
-        known = {file.name for file in files}
-        strays = sorted(name for name in self.store.names(folder) if name not in known and name.endswith(".parquet"))
-        if strays:
-            message = (
-                f"the lake holds {strays[0]}, which its ledger does not know: a newer ledger was lost. "
-                "Put it back, or rebuild it from the data files: harvester recover"
-            )
-            raise LakeBroken(message)
-        self._known_whole.add(record.id)
+        if record.id not in self._known_whole:
+            refuse_strays(self.store, record.key, {file.name for file in files})
+            self._known_whole.add(record.id)
 
     def _add_to_last(
         self, record: SliceRecord, last_file: DataFileRecord, group: Sequence[SegmentRecord], *, last: bool
@@ -139,7 +130,7 @@ class Sealer:
             stop=KEY_END if last else last_key + 1,
             changed=0,
         )
-        batches = chain(self.read_file(last_file), (self.read_segment(segment) for segment in group))
+        batches = chain(self.read_file(last_file), (read_segment(self.store, segment) for segment in group))
         self.publish(record, self.write(record, file, batches), group, replaces=last_file.id)
 
     def _mark_last(self, record: SliceRecord) -> None:
@@ -159,7 +150,7 @@ class Sealer:
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         number = self.inventory.intend(record.id, file, group, replaces)
-        self.store.publish(layout.being_written(file.name), file.name)
+        self.store.publish([(layout.being_written(file.name), file.name)])
         for segment in self.inventory.fulfil(number):
             self.store.remove(segment)
 
@@ -168,33 +159,46 @@ class Sealer:
         with broken_if_unreadable(record.name), pq.ParquetFile(self.store.path(record.name)) as file:
             yield from file.iter_batches()
 
-    def read_segment(self, segment: SegmentRecord) -> pa.RecordBatch:
-        """A segment's rows."""
-        with broken_if_unreadable(segment.name), pa.memory_map(self.store.path(segment.name)) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
-            if batch.num_rows != segment.rows:
-                raise LakeBroken(f"the segment {segment.name} holds {batch.num_rows} rows instead of {segment.rows}")
-            return batch
-
     def write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:
         """Writes a data file, not yet under its name; returns its record with its size and checksum."""
         dataset = CATALOGUE[record.key.dataset]
-        footer = layout.Footer(
-            dataset=record.key.dataset,
-            id_send=record.key.id_send,
+        footer = self.footer(record.key, file, record.proof, record.expected)
+        name = layout.being_written(file.name)
+        with self.store.create(name) as sink:
+            write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
+        return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))
+
+    def footer(self, key: SliceKey, file: DataFileRecord, proof: Proof | None, expected: int | None) -> layout.Footer:
+        """What a data file of a slice says of itself; its proof and ``SEND_COUNT`` only in the slice's last file."""
+        if self._owner is None:
+            self._owner = self.account()
+        return layout.Footer(
+            dataset=key.dataset,
+            id_send=key.id_send,
             start=file.start,
             stop=file.stop,
             generation=file.generation,
             harvested_at=datetime.now(UTC).isoformat(timespec="seconds"),
             version=__version__,
-            proof=record.proof if file.stop == KEY_END else None,
-            expected=record.expected if file.stop == KEY_END else None,
-            account=self.account(),
+            proof=proof if file.stop == KEY_END else None,
+            expected=expected if file.stop == KEY_END else None,
+            account=self._owner,
         )
-        name = layout.being_written(file.name)
-        with self.store.create(name) as sink:
-            write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
-        return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))
+
+
+def refuse_strays(store: Store, key: SliceKey, known: Container[str]) -> None:
+    """Raises LakeBroken if a slice has data files that the ledger lacks: more beside them would double rows.
+
+    No crash leaves any: they tell of a ledger, or the end of its write-ahead log, that was lost or put back.
+    """
+    folder = layout.slice_folder(key)
+    strays = sorted(name for name in store.names(folder) if name not in known and name.endswith(".parquet"))
+    if strays:
+        message = (
+            f"the lake holds {strays[0]}, which its ledger does not know: a newer ledger was lost. "
+            "Put it back, or rebuild it from the data files: harvester recover"
+        )
+        raise LakeBroken(message)
 
 
 def plan_files(
@@ -242,7 +246,7 @@ def write_parquet(
     first = next(groups)
     options: dict[str, Any] = {
         "compression": "zstd" if first.nbytes > _SMALL_BYTES else "none",
-        "use_dictionary": worth_a_dictionary(first),
+        "use_dictionary": worth_a_dictionary(first) or False,
         "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
         "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
         "write_page_checksum": True,  # a byte that flips is found, also where the ledger is lost
@@ -267,7 +271,9 @@ def _row_groups(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iter
 
 
 def worth_a_dictionary(rows: pa.Table) -> list[str]:
-    """The names of the columns whose values repeat enough, judged by the first rows."""
+    """The names of the columns whose values repeat enough, judged by the first rows; none where rows are few."""
+    if rows.num_rows <= _FEW_ROWS:
+        return []
     sample = rows.slice(0, _SAMPLE_ROWS)
     return [
         name
@@ -276,15 +282,4 @@ def worth_a_dictionary(rows: pa.Table) -> list[str]:
     ]
 
 
-@contextmanager
-def broken_if_unreadable(name: str) -> Iterator[None]:
-    """Turns a failure to read a file of the lake into LakeBroken."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        message = f"{name} in the lake can't be read: {reason}. harvester verify names all that is wrong with a lake"
-        raise LakeBroken(message) from error
-
-
-__all__ = ["Sealer", "broken_if_unreadable", "plan_files", "worth_a_dictionary", "write_parquet"]
+__all__ = ["Sealer", "plan_files", "refuse_strays", "worth_a_dictionary", "write_parquet"]

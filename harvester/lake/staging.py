@@ -14,20 +14,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.datasets import UNSETTLED, Dataset
-from harvester.lake import layout
+from harvester.lake import layout, whole
 from harvester.lake.entries import Advance, Progress, SegmentRecord
+from harvester.lake.segments import write_segment
+from harvester.model import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.lake.ledger import Ledger
-    from harvester.lake.store import Store
-    from harvester.model import KeyRange, Proof
+    from harvester.lake.sealing import Sealer
+    from harvester.model import KeyRange, SliceKey
 
 BELIEVED = timedelta(days=60)
 """A message that waits for longer than this counts as settled: nothing will become of it."""
 
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A slice that is wholly in one page: what it is, and its ``SEND_COUNT`` where known."""
+
+    key: SliceKey
+    expected: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Taken:
         refreshed: rows that were held before, as they are now, in key order; None if there are none.
         refresh: where the slice's refresh is; None where it isn't refreshed.
         reopened: whether the slice is complete no more, until what follows its refresh is proven.
+        whole: the slice, if ``rows`` are all that it has; None if there are others, or may be.
     """
 
     slice_id: int
@@ -61,53 +69,74 @@ class Taken:
     refreshed: pa.RecordBatch | None = None
     refresh: Progress | None = None
     reopened: bool = False
+    whole: Whole | None = None
+
+    @property
+    def leaves_nothing_to_seal(self) -> bool:
+        """Whether its slice needs no sealing once this is staged: it came whole, or there is nothing of it."""
+        nothing = self.proof is Proof.EMPTY and self.refresh is None
+        return nothing or whole.whole_of(self) is not None
 
 
-def stage(store: Store, ledger: Ledger, pages: Sequence[Taken], now: datetime) -> list[int]:
+def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
     """Makes pages durable and commits them, in the order given, all of them or none. Blocking.
 
     Args:
-        store: the lake's files.
-        ledger: where they are committed.
+        sealer: knows the lake.
         pages: the pages.
         now: the time, without a zone, in UTC: rows that wait for too long before it count as settled.
 
     Returns:
-        The bytes that each page's segment takes; 0 for a page without new rows.
+        The bytes that wait for sealing of each page: its segment's; 0 for a page without new rows, and for one that is
+        a data file already.
     """
-    advances = [
-        Advance(
-            slice_id=page.slice_id,
-            segment=_write(store, page, page.rows, now) if page.rows is not None else None,
-            key_range=page.key_range,
-            proof=page.proof,
-            erased=page.erased,
-            queries=page.queries,
-            digest=page.digest,
-            newest=newest(page.dataset, page.rows) if page.rows is not None else None,
-            refreshed=_write(store, page, page.refreshed, now, refresh=True) if page.refreshed is not None else None,
-            refresh=page.refresh,
-            reopened=page.reopened,
-        )
-        for page in pages
-    ]
+    store = sealer.store
+    whole.make_room(sealer, pages)
+    advances = [_advance(sealer, page, now) for page in pages]
     if any(advance.segment or advance.refreshed for advance in advances):
         store.sync_folder(layout.SEGMENTS)
-    ledger.advance(advances, now)
-    return [advance.segment.bytes if advance.segment else 0 for advance in advances]
+    numbers = sealer.ledger.advance(advances, now)
+    whole.publish_whole(sealer, advances, numbers)
+    return [step.segment.bytes if step.segment is not None and step.file is None else 0 for step in advances]
 
 
-def _write(store: Store, page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False) -> SegmentRecord:
+def _advance(sealer: Sealer, page: Taken, now: datetime) -> Advance:
+    """Writes a page's segments; what is to be committed of it."""
+    segment = refreshed = file = None
+    if page.rows is not None:
+        segment = _record(page, page.rows, now)
+        comes_whole = whole.whole_of(page)
+        if comes_whole is not None:
+            segment, file = whole.write_whole(sealer, page, comes_whole, segment)
+        else:
+            segment = write_segment(sealer.store, segment, page.rows)
+    if page.refreshed is not None:
+        refreshed = write_segment(sealer.store, _record(page, page.refreshed, now, refresh=True), page.refreshed)
+    return Advance(
+        slice_id=page.slice_id,
+        segment=segment,
+        key_range=page.key_range,
+        proof=page.proof,
+        erased=page.erased,
+        queries=page.queries,
+        digest=page.digest,
+        newest=newest(page.dataset, page.rows) if page.rows is not None else None,
+        refreshed=refreshed,
+        refresh=page.refresh,
+        reopened=page.reopened,
+        file=file,
+    )
+
+
+def _record(page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False) -> SegmentRecord:
+    """A segment's record before it is written."""
     keys = rows.column(page.dataset.key)
     first, last = keys[0].as_py(), keys[-1].as_py()
-    name = layout.segment(page.slice_id, first, refresh=refresh)
     waiting = count_waiting(page.dataset, rows, now, page.since)
-    with store.create(name) as sink, pa.ipc.new_file(sink, rows.schema, options=_OPTIONS) as writer:
-        writer.write_batch(rows)
     return SegmentRecord(
-        name=name,
+        name=layout.segment(page.slice_id, first, refresh=refresh),
         rows=rows.num_rows,
-        bytes=store.size(name) or 0,
+        bytes=0,
         unsettled=waiting.unsettled,
         overdue=waiting.overdue,
         first_key=first,
@@ -151,4 +180,4 @@ def newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
     return None
 
 
-__all__ = ["BELIEVED", "Taken", "Waiting", "count_waiting", "newest", "stage"]
+__all__ = ["BELIEVED", "Taken", "Waiting", "Whole", "count_waiting", "newest", "stage"]

@@ -21,7 +21,7 @@ import pyarrow as pa
 from harvester.errors import LakeError, LakeFull, LakeInUse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _NO_SPACE = {
@@ -72,19 +72,29 @@ class Store:
 
     def make_folder(self, name: str) -> None:
         """Makes the folder and those above it, each synced into its parent. ``""`` is the lake itself."""
-        folder = self.root / name if name else self.root
-        with translated(f"make the folder {folder}"):
-            missing = []
-            while not folder.is_dir():
-                missing.append(folder)
-                folder = folder.parent
-            for new in reversed(missing):
-                new.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-                _sync(new.parent)
+        self.make_folders([name])
+
+    def make_folders(self, names: Iterable[str]) -> None:
+        """Makes folders and those above them, each synced into its parent once all are there."""
+        parents: dict[str, None] = {}
+        for name in names:
+            folder = self.path(name)
+            with translated(f"make the folder {folder}"):
+                missing = []
+                while not os.path.isdir(folder):
+                    missing.append(folder)
+                    folder = os.path.dirname(folder)
+                for new in reversed(missing):
+                    with suppress(FileExistsError):
+                        os.mkdir(new, _FOLDER_MODE)
+                    parents[os.path.dirname(new)] = None
+        for parent in parents:
+            with translated(f"sync {parent}"):
+                _sync(parent)
 
     def path(self, name: str) -> str:
         """The path under which a reader finds the file."""
-        return str(self.root / name)
+        return f"{self.root}/{name}" if name else str(self.root)
 
     @contextmanager
     def create(self, name: str) -> Iterator[pa.NativeFile]:
@@ -101,6 +111,21 @@ class Store:
                     os.unlink(path)
                 raise
 
+    def write(self, name: str, content: pa.Buffer) -> None:
+        """A new file of this content, synced; it is removed when that fails. Its folder is not synced."""
+        path = self.path(name)
+        with translated(f"write {path}"):
+            try:
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE), "wb", 0) as file:
+                    rest = memoryview(content)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    os.fsync(file.fileno())
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                raise
+
     def touch(self, name: str) -> None:
         """Makes an empty file, unless there is one of that name already."""
         with translated(f"write {self.path(name)}"):
@@ -111,13 +136,18 @@ class Store:
         with translated(f"sync {self.path(name)}"):
             _sync(self.path(name))
 
-    def publish(self, written: str, final: str) -> None:
-        """Gives a written and synced file its final name, in place of any file that has it, and syncs the folder."""
-        folder = final.rpartition("/")[0]
-        self.make_folder(folder)
-        with translated(f"publish {self.path(final)}"):
-            os.replace(self.path(written), self.path(final))
-            _sync(self.path(folder))
+    def publish(self, names: Sequence[tuple[str, str]]) -> None:
+        """Gives written and synced files their final names, in place of any that have them, and syncs the folders.
+
+        Of each, its name until now and its final one.
+        """
+        folders = dict.fromkeys(final.rpartition("/")[0] for _, final in names)
+        self.make_folders(folders)
+        for written, final in names:
+            with translated(f"publish {self.path(final)}"):
+                os.replace(self.path(written), self.path(final))
+        for folder in folders:
+            self.sync_folder(folder)
 
     def move(self, name: str, to: str) -> None:
         """Gives a file another name, which nothing has, and syncs the folders of both. Its new folder is made."""

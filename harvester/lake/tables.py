@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint
 from sqlalchemy.dialects.sqlite import insert
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -146,23 +146,37 @@ segments = Table(
     *_file_columns(),
     Column("data_file_id", Integer, ForeignKey("data_files.id")),  # the data file that its rows are being sealed into
     Column("refresh", Integer, nullable=False, default=0),  # 1: its rows replace those of data files, and don't count
+    Column("checksum", Integer),  # CRC-32 of its bytes; null if an early version wrote it
     Index("segments_by_slice", "slice_id", "first_key"),
 )
 
 
 def range_values(key_range: KeyRange) -> dict[str, Any]:
     """A key range as the columns of ``ranges`` and ``refreshes`` hold it."""
-    return asdict(key_range) | {
+    return {
+        "start": key_range.start,
+        "stop": key_range.stop,
+        "cursor": key_range.cursor,
+        "held": key_range.held,
         "anchors": " ".join(map(str, key_range.anchors)),
+        "limit": key_range.limit,
+        "short_answers": key_range.short_answers,
         "missing": " ".join(map(str, key_range.missing)),
     }
 
 
-def put_range(connection: Connection, slice_id: int, key_range: KeyRange) -> None:
-    """Writes where a walk is, in place of what was there."""
-    values = range_values(key_range)
-    row = insert(ranges).values(slice_id=slice_id, **values)
-    connection.execute(row.on_conflict_do_update(index_elements=["slice_id", "start"], set_=values))
+_RANGE = insert(ranges)
+_PUT_RANGE = _RANGE.on_conflict_do_update(
+    index_elements=["slice_id", "start"],
+    set_={column.name: _RANGE.excluded[column.name] for column in ranges.c if not column.primary_key},
+)
+
+
+def put_ranges(connection: Connection, walks: Sequence[tuple[int, KeyRange]]) -> None:
+    """Writes where the walks of slices are, in place of what was there."""
+    if walks:
+        rows = [{"slice_id": slice_id} | range_values(key_range) for slice_id, key_range in walks]
+        connection.execute(_PUT_RANGE, rows)
 
 
 def as_text(time: datetime) -> str:
@@ -173,7 +187,7 @@ def as_text(time: datetime) -> str:
 _ADDED = {
     slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at"),
     data_files: ("overdue", "gone", "changed", "refresh"),
-    segments: ("overdue", "refresh"),
+    segments: ("overdue", "refresh", "checksum"),
 }
 
 
@@ -196,7 +210,7 @@ __all__ = [
     "erased",
     "facts",
     "metadata",
-    "put_range",
+    "put_ranges",
     "range_values",
     "ranges",
     "refreshes",

@@ -99,7 +99,9 @@ class Verification:
             partial(self._checks.data_file, seen.key, seen.at(name))
             for name in dict.fromkeys(file.name for file in seen.files)
         ]
-        looks += [partial(self._checks.segment, seen.key, part) for part in (*seen.staged, *seen.refreshed)]
+        looks += [
+            partial(self._checks.segment, seen.key, part, seen.intended) for part in (*seen.staged, *seen.refreshed)
+        ]
         return [*looks, partial(self._checks.beside, seen)]
 
     def _contradictions(self, seen: SliceSnapshot) -> list[Finding]:
