@@ -272,7 +272,7 @@ def test_the_exit_status_says_how_it_went_and_json_says_it_in_full(
     summary = json.loads(out)
     assert returncode == status
     assert summary["complete"] is (status == 0)
-    fields = ["complete", "rows", "queries", "attempts", "seconds", "doubts", "unlisted", "new_fields", "slices"]
+    fields = ["complete", "rows", "queries", "attempts", "seconds", "doubts", "unlisted", "new_fields", "lowered_limit", "slices"]
     assert list(summary)[:9] == fields
     assert summary.get("error") == error
     if error is None:
