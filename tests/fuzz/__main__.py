@@ -28,8 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.replay:
         return replay(options.replay)
     mutations = options.mutations or (QUICK if options.quick else FULL)
-    tally, told_of = Tally(), 0
+    tally, told_of, kept = Tally(), 0, Kept()
     for tally in run(mutations, options.seed, options.processes):
+        kept.keep(tally.found)
         if tally.mutations >= told_of + TOLD_EVERY:
             told_of = tally.mutations
             so_far = f"{told_of:,} of {mutations:,}, {tally.seconds:,.0f} s, {len(tally.found)} did not hold"
@@ -38,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.guided and guided.installed():
         by_coverage = guided.run(mutations // GUIDED_SHARE, options.seed, options.processes)
         print(f"{by_coverage.runs:,} more guided by coverage, of which {by_coverage.kept:,} reached something new")
-        tally.found += by_coverage.found
+        kept.keep(tally.found + by_coverage.found)
     elif options.guided:
         print("None guided by coverage: atheris is not installed.")
-    return told(tally.found)
+    return kept.told()
 
 
 def table(tally: Tally) -> str:
@@ -58,18 +59,26 @@ def table(tally: Tally) -> str:
     return "\n".join(lines)
 
 
-def told(found: list[Found]) -> int:
-    """Keep the bodies that went wrong, and say how to read them again."""
-    if not found:
-        print("All held.")
-        return 0
-    folder = Path(tempfile.mkdtemp(prefix="harvester-fuzz-"))
-    for one in found:
-        path = folder / f"case-{one.name}"
-        one.case.save(path)
-        print(f"\n{one.problem}\n  python -m tests.fuzz --replay {path}")
-    print(f"\n{len(found)} did not hold.")
-    return 1
+class Kept:
+    """The bodies that went wrong: each in a file, and told of at once."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._number = 0
+
+    def keep(self, found: list[Found]) -> None:
+        """Keep those that are new at the list's end, and say how to read them again."""
+        for one in found[self._number :]:
+            self._folder = self._folder or Path(tempfile.mkdtemp(prefix="harvester-fuzz-"))
+            path = self._folder / f"case-{one.name}"
+            one.case.save(path)
+            print(f"\n{one.problem}\n  python -m tests.fuzz --replay {path}", flush=True)
+        self._number = len(found)
+
+    def told(self) -> int:
+        """Say how it went; the exit status."""
+        print(f"\n{self._number} did not hold." if self._number else "All held.")
+        return min(self._number, 1)
 
 
 def replay(path: Path) -> int:
