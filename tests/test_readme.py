@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 import shlex
 import tomllib
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
+from enum import Enum
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +21,10 @@ import duckdb
 import polars as pl
 import pytest
 
+import harvester
 from harvester import __version__
 from harvester.api import meaning
-from harvester.config import parse_duration, parse_size
+from harvester.config import Settings, parse_duration, parse_size
 from harvester.console import cli
 from harvester.console.cli import app, command_line
 from harvester.console.exits import Exit
@@ -38,6 +41,8 @@ from harvester.lake.layout import Footer
 from harvester.model import Proof, Send
 from harvester.simulator.faults import Fault
 from harvester.simulator.spec import AccountSpec, equal
+from harvester.streaming.options import Options
+from tests import serving
 from tests.harvesting import QUICK, field
 from tests.test_console_run import MD5, untouched
 
@@ -46,7 +51,6 @@ if TYPE_CHECKING:
 
     from cyclopts import Argument
 
-    from harvester.config import Settings
     from harvester.console.options import LogFormat
     from harvester.console.recipes import SimulateOptions
 
@@ -323,6 +327,51 @@ def test_the_python_for_spark_is_python() -> None:
     (text,) = [text for text in blocks("python") if "spark" in text]
     compile(text, "README.md", "exec")
     assert all((Path(path) / "send=601181").is_dir() for path in re.findall(r'parquet\("(.+?)"\)', text))
+
+
+# --- rows without a lake
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account that is asked where nothing else is said."""
+    monkeypatch.setattr("harvester.streaming.options.TUNING", QUICK)
+    with serving.served(AccountSpec(sends=equal(len(SENDS), ROWS_EACH), failed=0.1)) as server:
+        spec = server.account.spec
+        given = {"CLIENT_ID": spec.client_id, "CLIENT_MD5": spec.client_md5, "ENDPOINT": server.url, "RATE": "1000"}
+        for name, value in given.items():
+            monkeypatch.setenv(PREFIX + name, value)
+        yield
+
+
+@pytest.mark.usefixtures("account")
+def test_the_python_that_streams_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    awaits, reads, fails = [text for text in blocks("python") if "import harvester" in text]
+    names: dict[str, Any] = {}
+    for text in (awaits, reads, fails):
+        exec(compile(text, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    for id_send in SENDS:
+        assert f"{ROWS_EACH} messages of send {id_send}\n" in printed
+    frame: pl.DataFrame = names["frame"]
+    assert (frame.height, len(names["table"])) == (ROWS_EACH, ROWS_EACH)
+    assert "bounce_cat" in printed
+    assert sum(batch.num_rows for batch in names["batches"]) == len(SENDS) * ROWS_EACH
+
+
+def test_every_argument_of_stream_and_read_is_explained() -> None:
+    documented = {name: row[1] for row in table("Arguments", "argument") for name in re.findall(r"`(\w+)`", row[0])}
+    parameters = inspect.signature(harvester.stream).parameters
+    assert parameters == inspect.signature(harvester.read).parameters
+    assert list(documented) == [*(name for name in parameters if name != "options"), *Options.__annotations__]
+    defaults = {item.name: item.default for item in fields(Settings)} | {"dataset": "messages", "all": False}
+    for name, shown in documented.items():
+        default = defaults.get(name, defaults.get(f"{name}_s"))
+        said = re.findall(r"`([^`]+)`", shown)
+        if said and not said[-1].startswith(PREFIX):
+            meant = said[-1].strip('"')
+            parse = {"memory": parse_size, "timeout": parse_duration, "patience": parse_duration}.get(name, str)
+            assert parse(meant) == (default.value if isinstance(default, Enum) else parse(str(default)))
 
 
 # --- what scripts and readers rely on

@@ -91,7 +91,6 @@ class TestRows:
             assert {batch.schema for batch in batches} == {stream.schema} == {harvester.schema(dataset)}
             assert all(batch.num_rows for batch in batches)
             served.assert_exact(dataset, batches)
-            assert stream.outcome is not None
             assert stream.outcome.complete
             assert stream.outcome.rows == sum(batch.num_rows for batch in batches)
             proof = harvester.Proof.TAIL if CATALOGUE[dataset].paged else harvester.Proof.AGREED
@@ -110,7 +109,6 @@ class TestRows:
         async with account() as served:
             stream = served.stream(all=True)
             served.assert_exact("messages", [batch async for batch in stream])
-            assert stream.outcome is not None
             assert set(stream.outcome.proofs.values()) == {harvester.Proof.COUNT}
 
     async def test_campaigns_and_days_are_found(self) -> None:
@@ -177,7 +175,6 @@ class TestErrors:
         async with account() as served:
             stream = served.stream(sends=[999, *SPEC.sends.ids])
             served.assert_exact("messages", [batch async for batch in stream])
-            assert stream.outcome is not None
             assert stream.outcome.proofs[999] is harvester.Proof.EMPTY
         assert ["mistyped" in record.getMessage() and "999" in record.getMessage() for record in caplog.records] == [
             True
@@ -232,7 +229,7 @@ class TestPace:
     async def test_a_reader_that_is_cancelled_while_it_waits_may_go_on(self) -> None:
         async with account(behaviour=Behaviour(latency_s=(0.02, 0.02))) as served:
             stream, batches, impatient = served.stream(limit=200), [], 0
-            while stream.outcome is None:
+            while True:
                 try:
                     async with asyncio.timeout(0.005):
                         batches.append(await anext(stream))
@@ -266,6 +263,8 @@ class TestLeaving:
             assert not {task for task in others(before) if "harvester" in str(task.get_coro())}
             with pytest.raises(harvester.UsageError, match="closed"):
                 await anext(stream)
+            with pytest.raises(harvester.UsageError, match="not read to its end"):
+                _ = stream.outcome
 
     async def test_aclosing_does_the_same(self) -> None:
         async with account() as served, aclosing(served.stream(limit=20)) as stream:
@@ -277,8 +276,8 @@ class TestLeaving:
         async with account() as served:
             async with served.stream() as stream:
                 _ = [batch async for batch in stream]
-            assert stream.outcome is not None
             assert [batch async for batch in stream] == []
+            assert stream.outcome.complete
 
     async def test_an_error_of_the_reader_goes_through(self) -> None:
         async with account() as served:

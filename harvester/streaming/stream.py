@@ -36,16 +36,22 @@ class Stream:
 
     Attributes:
         schema: of every batch.
-        outcome: how it ended, once it is complete; None before.
     """
 
     def __init__(self, settings: Settings, wanted: tuple[Send, ...] | Wanted, schema: pa.Schema) -> None:
         self.schema = schema
-        self.outcome: Outcome | None = None
         self._task: asyncio.Task[Outcome] | None = None
         self._closed = False
         self._handover = Handover()
         self._work = Work(settings, wanted, self._handover)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it went, once every batch is read and all is proven. Raises UsageError before, and if it isn't so."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            raise UsageError("the stream is not read to its end; what is known of one that failed is in its error")
+        return task.result()
 
     def __aiter__(self) -> Self:
         return self
@@ -69,7 +75,7 @@ class Stream:
         if batch is not None:
             return batch
         await asyncio.wait([self._task])
-        self.outcome = self._task.result()
+        self._task.result()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -103,6 +103,7 @@ class Work:
                 if taken.proof is not None:
                     selection.complete(taken.slice_id, taken.proof)
                 await scheduler.delivered(delivery, 0)
+                del delivery, taken  # or their rows would be held until the next ones come
         return scheduler
 
 
