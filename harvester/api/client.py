@@ -130,7 +130,8 @@ class Client:
             page = await self._read(query, answer, failure, hold)
         if isinstance(page, HarvesterError):
             raise page
-        hold.shrink(int(page.batch.nbytes * (_PAGED_TIMES if query.dataset.paged else _LIST_TIMES)))
+        size = page.batch.get_total_buffer_size()  # at a tenth of the time that nbytes takes, with so many columns
+        hold.shrink(int(size * (_PAGED_TIMES if query.dataset.paged else _LIST_TIMES)))
         return page
 
     async def _read(

@@ -32,7 +32,7 @@ _PLAIN = pa.ipc.IpcWriteOptions()
 
 def write_segment(store: Store, segment: SegmentRecord, rows: pa.RecordBatch) -> SegmentRecord:
     """Writes a page; its folder is not synced. Returns its record with its size. Raises LakeError. Blocking."""
-    options = _PLAIN if rows.nbytes <= _SMALL_BYTES else _PACKED
+    options = _PLAIN if rows.get_total_buffer_size() <= _SMALL_BYTES else _PACKED
     with store.create(segment.name) as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
     with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:

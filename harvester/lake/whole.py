@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
     from harvester.lake.staging import Taken, Whole
 
-_MOST_BYTES = 256 * 1024
+MOST_ROWS = 256
 """Encoding a larger page would keep others waiting to be staged; the sealer has a thread of its own."""
 
 
 def whole_of(page: Taken) -> Whole | None:
     """The slice that is wholly in this page, if there is one, and the page is small."""
     ready = page.rows is not None and page.proof is not None and page.refreshed is None
-    return page.whole if ready and page.rows is not None and page.rows.nbytes <= _MOST_BYTES else None
+    few = page.rows is not None and page.rows.num_rows <= MOST_ROWS
+    return page.whole if ready and few else None
 
 
 def make_room(sealer: Sealer, pages: Sequence[Taken]) -> None:
