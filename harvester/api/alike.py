@@ -10,9 +10,7 @@ Invariant: what it accepts, the exact decoder accepts too, with the same result.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from harvester.api.form import Form
 from harvester.api.records import RawColumn, RawTable, absent, as_json
 
 if TYPE_CHECKING:
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.integer[Any]]
 
-_S = rb" {0,64}"
-_MEMBER = re.compile(
-    _S + rb'"([^"\\\x00-\x1f]{0,1000})":' + _S + rb'(?:"((?:[^"\\\x00-\x1f]|\\.)*+)"|([-0-9a-z]{1,20}))'
-)
-_NEXT = re.compile(_S + rb"," + _S)
-_END = re.compile(_S + rb"\}(" + _S + rb"," + _S + rb")(?=\{)")
 _BARE = r"^(?:-?(?:0|[1-9][0-9]{0,17})|true|false|null)$"
 _NUL = b"\\u0000"
 _QUOTE, _COLON, _SPACE = b'": '
@@ -43,78 +36,6 @@ _MOST_MISSES = 4
 """After so many slabs in a row that it can't tell of, it doesn't try the answer's others."""
 _TEXTS = msgspec.json.Decoder(list[str])
 _NULL, _AS_NULL = pa.scalar(None, pa.string()), pa.scalar("null")
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the records of an answer are written.
-
-    Attributes:
-        names: of their fields, in the order sent.
-        texts: whether each is sent as a text rather than bare.
-        between: what stands between each field's value and the next one's; after the last, up to the next record's
-            first value. A text's quotes are no part of it.
-        head: what stands before a record's first value.
-        turn: what stands between two records.
-    """
-
-    names: tuple[str, ...]
-    texts: tuple[bool, ...]
-    between: tuple[bytes, ...]
-    head: bytes
-    turn: bytes
-
-    @classmethod
-    def of(cls, text: bytes) -> Form | None:
-        """The form of records of which ``text`` begins with one; None if that can't be seen in it."""
-        names: list[bytes] = []
-        texts: list[bool] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        place = 1
-        while found := _MEMBER.match(text, place):
-            group = 2 if found[2] is not None else 3
-            names.append(found[1])
-            texts.append(group == 2)  # noqa: PLR2004
-            starts.append(found.start(group))
-            ends.append(found.end(group))
-            place = found.end()
-            following = _NEXT.match(text, place)
-            if following is None:
-                break
-            place = following.end()
-        end = _END.match(text, place)
-        if end is None or text[:1] != b"{" or len(set(names)) < len(names) or not names:
-            return None
-        head = text[: starts[0]]
-        between = [text[end:start] for end, start in zip(ends, starts[1:], strict=False)]
-        between.append(text[ends[-1] : end.end()] + head)
-        try:
-            decoded = tuple(name.decode() for name in names)
-        except UnicodeDecodeError:
-            return None
-        return cls(decoded, tuple(texts), tuple(between), head, end[1])
-
-    @cached_property
-    def quotes(self) -> int:
-        """How many of them a record has."""
-        return sum(4 if text else 2 for text in self.texts)
-
-    @cached_property
-    def starts(self) -> Places:
-        """How far from the end of each field's name its value begins."""
-        before = (self.between[-1], *self.between[:-1])
-        return np.array([len(gap) - gap.rindex(b'":') for gap in before], np.int32)
-
-    @cached_property
-    def ends(self) -> Places:
-        """How far before the end of the next field's name each value ends."""
-        return np.array([gap.rindex(b'":') for gap in self.between], np.int32)
-
-    @cached_property
-    def lengths(self) -> Places:
-        """Of what stands between the values."""
-        return np.array([len(gap) for gap in self.between], np.int32)
 
 
 class Alike:
@@ -138,10 +59,10 @@ class Alike:
         """
         if self._misses > _MOST_MISSES:
             return None
-        self._form = self._form or Form.of(text)
+        self._form = self._form or Form.of(text, self._dataset)
         found = None
         if self._form is not None:
-            found = _decode(text, self._form, self._dataset, last=last)
+            found = _decode(text, self._form, last=last)
         if found is None:
             self._misses += 1
             self._form = None
@@ -150,10 +71,10 @@ class Alike:
         return found
 
 
-def _decode(text: bytes, form: Form, dataset: Dataset, *, last: bool) -> tuple[RawTable, int] | None:
+def _decode(text: bytes, form: Form, *, last: bool) -> tuple[RawTable, int] | None:
     if not last:
-        return Window(text, form, dataset).decode()
-    found = Window(text + form.turn + form.head, form, dataset).decode()
+        return Window(text, form).decode()
+    found = Window(text + form.turn + form.head, form).decode()
     return (found[0], len(text)) if found and found[1] == len(text) + len(form.turn) else None
 
 
@@ -164,12 +85,10 @@ class Window:
     Attributes:
         text: that text.
         form: how the records are written, if they are.
-        dataset: whose fields become columns.
     """
 
     text: bytes
     form: Form
-    dataset: Dataset
 
     def decode(self) -> tuple[RawTable, int] | None:
         """The records that end in it, and where the next one begins; None wherever this decoder can't tell."""
@@ -230,7 +149,6 @@ class _Values:
     """The values of a window, and what stands between them."""
 
     def __init__(self, window: Window, offsets: NDArray[np.int32], rows: int, escapes: Places | None) -> None:
-        self._dataset = window.dataset
         self._form = window.form
         self._rows = rows
         self._offsets = offsets
@@ -243,24 +161,16 @@ class _Values:
         arrays = self._arrays()
         if arrays is None:
             return None
-        dataset, rows = self._dataset, self._rows
-        position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
-        columns: dict[int, RawColumn] = {}
+        form = self._form
+        fields = form.dataset.fields
+        columns = {place: RawColumn(absent(self._rows), fields[place].api_name) for place in form.missing}
         extras: dict[str, pa.StringArray] = {}
-        for name, array in zip(self._form.names, arrays, strict=True):
-            place = position.get(name.lower())
+        for name, place, array in zip(form.names, form.places, arrays, strict=True):
             if place is None:
                 extras[name] = _as_pieces(array)
-            elif place in columns:
-                return None  # one field in two letter cases
             else:
                 columns[place] = RawColumn(array, name)
-        if position[dataset.key] not in columns:
-            return None  # these may not be records at all
-        for place, column in enumerate(dataset.fields):
-            if place not in columns:
-                columns[place] = RawColumn(absent(rows), column.api_name)
-        return RawTable(rows, tuple(columns[place] for place in sorted(columns)), extras, frozenset(extras))
+        return RawTable(self._rows, tuple(columns[place] for place in range(len(fields))), extras, frozenset(extras))
 
     def _arrays(self) -> list[pa.StringArray] | None:
         """The values of each field, in the order sent."""
@@ -314,4 +224,4 @@ def _as_pieces(values: pa.StringArray) -> pa.StringArray:
     return pa.array(["null" if value is None else as_json(value) for value in values.to_pylist()], pa.string())
 
 
-__all__ = ["Alike", "Form"]
+__all__ = ["Alike"]

@@ -82,8 +82,8 @@ class Limiter:
         """The number of pauses so far; a permit of an earlier era is void."""
         self.on_release: Callable[[], None] = _nothing
         """Called whenever a slot becomes free: whoever decides who goes next can decide again."""
-        self._slots = anyio.Semaphore(concurrency)
-        self._line = anyio.Lock()  # the head of the line waits for the rate, the others for the head
+        self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._line = anyio.Lock(fast_acquire=True)  # the head of the line waits for the rate, the others for the head
         self._bucket: AsyncLimiter | None = self._smooth()
         self._head: anyio.CancelScope | None = None
         self._paused_until = -math.inf
