@@ -14,6 +14,7 @@ import pytest
 
 from harvester.api.client import Client
 from harvester.api.limiter import Permit
+from harvester.budget import Hold
 from harvester.config import Settings, Tuning
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.harvest.outcome import Result, SliceOutcome
@@ -90,12 +91,12 @@ def at_attempt(number: int, action: Callable[[], object], patch: pytest.MonkeyPa
     made = 0
     attempt = Client.attempt
 
-    async def counted(self: Client, query: Query, permit: Permit) -> Page:
+    async def counted(self: Client, query: Query, permit: Permit, hold: Hold) -> Page:
         nonlocal made
         made += 1
         if made == number:
             action()
-        return await attempt(self, query, permit)
+        return await attempt(self, query, permit, hold)
 
     patch.setattr(Client, "attempt", counted)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harvester.api.limiter import Permit
+    from harvester.budget import Hold
     from harvester.model import Page
 
 pytestmark = pytest.mark.anyio
@@ -137,9 +138,9 @@ async def test_what_is_asked_after_three_times(kind: str, tmp_path: Path, monkey
     limits: list[int | None] = []
     ask = Client.attempt
 
-    async def noted(self: Client, query: Query, permit: Permit) -> Page:
+    async def noted(self: Client, query: Query, permit: Permit, hold: Hold) -> Page:
         limits.append(query.limit)
-        return await ask(self, query, permit)
+        return await ask(self, query, permit, hold)
 
     monkeypatch.setattr(Client, "attempt", noted)
     async with field(

@@ -10,6 +10,7 @@ import pytest
 
 from harvester.api.client import Client
 from harvester.api.limiter import Permit
+from harvester.budget import Hold
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AddressRefused, LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest import plan
@@ -183,8 +184,8 @@ class TestProofsRefused:
     ) -> None:
         attempt = Client.attempt
 
-        async def halved(self: Client, query: Query, permit: Permit) -> Page:
-            page = await attempt(self, query, permit)
+        async def halved(self: Client, query: Query, permit: Permit, hold: Hold) -> Page:
+            page = await attempt(self, query, permit, hold)
             return replace(page, batch=page.batch.slice(0, (page.batch.num_rows + 1) // 2))
 
         async with field(tmp_path, AccountSpec(sends=listed({601: 500})), limit=400, patience_s=0.2) as account:

@@ -16,6 +16,7 @@ from harvester.api import meaning
 from harvester.api.client import Client
 from harvester.api.limiter import Permit
 from harvester.api.meaning import FAILURES, Action
+from harvester.budget import Hold
 from harvester.config import Wire
 from harvester.console.exits import Exit, status_of
 from harvester.errors import NotConnected, ServerNotReached
@@ -79,12 +80,12 @@ class Outage:
         self._made = 0
         attempt = Client.attempt
 
-        async def watched(client: Client, query: Query, permit: Permit) -> Page:
+        async def watched(client: Client, query: Query, permit: Permit, hold: Hold) -> Page:
             self._made += 1
             if self._made == begins_at:
                 await self._stack.aclose()
             try:
-                return await attempt(client, query, permit)
+                return await attempt(client, query, permit, hold)
             except NotConnected:
                 self.in_vain += 1
                 assert self.harvest is not None

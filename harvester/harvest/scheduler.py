@@ -94,9 +94,7 @@ class Scheduler:
             window=settings.tuning.window,
             apart_s=settings.tuning.apart_s,
         )
-        self.fitting = Fitting(
-            settings.limit, cap_bytes=client.answer_cap_bytes, record_bytes=client.record_bytes
-        )
+        self.fitting = Fitting(settings.limit, cap_bytes=client.answer_cap_bytes, record_bytes=client.record_bytes)
         self.rows = dict.fromkeys(settings.datasets, 0)
         self.queries = 0
         self.complete = 0
@@ -151,8 +149,10 @@ class Scheduler:
         self._changed.set()
 
     async def _wait(self, until: float | None) -> None:
-        timeout_s = None if until is None else max(0.0, until - anyio.current_time())
-        with anyio.move_on_after(timeout_s):
+        if until is None:
+            await self._changed.wait()
+            return
+        with anyio.move_on_after(max(0.0, until - anyio.current_time())):
             await self._changed.wait()
 
     async def _ask_next(self, asking: anyio.abc.TaskGroup) -> None:
