@@ -15,6 +15,7 @@ below it that have none of their own.
     │   ├── LakeBroken
     │   └── LakeFull
     ├── ServerNotReached        exit 1: the server never answered
+    ├── IncompleteHarvest       ends a stream that is not complete, after its last batch; see ``streaming.outcome``
     ├── SliceRefused [give up]  this slice can't be had, and asking again would not help; the others go on
     └── AttemptFailed [retry]   one attempt failed; the query may be asked again, for as long as the run is patient
         ├── NotConnected [pause]    no connection, so nothing was asked; every task waits, no slice is charged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,16 +93,23 @@ def test_a_failure_is_told_after_the_rows_and_again_to_whoever_asks_again() -> N
             reader.read_all()
 
 
+def said_by_duckdb(reader: pa.RecordBatchReader) -> str:
+    """The error that it raises. Where one is kept, DuckDB complains of leaks of its own at the interpreter's end."""
+    assert reader is not None  # it is found by its name
+    try:
+        with duckdb.connect() as database:
+            return str(database.sql("SELECT count(*) FROM reader").fetchall())
+    except duckdb.Error as error:
+        return str(error)
+
+
 def test_no_library_takes_a_part_for_the_whole() -> None:
     with served(SPEC, Behaviour(fail_sends=frozenset({SECOND}))) as server:
         with pytest.raises(harvester.IncompleteHarvest):
             pl.from_arrow(read(server, patience=0.1))
         with pytest.raises(harvester.IncompleteHarvest):
             read(server, patience=0.1).read_pandas()
-        reader = read(server, patience=0.1)
-        assert reader is not None
-        with duckdb.connect() as database, pytest.raises(duckdb.Error, match=f"IncompleteHarvest.*send {SECOND}"):
-            database.sql("SELECT count(*) FROM reader").fetchall()
+        assert re.search(f"IncompleteHarvest.*send {SECOND}", said_by_duckdb(read(server, patience=0.1)), re.DOTALL)
 
 
 def test_a_refusal_is_told_at_once() -> None:

@@ -260,6 +260,9 @@ class Scheduler:
         except SliceRefused as error:
             self._answered()
             await self._give_up(walk, str(error))
+        except BaseException:
+            self.state.draining = True  # the run ends: no query goes out before that has come round
+            raise
         finally:
             if not delivered:
                 hold.release()

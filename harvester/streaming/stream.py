@@ -7,6 +7,7 @@ so a stream that is dropped, which is what ``break`` does to one that has no oth
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -97,8 +98,9 @@ class Stream:
 
     def __del__(self) -> None:
         task = getattr(self, "_task", None)
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        if task is not None and not task.done():
+            with suppress(RuntimeError):  # the loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def _done(task: asyncio.Task[Outcome]) -> None:
