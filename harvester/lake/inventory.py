@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _COUNTS = segments.c.refresh == 0
+_OF_SLICE = sa.bindparam("of_slice", type_=sa.Integer)
+_NUMBER = sa.bindparam("number", type_=sa.Integer)
+_SEGMENT_GONE = segments.delete().where((segments.c.slice_id == _OF_SLICE) & (segments.c.data_file_id == _NUMBER))
+_FILE_THERE = (
+    data_files.update().where((data_files.c.slice_id == _OF_SLICE) & (data_files.c.id == _NUMBER)).values(sealed=1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +122,15 @@ class Inventory:
                 _recount(connection, file["slice_id"])
         return names
 
-    def fulfil_whole(self, data_file_ids: Sequence[int]) -> None:
-        """Notes that data files have their names that each are a segment, and take no other's place."""
+    def fulfil_whole(self, data_file_ids: Sequence[tuple[int, int]]) -> None:
+        """Notes that data files have their names that were a segment each, and take no other's place.
+
+        Of each, the numbers of its slice and its own.
+        """
+        values = [{"of_slice": slice_id, "number": number} for slice_id, number in data_file_ids]
         with self.database.writing() as connection:
-            connection.execute(segments.delete().where(segments.c.data_file_id.in_(data_file_ids)))
-            connection.execute(data_files.update().where(data_files.c.id.in_(data_file_ids)).values(sealed=1))
+            connection.execute(_SEGMENT_GONE, values)
+            connection.execute(_FILE_THERE, values)
 
     def note_unchanged(self, slice_id: int, file: DataFileRecord) -> None:
         """Notes what a refresh found of a data file that need not be replaced."""

@@ -8,7 +8,7 @@ Everything here is blocking: call it from a worker thread.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -207,9 +207,7 @@ def _counts(step: Advance) -> dict[str, Any]:
 
 
 def _values(slice_id: int, file: FileRecord) -> dict[str, Any]:
-    values = asdict(file) | {"slice_id": slice_id}
-    del values["id"]
-    return values
+    return {"slice_id": slice_id} | {field.name: getattr(file, field.name) for field in fields(file)[1:]}
 
 
 def _put_progress(connection: sa.Connection, slice_id: int, progress: Progress) -> None:

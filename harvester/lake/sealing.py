@@ -243,34 +243,35 @@ def write_parquet(
 ) -> None:
     """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory."""
     groups = _row_groups(batches, row_group_bytes)
-    first = next(groups)
+    first, size = next(groups)
     options: dict[str, Any] = {
-        "compression": "zstd" if bytes_of(first) > _SMALL_BYTES else "none",
+        "compression": "zstd" if size > _SMALL_BYTES else "none",
         "use_dictionary": worth_a_dictionary(first) or False,
         "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
         "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
         "write_page_checksum": True,  # a byte that flips is found, also where the ledger is lost
     }
     with pq.ParquetWriter(sink, dataset.schema, **options) as writer:
-        for group in chain([first], groups):
+        for group, _ in chain([(first, size)], groups):
             writer.write_table(group, row_group_size=max(1, group.num_rows))
         writer.add_key_value_metadata(footer.encode())
 
 
-def _row_groups(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iterator[pa.Table]:
+def _row_groups(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iterator[tuple[pa.Table, int]]:
+    """Tables that each become a row group, and their bytes in memory."""
     group: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         group.append(batch)
-        size += bytes_of(batch)
+        size += _bytes_of(batch)
         if size >= row_group_bytes:
-            yield pa.Table.from_batches(group)
+            yield pa.Table.from_batches(group), size
             group, size = [], 0
     if group:
-        yield pa.Table.from_batches(group)
+        yield pa.Table.from_batches(group), size
 
 
-def bytes_of(rows: pa.RecordBatch | pa.Table) -> int:
+def _bytes_of(rows: pa.RecordBatch) -> int:
     """What rows take in memory, in bytes; of few rows, which may be part of more, it is what all of those take."""
     whole = rows.get_total_buffer_size()
     return whole if whole <= _SMALL_BYTES else rows.nbytes  # which takes ten times as long, with so many columns

@@ -93,10 +93,12 @@ def publish_whole(sealer: Sealer, advances: Sequence[Advance], numbers: Sequence
         advances: what was committed.
         numbers: of the data files among it, in the ledger.
     """
-    names = [(step.segment.name, step.file.name) for step in advances if step.segment is not None and step.file]
-    if names:
-        sealer.store.publish(names)
-        sealer.inventory.fulfil_whole(numbers)
+    whole = [(step, step.segment, step.file) for step in advances if step.segment is not None and step.file is not None]
+    if whole:
+        sealer.store.publish([(segment.name, file.name) for _, segment, file in whole])
+        sealer.inventory.fulfil_whole(
+            [(step.slice_id, number) for (step, *_), number in zip(whole, numbers, strict=True)]
+        )
 
 
 __all__ = ["make_room", "publish_whole", "whole_of", "write_whole"]
