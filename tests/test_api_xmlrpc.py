@@ -199,6 +199,7 @@ TYPED = [
     (b"<dateTime.iso8601>2016-06-20T14:37:47</dateTime.iso8601>", "2016-06-20T14:37:47"),
     (b"<base64>xZ kg\nYQ==</base64>", "ř a"),
     (b"<base64>%%%</base64>", "%%%"),
+    (b"<base64>bnVsnVsnVsbA==</base64>", "bnVsnVsnVsbA=="),
     (b"\n <string>x</string>\r\n ", "x"),
     (b"<string>a<!-- b -->c<![CDATA[<&#0;>]]>&#x159;</string>", "ac<&#0;>ř"),
 ]

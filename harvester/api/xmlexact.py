@@ -343,9 +343,10 @@ def _blank(text: str | None) -> None:
 
 
 def _decoded(text: str) -> str:
-    """What base64 stands for; the text itself if it is none."""
+    """What base64 stands for; the text itself if it is none, as padding is that Python would pass over."""
+    packed = b"".join(undone(text).split())
     try:
-        return marked_bytes(base64.b64decode(b"".join(undone(text).split()), validate=True))
+        return text if len(packed) % 4 else marked_bytes(base64.b64decode(packed, validate=True))
     except binascii.Error:
         return text
 

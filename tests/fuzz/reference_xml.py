@@ -34,6 +34,7 @@ _TYPES = {"string", "boolean", "nil", "dateTime.iso8601", "base64"}
 _NUMBERS = {"i1", "i2", "i4", "i8", "int", "biginteger", "double", "float", "bigdecimal"}
 _JSON_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _COMPACT = re.compile(rb"(\d{4})(\d\d)(\d\d)T(\d\d:\d\d:\d\d)")
+_LONG = 1000
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _DEEP = 55
 
@@ -50,7 +51,10 @@ class Element:
 
 
 def read(body: bytes, dataset: Dataset) -> Answer:
-    """The answer that a body is. Raises Refused; says ``unusual`` where XML is written as no API would."""
+    """The answer that a body is. Raises Refused; says ``unusual`` where XML is written as no API would.
+
+    A field's name that is longer than any is unusual, too: the harvester has a bound.
+    """
     text, unusual = _prepared(_decoded(body))
     try:
         return _answer(_tree(text), dataset, unusual=unusual)
@@ -212,7 +216,7 @@ def _list(value: Element, dataset: Dataset, *, unusual: bool) -> Answer:
             records.append(_members(struct, 0))
     if len(records) == 1 and not has_key(records[0], dataset) and (words := words_of(records[0])) is not None:
         return words
-    return Rows(records, unusual)
+    return Rows(records, unusual or any(len(name) > _LONG for record in records for name in record))
 
 
 def _members(struct: Element, depth: int) -> Record:
