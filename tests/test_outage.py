@@ -78,20 +78,22 @@ class Outage:
         self.harvest: Harvest | None = None
         self._stack = AsyncExitStack()
         self._made = 0
+        self._back = False
         attempt = Client.attempt
 
         async def watched(client: Client, query: Query, permit: Permit, hold: Hold) -> Page:
             self._made += 1
             if self._made == begins_at:
                 await self._stack.aclose()
+            if self.in_vain == lasts and not self._back:
+                self._back = True
+                await self.listen()
             try:
                 return await attempt(client, query, permit, hold)
             except NotConnected:
                 self.in_vain += 1
                 assert self.harvest is not None
                 self.charged.append(self.harvest.snapshot().waiting)
-                if self.in_vain == lasts:
-                    await self.listen()
                 raise
 
         patch.setattr(Client, "attempt", watched)
