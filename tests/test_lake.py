@@ -100,6 +100,14 @@ class TestStore:
         with pytest.raises(LakeError, match="could not make the folder"), open_lake(tmp_path / "lake", TUNING):
             pass
 
+    @pytest.mark.parametrize("name", ["lake", "a/b/lake", "./lake", "lake/"])
+    def test_a_lake_may_be_named_from_where_one_is(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with open_lake(Path(name), TUNING):
+            assert Store(tmp_path / name).is_locked(layout.LOCK)
+
     def test_a_lake_in_use_is_not_touched(self, tmp_path: Path) -> None:
         with open_lake(tmp_path, TUNING):
             with pytest.raises(LakeInUse, match=str(os.getpid())), open_lake(tmp_path, TUNING):

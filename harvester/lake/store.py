@@ -83,11 +83,11 @@ class Store:
                 missing = []
                 while not os.path.isdir(folder):
                     missing.append(folder)
-                    folder = os.path.dirname(folder)
+                    folder = _above(folder)
                 for new in reversed(missing):
                     with suppress(FileExistsError):
                         os.mkdir(new, _FOLDER_MODE)
-                    parents[os.path.dirname(new)] = None
+                    parents[_above(new)] = None
         for parent in parents:
             with translated(f"sync {parent}"):
                 _sync(parent)
@@ -266,6 +266,10 @@ class Store:
             return False
         finally:
             os.close(descriptor)
+
+
+def _above(path: str) -> str:
+    return os.path.dirname(path) or "."
 
 
 def _sync(path: str | Path) -> None:
