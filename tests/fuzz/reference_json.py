@@ -16,6 +16,7 @@ _STANDS = re.compile("[\U00100080-\U001000ff]")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _SPACE = b" \t\r\n"
 _DEEP = 60
+_VAST = re.compile("[0-9.][eE][+-]?[0-9]{3}")
 _ANYTHING = json.JSONDecoder(
     strict=False,
     parse_int=Number,
@@ -50,6 +51,8 @@ def parse(text: bytes) -> Value:
     """A JSON value. Raises Refused, Unjudged."""
     decoded = text.decode("utf-8", "surrogateescape")
     if _STANDS.search(decoded) or (decoded.count("[") + decoded.count("{") > _DEEP and _depth(decoded) > _DEEP):
+        raise Unjudged
+    if _VAST.search(decoded):
         raise Unjudged
     try:
         found = _ANYTHING.decode(_ESCAPED.sub(lambda at: chr(_RAW + ord(at[0]) - 0xDC00), decoded))

@@ -215,7 +215,7 @@ def _list(value: Element, dataset: Dataset, *, unusual: bool) -> Answer:
                 raise Refused
             records.append(_members(struct, 0))
     if len(records) == 1 and not has_key(records[0], dataset) and (words := words_of(records[0])) is not None:
-        return words
+        return replace(words, unusual=unusual)
     return Rows(records, unusual or any(len(name) > _LONG for record in records for name in record))
 
 

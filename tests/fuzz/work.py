@@ -1,7 +1,8 @@
 """The processes that try cases, each under limits that the system enforces, and the one that watches them.
 
 A case that takes more than ``MOST_CPU_S`` of processor time ends its process, also in the midst of compiled code, and
-so does a crash. Which case that was, the watching process knows: its number stands in memory that both share.
+so does a crash. Which case that was, the watching process knows: its number stands in memory that both share. It is
+tried once more, since a machine that stands still for a while is charged to whoever runs on it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def run(mutations: int, seed: int, processes: int, check: Check = check) -> Iter
     tally, began = Tally(), time.monotonic()
     places = context.Array("q", processes, lock=False)
     workers: dict[Connection, tuple[int, Any]] = {}
+    tried: set[int] = set()
 
     def start(which: int, first: int) -> None:
         ours, theirs = context.Pipe(duplex=False)
@@ -94,6 +96,10 @@ def run(mutations: int, seed: int, processes: int, check: Check = check) -> Iter
                 worker.join()
                 if worker.exitcode:
                     number = places[which]
+                    if worker.exitcode == -signal.SIGXCPU and number not in tried:
+                        tried.add(number)
+                        start(which, number)
+                        continue
                     tally.found.append(Found(made.case(number), str(number), _death(worker.exitcode)))
                     if len(tally.found) < MOST_FINDINGS:
                         start(which, number + processes)
