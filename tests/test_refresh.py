@@ -109,6 +109,22 @@ class TestUnsettled:
             assert of(await account.run(), 601, "bounces").rows > bounced
             account.assert_exact()
 
+    async def test_an_old_list_that_lacks_a_message_that_failed_since_is_not_believed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is what an answer that was cut short may look like."""
+        sends = [Send(601, expected=400)]
+        async with field(tmp_path, spec({601: 400}, waiting=0.5, failed=0.2), tuning=after(30)) as account:
+            assert (await account.run(sends)).complete
+            served = account.server.account
+            served.settled = True
+            with monkeypatch.context() as patch:  # messages, then bounces, and bounces again
+                at_attempt(2, lambda: setattr(served, "settled", False), patch)
+                at_attempt(3, lambda: setattr(served, "settled", True), patch)
+                again = await account.run(sends, concurrency=1)
+            assert (again.complete, of(again, 601, "bounces").proof, again.queries) == (True, "covers", 3)
+            account.assert_exact()
+
 
 class TestYoung:
     async def test_a_young_slice_is_asked_again_in_full_and_an_old_one_is_not(self, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def unpaged_proof(
     Raises:
         Unproven: the two askings differ.
     """
-    covered = failed is not None and len(failed) > 0 and bool(pc.all(pc.is_in(failed, value_set=keys)).as_py())
+    covered = failed is not None and len(failed) > 0 and not lacks(keys, failed)
     if covered and believed:
         return Proof.COVERS
     if earlier is None:
@@ -235,6 +235,11 @@ def unpaged_proof(
     if asking != earlier:
         raise Unproven("two askings of the same list differ; it has to hold still")
     return Proof.COVERS if covered else Proof.AGREED
+
+
+def lacks(keys: pa.Int64Array, failed: pa.Int64Array | None) -> bool:
+    """Whether a list lacks a message that is known to have failed."""
+    return failed is not None and bool(pc.any(pc.invert(pc.is_in(failed, value_set=keys))).as_py())
 
 
 def check_not_shorter(rows: int, *, longest: int) -> None:
@@ -271,6 +276,7 @@ __all__ = [
     "check_not_shorter",
     "checked_keys",
     "digest",
+    "lacks",
     "of_send",
     "step",
     "unpaged_proof",

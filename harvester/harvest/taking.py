@@ -153,7 +153,8 @@ async def _take_list(
     refresh = walk.refresh
     trust = state.trust
     trust.note_page(rows.num_rows)
-    same = refresh is not None and asking == refresh.digest  # an asking of an earlier run, surely apart in time
+    # An asking of an earlier run is surely apart in time; but if a message has failed since, it has to be here now.
+    same = refresh is not None and asking == refresh.digest and not proof.lacks(keys, failed)
     earlier, walk.digest = asking if same else walk.digest, asking
     walk.agreeing = walk.agreeing + 1 if earlier == asking else 1
     trust.false_ends += earlier is not None and asking != earlier
