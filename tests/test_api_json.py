@@ -451,6 +451,19 @@ def test_one_odd_record_costs_one_slow_slab(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < sum(slow) < 2500
 
 
+@pytest.mark.parametrize("first", ["1", [1]], ids=["guessed at", "not to be guessed at"])
+def test_a_body_is_never_read_as_a_whole_where_its_slabs_can_be(first: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it whole holds the interpreter, and with it the loop, for as long as that takes."""
+    odd = [first if number < 100 else number for number in range(400)]
+    records = [{KEY: str(number), "TEXT": odd[number], "REASON": 'a },{"b" },{ "c"'} for number in range(400)]
+    body = json.dumps(records, separators=(",", ":")).encode()
+    whole = JsonCodec(BOUNCES).decode_exact(body)
+    monkeypatch.setattr("harvester.api.json.SLAB_BYTES", 2000)
+    monkeypatch.delattr(JsonCodec, "decode_exact")
+    in_slabs = JsonCodec(BOUNCES).decode(body)
+    assert to_batch(table(in_slabs), BOUNCES, id_send=1).equals(to_batch(table(whole), BOUNCES, id_send=1))
+
+
 def test_null_fields_that_the_catalogue_does_not_know_are_told_from_missing_ones() -> None:
     codec = JsonCodec(BOUNCES)
     body = json.dumps([{KEY: "1", "NEW": "x"}, {KEY: "2", "NEW": None}, {KEY: "3"}]).encode()

@@ -29,7 +29,7 @@ from harvester.api.slabs import Slabs
 from harvester.errors import Cut, NotData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from harvester.api.bounds import Marks
     from harvester.datasets import Dataset
@@ -50,10 +50,13 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LOOKED_AT = 4096
 _BOM = b"\xef\xbb\xbf"
 _WHITESPACE = b" \t\r\n"
+_COMMA = ord(",")
 _OPEN = ord("{")
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RECORD = msgspec.json.Decoder(Record)
 _ANY = msgspec.json.Decoder()
+_TRIES = 4
+"""So many ends of a slab are tried: one may lie within a text that looks like the end of a record."""
 _EDGES = frozenset(bytes([code]) for code in b'[]{}"')
 
 
@@ -153,16 +156,14 @@ class JsonCodec:
             if not separators and not feed.ended and len(feed.text) < 2 * SLAB_BYTES:
                 feed.fill(4 * SLAB_BYTES)
                 lines, separators = as_lines(b"[" + feed.text + b"]")
-            if not slabs.learn(lines, separators, SLAB_BYTES) or not (separators or feed.ended):
+            learned = slabs.learn(lines, separators, SLAB_BYTES)
+            if not separators and not (feed.ended and (learned or gathered)):
+                return None  # the only record of an answer may be words
+            found = _slab(slabs if learned else None, otherwise, lines, separators, ended=feed.ended)
+            if found is None:
                 return None
-            stop, rows = (len(lines) - 1, len(separators) + 1) if feed.ended else (separators[-1], len(separators))
-            table = slabs.decode(lines, stop, rows)
-            if table is None:
-                table = otherwise(feed.text[: stop - 1])
-            if table is None:
-                return None
-            gathered.add(table)
-            feed.drop(stop)
+            gathered.add(found[0])
+            feed.drop(found[1])
         if not feed.closed:
             return None
         whole = gathered.table()
@@ -223,6 +224,28 @@ class JsonCodec:
             return
         with self._lock:
             self._met = tuple(dict.fromkeys([*self._met, *sorted(met)]))[:NAMES_KEPT]
+
+
+def _slab(
+    slabs: Slabs | None,
+    otherwise: Callable[[Body], RawTable | None],
+    lines: bytearray,
+    separators: Sequence[int],
+    *,
+    ended: bool,
+) -> tuple[RawTable, int] | None:
+    """A slab's records, by ``slabs`` or ``otherwise``, and where they end; None where neither can tell."""
+    stop, rows = (len(lines) - 1, len(separators) + 1) if ended else (separators[-1], len(separators))
+    table = None if slabs is None else slabs.decode(lines, stop, rows)
+    if table is not None:
+        return table, stop
+    for place in separators:
+        lines[place] = _COMMA
+    for end in [stop] if ended else reversed(separators[-_TRIES:]):
+        table = otherwise(lines[1:end])
+        if table is not None:
+            return table, end
+    return None
 
 
 def _perhaps_marked(body: Body, decode: _Decode[_T_co], marks: Marks) -> _T_co:
