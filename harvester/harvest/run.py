@@ -24,7 +24,7 @@ from harvester.harvest.status import outcomes
 from harvester.lake.lake import open_lake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from anyio.streams.memory import MemoryObjectReceiveStream
@@ -247,15 +247,22 @@ async def _stage(
             deliveries = [first]
             while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
                 deliveries.append(delivered.receive_nowait())
-            sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
-            for delivery, size in zip(deliveries, sizes, strict=True):
-                await scheduler.delivered(delivery, size)
-                walk = delivery.walk
-                ended = walk.done and not delivery.taken.leaves_nothing_to_seal
-                if ended or walk.staged_bytes >= lake.full_bytes:
-                    walk.staged_bytes = 0
-                    seal_soon(walk.slice_id)
-            del first, deliveries, delivery  # or their rows would be held until the next ones come
+            await _commit(lake, scheduler, deliveries, seal_soon)
+            del first, deliveries  # or their rows would be held until the next ones come
+
+
+async def _commit(
+    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: Callable[[int], None]
+) -> None:
+    """Makes pages durable, all of them or none; and then what follows from that."""
+    sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
+    for delivery, size in zip(deliveries, sizes, strict=True):
+        await scheduler.delivered(delivery, size)
+        walk = delivery.walk
+        ended = walk.done and not delivery.taken.leaves_nothing_to_seal
+        if ended or walk.staged_bytes >= lake.full_bytes:
+            walk.staged_bytes = 0
+            seal_soon(walk.slice_id)
 
 
 __all__ = ["Harvest"]
