@@ -37,6 +37,8 @@ _INT64 = range(-(2**63), 2**63)
 _FIRST_YEAR = pa.scalar(datetime(1, 1, 1), pa.timestamp("s"))  # noqa: DTZ001  the API's dates have no zone
 _LAST_YEAR = pa.scalar(datetime(9999, 12, 31, 23, 59, 59), pa.timestamp("s"))  # noqa: DTZ001  likewise
 
+_SOME_ROWS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class RawColumn:
@@ -219,13 +221,13 @@ def _sorted_out(
     """The typed column and the rest, which are misfits, unless ``parse`` can type one of them after all."""
     misfits = [
         (row, text)
-        for row, (text, fit) in enumerate(zip(values.to_pylist(), fits.to_pylist(), strict=True))
+        for row, (text, fit) in enumerate(zip(_one_by_one(values), _one_by_one(fits), strict=True))
         if text is not None and not fit
     ]
     late = {text: value for text in {text for _, text in misfits} if (value := parse(text)) is not None}
     if not late:
         return typed, misfits
-    column = typed.to_pylist()
+    column = list(_one_by_one(typed))
     for row, text in misfits:
         if text in late:
             column[row] = late[text]
@@ -278,7 +280,13 @@ class _Extra:
 
 
 def _present(pieces: pa.StringArray) -> Iterator[tuple[int, str]]:
-    return ((row, piece) for row, piece in enumerate(pieces.to_pylist()) if piece is not None)
+    return ((row, piece) for row, piece in enumerate(_one_by_one(pieces)) if piece is not None)
+
+
+def _one_by_one(values: pa.Array[Any]) -> Iterator[Any]:
+    """The values as objects, some at a time: making them holds the interpreter, and other threads wait for it."""
+    for start in range(0, len(values), _SOME_ROWS):
+        yield from values.slice(start, _SOME_ROWS).to_pylist()
 
 
 def as_json(text: str) -> str:
