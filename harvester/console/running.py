@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from harvester.model import Send
 
 
+_SWITCH_S = 0.001
+"""How long a thread may hold the interpreter while others wait for it: the loop has busy decoders beside it."""
+
+
 class StoppedAtOnce(HarvesterError):
     """A second signal; only ever printed, since the process ends where it would be raised."""
 
@@ -59,6 +63,7 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
     async def conducted() -> Ending:
         return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
 
+    sys.setswitchinterval(_SWITCH_S)
     try:
         ending = anyio.run(conducted)
     finally:
