@@ -91,7 +91,7 @@ def at_attempt(number: int, action: Callable[[], object], patch: pytest.MonkeyPa
     made = 0
     attempt = Client.attempt
 
-    async def counted(self: Client, query: Query, permit: Permit, hold: Hold) -> Page:
+    async def counted(self: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
         nonlocal made
         made += 1
         if made == number:

@@ -149,12 +149,12 @@ async def test_a_certificate_that_is_refused_in_mid_run_is_waited_for(
         post = Transport.post
         asked = 0
 
-        async def expired_twice(self: Transport, path: str, payload: bytes, content_type: str) -> Answer:
+        async def expired_twice(self: Transport, path: str, payload: bytes, *more: Any) -> Answer:
             nonlocal asked
             asked += 1
             if asked in (3, 4):
                 raise NotTrusted("its certificate has expired")
-            return await post(self, path, payload, content_type)
+            return await post(self, path, payload, *more)
 
         monkeypatch.setattr(Transport, "post", expired_twice)
         result = await account.run()

@@ -38,6 +38,7 @@ class Asker:
         self.source = source
         self.queries = 0
         self.draining = False
+        self._ends = False
         self.trouble: tuple[float, str] | None = None
         self._settings = settings
         self._client = client
@@ -69,6 +70,7 @@ class Asker:
         """
         for asking in askings:
             self._push(asking)
+        self._ends = False
         try:
             async with anyio.create_task_group() as group:
                 await self._ask_all(group)
@@ -81,7 +83,7 @@ class Asker:
     async def _ask_all(self, group: anyio.abc.TaskGroup) -> None:
         while True:
             self._changed = anyio.Event()
-            begins = bool(self._waiting) and not self.draining
+            begins = bool(self._waiting) and not (self.draining or self._ends)
             if not begins and not self._busy:
                 return
             until: float | None = None
@@ -101,7 +103,7 @@ class Asker:
         self._permit_wait = None
         if permit is None:
             return
-        if self.draining or self._waiting[0][0] > anyio.current_time():
+        if self.draining or self._ends or self._waiting[0][0] > anyio.current_time():
             permit.release()
             return
         asking = heappop(self._waiting)[2]
@@ -113,6 +115,20 @@ class Asker:
 
     async def _ask(self, asking: Asking, permit: Permit) -> None:
         try:
+            await self._ask_once(asking, permit)
+        except BaseException:
+            self._ends = True  # no query goes out before that has come round
+            raise
+        finally:
+            permit.release()
+            self._busy -= 1
+            self._changed.set()
+        if not asking.done:
+            self._push(asking)
+        self._let_go_on(anyio.current_time())
+
+    async def _ask_once(self, asking: Asking, permit: Permit) -> None:
+        try:
             page = await self._client.attempt(asking.query, permit)
             self._reach.answered()
             asking.take(page, anyio.current_time(), self.source)
@@ -122,13 +138,6 @@ class Asker:
         except SliceRefused as error:
             self._reach.answered()
             asking.refuse(str(error))
-        finally:
-            permit.release()
-            self._busy -= 1
-            self._changed.set()
-        if not asking.done:
-            self._push(asking)
-        self._let_go_on(anyio.current_time())
 
     def _failed(self, asking: Asking, error: AttemptFailed) -> None:
         now = anyio.current_time()

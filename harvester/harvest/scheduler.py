@@ -245,21 +245,7 @@ class Scheduler:
     async def _ask(self, walk: Walk, permit: Permit, hold: Hold) -> None:
         delivered = False
         try:
-            page = await self._client.attempt(walk.query(), permit, hold)
-            self._reached(page)
-            self._change()  # it is parked no more
-            try:
-                if walk is self.state.witness:
-                    taking.take_witness(self.state, page)
-                else:
-                    delivered = await self._take(walk, page, hold)
-            except PageRefused as refused:
-                raise type(refused)(f"{refused}{_came(page)}") from None
-        except AttemptFailed as error:
-            await self._failed(walk, error)
-        except SliceRefused as error:
-            self._answered()
-            await self._give_up(walk, str(error))
+            delivered = await self._ask_once(walk, permit, hold)
         except BaseException:
             self.state.draining = True  # the run ends: no query goes out before that has come round
             raise
@@ -270,6 +256,25 @@ class Scheduler:
             walk.busy = False
             self.state.busy -= 1
             self._change()
+
+    async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
+        """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
+        try:
+            page = await self._client.attempt(walk.query(), permit, hold)
+            self._reached(page)
+            self._change()  # it is parked no more
+            try:
+                if walk is not self.state.witness:
+                    return await self._take(walk, page, hold)
+                taking.take_witness(self.state, page)
+            except PageRefused as refused:
+                raise type(refused)(f"{refused}{_came(page)}") from None
+        except AttemptFailed as error:
+            await self._failed(walk, error)
+        except SliceRefused as error:
+            self._answered()
+            await self._give_up(walk, str(error))
+        return False
 
     def _reached(self, page: Page) -> None:
         met = self.met[page.query.dataset.name]
