@@ -416,9 +416,10 @@ class TestPackage:
             _ = harvester.lake_of_tears
 
     async def test_it_says_nothing_on_standard_output(
-        self, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+        self, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         structlog.reset_defaults()
+        monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])  # what other tests set up is not meant
         caplog.set_level(logging.INFO)
         async with account(behaviour=Behaviour(script=(None, Fault.RESET))) as served:
             _ = [batch async for batch in served.stream(limit=300)]
