@@ -82,7 +82,7 @@ class Client:
         return self._speaker.record_bytes
 
     async def attempt(self, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
-        """Ask ``query`` once.
+        """Ask ``query`` once. The MD5 code is in no error's text, whatever the server said.
 
         Args:
             query: what to ask.
@@ -97,8 +97,6 @@ class Client:
             AttemptFailed: asking again may help. After ``Throttled`` the limiter is paused already.
             AccessRefused: the account or the address is refused.
             SliceRefused: the API says that it can't be had.
-
-            The MD5 code is in none of their texts, whatever the server said.
         """
         try:
             with self.budget.parking() if hold is None else nullcontext(hold) as held:
@@ -171,7 +169,7 @@ class Client:
     def _page(self, query: Query, answer: Answer, failure: HarvesterError | None, size: int) -> Page:
         """Unpack, decode and type an answer; on a worker thread."""
         try:
-            decoded, _ = self._speaker.read(query.dataset, answer, size)
+            decoded = self._speaker.read(query.dataset, answer, size)
         except AttemptFailed as error:
             raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     Body = bytes | bytearray
 
-_BOM = b"\xef\xbb\xbf"
-_WHITESPACE = b" \t\r\n"
+BOM = b"\xef\xbb\xbf"
+WHITESPACE = b" \t\r\n"
+"""What may stand before a JSON text, and around what is in it (RFC 8259)."""
 _LIST_OF_OBJECTS = re.compile(rb"\[[ \t\r\n]*\{")
 """How a list begins that ``pyarrow.json`` may see: a ``null`` in front ends the process (apache/arrow issue 47409)."""
 
@@ -35,7 +36,7 @@ class Feed:
     def opens_list(self, size: int) -> bool:
         """Whether the body begins as a list of objects does, by its first ``size`` bytes. ``text`` then does, too."""
         self._take(size)
-        text = self.text.removeprefix(_BOM).lstrip(_WHITESPACE)
+        text = self.text.removeprefix(BOM).lstrip(WHITESPACE)
         opening = _LIST_OF_OBJECTS.match(text)
         if opening is None:
             return False
@@ -49,15 +50,15 @@ class Feed:
         self.ended = self._take(size)
         if not self.ended:
             return True
-        text = self.text.rstrip(_WHITESPACE)
+        text = self.text.rstrip(WHITESPACE)
         inside = text.removesuffix(b"]")
-        self.text = inside.rstrip(_WHITESPACE)
+        self.text = inside.rstrip(WHITESPACE)
         self.closed = len(inside) < len(text) and self.text.endswith(b"}")
         return self.closed
 
     def drop(self, size: int) -> None:
         """So many bytes of ``text`` are used; and whitespace after them."""
-        self.text = self.text[size:].lstrip(_WHITESPACE)
+        self.text = self.text[size:].lstrip(WHITESPACE)
 
     def _take(self, size: int) -> bool:
         """Has ``text`` hold so many bytes, if there are so many; whether there were not."""
@@ -77,4 +78,4 @@ class Feed:
         return have < size
 
 
-__all__ = ["Feed"]
+__all__ = ["BOM", "WHITESPACE", "Feed"]

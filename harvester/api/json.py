@@ -19,7 +19,7 @@ import msgspec
 from harvester.api.alike import Alike
 from harvester.api.bounds import check_json, json_marks, most_records
 from harvester.api.exact import Gathering, Record, decode_rows
-from harvester.api.feed import Feed
+from harvester.api.feed import BOM, WHITESPACE, Feed
 from harvester.api.lines import as_lines
 from harvester.api.marks import marked_json
 from harvester.api.meaning import of_other_text
@@ -48,8 +48,6 @@ _MOST_BRACES = 2**21
 _T_co = TypeVar("_T_co", covariant=True)
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LOOKED_AT = 4096
-_BOM = b"\xef\xbb\xbf"
-_WHITESPACE = b" \t\r\n"
 _COMMA = ord(",")
 _OPEN = ord("{")
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -276,11 +274,11 @@ def _none(_: Body) -> None:
 
 def _trimmed(body: Body) -> Body:
     """The body without a byte order mark and whitespace around it; a copy only where there was some."""
-    if body[:3] == _BOM:
+    if body[:3] == BOM:
         body = body[3:]
     if bytes(body[:1]) in _EDGES and bytes(body[-1:]) in _EDGES:
         return body
-    return body.strip(_WHITESPACE)
+    return body.strip(WHITESPACE)
 
 
 __all__ = ["NAMES_KEPT", "Body", "JsonCodec", "Words"]

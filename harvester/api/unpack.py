@@ -26,24 +26,13 @@ _NAMES = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzi
 
 
 class Unpacking:
-    """The pieces of a body, unpacked anew each time that it is gone over. As ``unpacked``.
-
-    Attributes:
-        size: how many bytes came out the last time.
-        times: how often it was gone over.
-    """
+    """What ``unpacked`` yields, as often as it is gone over: so a body can be read again that is never held whole."""
 
     def __init__(self, chunks: Sequence[bytes], encoding: str, cap: int) -> None:
-        self.size = 0
-        self.times = 0
         self._packed = chunks, encoding, cap
 
     def __iter__(self) -> Iterator[bytes]:
-        self.size = 0
-        self.times += 1
-        for piece in unpacked(*self._packed):
-            self.size += len(piece)
-            yield piece
+        return unpacked(*self._packed)
 
 
 def unpack(chunks: Sequence[bytes], encoding: str, cap: int) -> bytes | bytearray:

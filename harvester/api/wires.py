@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from harvester.datasets import Dataset
     from harvester.model import Query
 
-Decoded = tuple["RawTable | Words", int]
-"""What an answer says, and the size of what had to be held whole to read it, in bytes."""
-
 
 class Speaker(ABC):
     """Speaks one wire. Threads may share it.
@@ -55,7 +52,7 @@ class Speaker(ABC):
         """The body of a call."""
 
     @abstractmethod
-    def read(self, dataset: Dataset, answer: Answer, cap: int) -> Decoded:
+    def read(self, dataset: Dataset, answer: Answer, cap: int) -> RawTable | Words:
         """Unpack and decode an answer whose body is no larger than the cap, unpacked. Raises AttemptFailed."""
 
 
@@ -82,12 +79,11 @@ class JsonSpeaker(Speaker):
             }
         )
 
-    def read(self, dataset: Dataset, answer: Answer, cap: int) -> Decoded:
+    def read(self, dataset: Dataset, answer: Answer, cap: int) -> RawTable | Words:
         """As ``Speaker.read``."""
         pieces = Unpacking(answer.chunks, answer.content_encoding, cap)
         codec = self._codecs.setdefault(dataset.name, JsonCodec(dataset, self._hide))
-        decoded = codec.decode_pieces(pieces)
-        return decoded, answer.wire_bytes if pieces.times == 1 else pieces.size
+        return codec.decode_pieces(pieces)
 
 
 class XmlSpeaker(Speaker):
@@ -112,11 +108,11 @@ class XmlSpeaker(Speaker):
         client_id, md5 = int(self._settings.client_id), str(self._settings.client_md5)
         return encode_call(query.dataset.function, client_id, md5, list(query.arguments.values()))
 
-    def read(self, dataset: Dataset, answer: Answer, cap: int) -> Decoded:
+    def read(self, dataset: Dataset, answer: Answer, cap: int) -> RawTable | Words:
         """As ``Speaker.read``."""
         pieces = unpacked(answer.chunks, answer.content_encoding, cap)
         codec = self._codecs.setdefault(dataset.name, XmlCodec(dataset, self._hide))
-        return codec.decode_pieces(pieces), answer.wire_bytes
+        return codec.decode_pieces(pieces)
 
 
 def speaker(settings: Settings) -> Speaker:
@@ -124,4 +120,4 @@ def speaker(settings: Settings) -> Speaker:
     return XmlSpeaker(settings) if settings.wire is Wire.XML else JsonSpeaker(settings)
 
 
-__all__ = ["Decoded", "JsonSpeaker", "Speaker", "XmlSpeaker", "speaker"]
+__all__ = ["JsonSpeaker", "Speaker", "XmlSpeaker", "speaker"]
