@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from harvester.datasets import Column, Dataset
 
-SLAB_ROWS = 256
-"""How many records are taken apart at a time: few enough for the processor's cache."""
+SLAB_ROWS = 64
+"""How many records are taken apart at a time: few enough for the processor's cache, and for others to have the
+interpreter in between."""
 
 Record = dict[str, msgspec.Raw]
 """A record whose values are still as they were sent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -64,6 +65,7 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
         return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
 
     sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()  # what was loaded stays: going through it for garbage would hold the loop for a tenth of a second
     try:
         ending = anyio.run(conducted)
     finally:
