@@ -19,6 +19,7 @@ def main() -> NoReturn:
     """Start here."""
     before = [signal.signal(number, _stop_at_once) for number in _SIGNALS]
     _never_without_streams()
+    _without_pandas()
     from harvester.console.cli import command_line  # noqa: PLC0415  this is the moment that it takes
 
     for number, handler in zip(_SIGNALS, before, strict=True):
@@ -38,6 +39,11 @@ def _never_without_streams() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as the process lives
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  likewise
+
+
+def _without_pandas() -> None:
+    """Where there is pandas, pyarrow imports it with the first array: half a second, for nothing that is used here."""
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # that there is none, to who tries to import it
 
 
 __all__ = ["main"]

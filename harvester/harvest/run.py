@@ -1,7 +1,7 @@
 """A run: opens the lake and the client, puts the two wings together, and tells how it went.
 
 Three things go on at once: the scheduler asks, one task makes delivered pages durable in the order in which they come,
-and one task seals, on its own thread and never in the way of the other two.
+and some seal, on threads of their own and never in the way of the other two.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harvester.errors import first_of
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
+from harvester.harvest.sealing import Sealing
 from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
 from harvester.lake.lake import open_lake
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
-    from harvester.budget import Budget
     from harvester.config import Settings
     from harvester.harvest.finding import Found
     from harvester.lake.entries import Tally
@@ -40,13 +40,10 @@ Entered = TypeVar("Entered")
 
 _STREAM_PAGES = 4
 _COMMIT_PAGES = 32
-_SEAL_AFTER_DRAIN_S = 5.0
 _TROUBLE_SHOWN_S = 30.0
 _SHOWN = 8
 _ROW_GROUP_PART = 8
 """A row group of a data file is no larger than this part of the memory budget."""
-_GROUPS_HELD = 2
-"""Sealing takes as much memory as so many row groups: one that is gathered, and is encoded."""
 
 
 class Harvest:
@@ -68,6 +65,7 @@ class Harvest:
         self._unlisted: tuple[int, ...] = ()
         self._began_at = 0.0
         self._drained_at: float | None = None
+        self._sealing: Sealing | None = None
 
     def drain(self) -> None:
         """Finishes and commits what is in flight, and begins nothing. ``run`` then returns."""
@@ -77,6 +75,8 @@ class Harvest:
             self._sends.drain()
         if self._scheduler is not None:
             self._scheduler.drain()
+        if self._sealing is not None:
+            self._sealing.drain(self._drained_at)
 
     async def run(self) -> Result:
         """Harvests until every slice is complete or given up, or until it is drained.
@@ -96,7 +96,8 @@ class Harvest:
             self._client = client
             run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
             try:
-                await to_thread.run_sync(lake.finish_refreshes)
+                # Before anything is due again: what earlier runs' refreshes have brought.
+                await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
                 await self._select(lake, run, client)
                 await self._harvest(lake, run, client)
                 if self._drained_at is None:
@@ -125,17 +126,14 @@ class Harvest:
         self._before = await to_thread.run_sync(lake.runs.tally, run)
 
     async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
-        to_seal, sealing = anyio.create_memory_object_stream[int](float("inf"))
-        for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
-            to_seal.send_nowait(slice_id)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._seal, lake, sealing, client.budget)
-            async with to_seal:
-                if any(tally.complete < tally.slices for tally in self._before.values()):
-                    await self._ask(lake, run, client, to_seal.send_nowait)
-        for slice_id in await to_thread.run_sync(lake.inventory.unsealed_slices):
-            if self._drained_at is None:
-                await to_thread.run_sync(lambda number: lake.seal(number, everything=True), slice_id)
+        self._sealing = sealing = Sealing(lake, client.budget)
+        if self._drained_at is not None:
+            sealing.drain(self._drained_at)
+        async with sealing.beside(await to_thread.run_sync(lake.inventory.unsealed_slices)) as seal_soon:
+            if any(tally.complete < tally.slices for tally in self._before.values()):
+                await self._ask(lake, run, client, seal_soon)
+        if self._drained_at is None:
+            await sealing.seal(await to_thread.run_sync(lake.inventory.unsealed_slices), everything=True)
 
     async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
@@ -146,15 +144,6 @@ class Harvest:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)
             await _stage(lake, scheduler, delivered, seal_soon)
-
-    async def _seal(self, lake: Lake, sealing: MemoryObjectReceiveStream[int], budget: Budget) -> None:
-        async with sealing:
-            async for slice_id in sealing:
-                if self._drained_at is not None and anyio.current_time() > self._drained_at + _SEAL_AFTER_DRAIN_S:
-                    continue  # the next run seals it first
-                with budget.working() as hold:
-                    await hold.work(_GROUPS_HELD * lake.sealer.row_group_bytes)
-                    await to_thread.run_sync(lake.seal, slice_id)
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)

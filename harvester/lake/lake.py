@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,7 +20,9 @@ from harvester.lake.runs import Runs
 from harvester.lake.sealing import Sealer
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
+from harvester.lake.turns import Turns
 from harvester.lake.whole import whole_of
+from harvester.model import SliceKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,7 @@ class Lake:
     refresher: Refresher
     repairs: Repairs
     clock: Callable[[], datetime]
-    _files_turn: threading.Lock = field(default_factory=threading.Lock)
+    _turns: Turns = field(default_factory=Turns)
     _failed: dict[int, pa.Int64Array] = field(default_factory=dict)  # by send, of small slices that came whole lately
 
     def stage(self, pages: Sequence[Taken]) -> list[int]:
@@ -84,24 +85,19 @@ class Lake:
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Puts in place what a refresh of a slice has brought, and seals what is due: see Refresher and Sealer."""
-        with self._files_turn:
+        with self._turns.of(slice_id):
             self.refresher.put_in_place(slice_id, self.clock())
             self.sealer.seal(slice_id, everything=everything)
 
-    def finish_refreshes(self) -> None:
-        """Puts in place what earlier runs' refreshes have brought. To be called before anything is due again."""
-        for slice_id in self.inventory.refreshed_slices():
-            self.seal(slice_id)
-
     def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
         """What is to be asked again of a slice that is due; what is staged of it is sealed first."""
-        with self._files_turn:
+        with self._turns.of(record.id):
             self.sealer.seal(record.id, everything=True)
             return self.refresher.plan(record)
 
     def forget_refresh(self, slice_id: int) -> None:
         """Gives up a refresh that was begun, since the slice itself goes on."""
-        with self._files_turn:
+        with self._turns.of(slice_id):
             self.refresher.forget(slice_id)
 
     def failed_keys(self, id_send: int) -> pa.Int64Array | None:
@@ -109,8 +105,11 @@ class Lake:
         lately = self._failed.get(id_send)
         if lately is not None:
             return lately
-        with self._files_turn:  # rows on their way from a segment into a data file are in neither
-            return failed_keys(self.store, self.ledger, self.inventory, id_send)
+        record = self.ledger.find(SliceKey(MESSAGES.name, id_send))
+        if record is None or record.proof is None:
+            return None
+        with self._turns.of(record.id):  # rows on their way from a segment into a data file are in neither
+            return failed_keys(self.store, self.inventory, record.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,21 @@ import pyarrow.parquet as pq
 
 from harvester.datasets import FAILED, MESSAGES
 from harvester.lake.segments import broken_if_unreadable, read_segment
-from harvester.model import SliceKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harvester.lake.inventory import Inventory
-    from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
 
 
-def failed_keys(store: Store, ledger: Ledger, inventory: Inventory, id_send: int) -> pa.Int64Array | None:
-    """The keys of the send's failed messages; None if the lake does not hold all messages of the send. Blocking.
+def failed_keys(store: Store, inventory: Inventory, slice_id: int) -> pa.Int64Array:
+    """The keys of the failed messages among those that the lake holds of a slice. Blocking.
 
     A message that a refresh has found to have failed is among them, before and after its data file is replaced.
     """
-    record = ledger.find(SliceKey(MESSAGES.name, id_send))
-    if record is None or record.proof is None or MESSAGES.status is None:
-        return None
-    parts = list(map(failed_of, _columns(store, inventory, record.id, [MESSAGES.key, MESSAGES.status])))
+    assert MESSAGES.status is not None
+    parts = list(map(failed_of, _columns(store, inventory, slice_id, [MESSAGES.key, MESSAGES.status])))
     keys = pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
     assert isinstance(keys, pa.Int64Array)
     return keys

@@ -4,7 +4,7 @@ What a refresh brings is staged like any page, in segments that do not count. On
 replaced as a whole, one after the other: it keeps its name and its range. Which of them are still to be replaced is in
 the ledger, so that after a crash anywhere each is old or new, and the next start goes on.
 
-Blocking; one thread at a time.
+Blocking; one thread at a time for each slice.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _DICTIONARY_SHARE = 0.5
 
 @dataclass(slots=True)
 class Sealer:
-    """Makes data files out of staged segments. Blocking; one thread at a time.
+    """Makes data files out of staged segments. Blocking; one thread at a time for each slice.
 
     Attributes:
         store: the lake's files.
