@@ -260,3 +260,16 @@ def test_an_empty_path_is_a_variable_that_was_not_set(tmp_path: Path, path: str)
     )
     assert done.returncode == 2
     assert "is empty" in done.stderr
+
+
+def test_pandas_is_not_imported_where_it_is_installed(tmp_path: Path) -> None:
+    """Half a second of each run, for nothing: pyarrow would."""
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "pandas.py").write_text("import os\nos._exit(77)\n", encoding="utf-8")
+    with account(sends="1x20") as served:
+        environment = served.environment() | {"PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
+        command = served.command(tmp_path / "lake")
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        served.assert_exact(tmp_path / "lake")

@@ -19,7 +19,7 @@ def main() -> NoReturn:
     """Start here."""
     before = [signal.signal(number, _stop_at_once) for number in _SIGNALS]
     _never_without_streams()
-    _without_pandas()
+    sys.meta_path.insert(0, _WithoutPandas())
     from harvester.console.cli import command_line  # noqa: PLC0415  this is the moment that it takes
 
     for number, handler in zip(_SIGNALS, before, strict=True):
@@ -41,9 +41,12 @@ def _never_without_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  likewise
 
 
-def _without_pandas() -> None:
-    """Where there is pandas, pyarrow imports it with the first array: half a second, for nothing that is used here."""
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # that there is none, to who tries to import it
+class _WithoutPandas:
+    """Hides pandas where it is installed: pyarrow would import it with the first array, for half a second."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None, /) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("harvester does without pandas", name=name)
 
 
 __all__ = ["main"]
