@@ -15,9 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import peak_bytes, queued_s
-from harvester.console import start
-from harvester.harvest.run import Harvest
+from harvester.console.settling import settle
+
+settle()  # as the program does, before it loads anything
+
+from benchmarks.measuring import peak_bytes, queued_s  # noqa: E402
+from harvester.console import start  # noqa: E402
+from harvester.harvest.run import Harvest  # noqa: E402
 
 if TYPE_CHECKING:
     from harvester.harvest.outcome import Result

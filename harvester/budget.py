@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _PARKED_PART = 4
 
+Ticket = tuple[int, int]
+"""A hold's place in line, which no other has: its rank, and its number. The lowest goes first."""
+_NOBODY: Ticket = (-1, -1)
+
 
 class Hold:
     """Bytes of a budget: made by it, released by whoever is done with them. A context manager that releases.
@@ -33,7 +37,7 @@ class Hold:
 
     __slots__ = ("_budget", "size", "ticket")
 
-    def __init__(self, budget: Budget, ticket: int) -> None:
+    def __init__(self, budget: Budget, ticket: Ticket) -> None:
         self.size = 0
         self.ticket = ticket
         self._budget = budget
@@ -71,8 +75,8 @@ class Hold:
         self.release()
 
 
-_Waiting = tuple[int, Hold, int, anyio.Event]
-"""Its ticket, which nobody else has; itself; how many bytes more; and the event that it has them."""
+_Waiting = tuple[Ticket, Hold, int, anyio.Event]
+"""Its ticket; itself; how many bytes more; and the event that it has them."""
 
 
 class Budget:
@@ -91,8 +95,8 @@ class Budget:
         self.most_held = 0
         self.parked = 0
         self._tickets = count()
-        self._parked: set[int] = set()
-        self._senior = -1
+        self._parked: set[Ticket] = set()
+        self._senior = _NOBODY
         self._to_work: list[_Waiting] = []
         self._to_grow: list[_Waiting] = []
 
@@ -111,15 +115,18 @@ class Budget:
         """How many holds are parked."""
         return len(self._parked)
 
-    def parking(self) -> Hold:
-        """A hold of nothing yet that is parked: for a query that is about to be asked. Those made earlier go first."""
-        hold = Hold(self, next(self._tickets))
+    def parking(self, rank: int = 0) -> Hold:
+        """A hold of nothing yet that is parked: for a query that is about to be asked.
+
+        Those of the lowest rank go first, and of the same rank those made earlier.
+        """
+        hold = Hold(self, (rank, next(self._tickets)))
         self.enter(hold)
         return hold
 
-    def working(self) -> Hold:
-        """A hold of nothing yet that will be at work."""
-        return Hold(self, next(self._tickets))
+    def working(self, rank: int = 0) -> Hold:
+        """A hold of nothing yet that will be at work; ``rank`` as of those that are parked."""
+        return Hold(self, (rank, next(self._tickets)))
 
     # --- for Hold alone
 
@@ -143,7 +150,7 @@ class Budget:
             self._parked.remove(hold.ticket)
             self.parked -= hold.size
         if self._senior == hold.ticket:
-            self._senior = -1
+            self._senior = _NOBODY
 
     async def wait(self, hold: Hold, by: int, *, to_work: bool) -> None:
         """Waits until ``hold`` may have so many bytes more, and has them."""
@@ -163,7 +170,7 @@ class Budget:
             raise
 
     def admit_waiting(self) -> None:
-        """Lets those go that may, in the order in which their holds were made."""
+        """Lets those go that may, in the order of their tickets."""
         while self._to_work:
             _, hold, by, admitted = waiting = min(self._to_work)
             if not (self._fits(by) or self._idle):
@@ -191,7 +198,7 @@ class Budget:
         """Lets one that waits to grow do so, if it may."""
         _, hold, by, admitted = waiting
         if self.parked + by > self.share:
-            if self._senior < 0:
+            if self._senior == _NOBODY:
                 self._senior = hold.ticket
             if self._senior != hold.ticket:
                 return False

@@ -24,6 +24,7 @@ from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
 from harvester.budget import Budget
 from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled
+from harvester.line import Line
 from harvester.model import Page
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Client:
         self._settings = settings
         self._hide = settings.client_md5.hidden_in
         self._transport = transport
-        self._threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._line = Line(os.cpu_count() or 1)
         self._speaker = speaker(settings)
 
     @classmethod
@@ -124,7 +125,7 @@ class Client:
                     failure.retry_after_s if failure.retry_after_s is not None else meaning.DEFAULT_PAUSE_S
                 )
                 raise failure
-        async with self._threads:
+        async with self._line.turn(hold.ticket):
             page = await self._read(query, answer, failure, hold)
         if isinstance(page, HarvesterError):
             raise page

@@ -19,7 +19,9 @@ def main() -> NoReturn:
     """Start here."""
     before = [signal.signal(number, _stop_at_once) for number in _SIGNALS]
     _never_without_streams()
-    sys.meta_path.insert(0, _WithoutPandas())
+    from harvester.console.settling import settle  # noqa: PLC0415  before anything else
+
+    settle()
     from harvester.console.cli import command_line  # noqa: PLC0415  this is the moment that it takes
 
     for number, handler in zip(_SIGNALS, before, strict=True):
@@ -39,14 +41,6 @@ def _never_without_streams() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as the process lives
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  likewise
-
-
-class _WithoutPandas:
-    """Hides pandas where it is installed: pyarrow would import it with the first array, for half a second."""
-
-    def find_spec(self, name: str, _path: object, _target: object = None, /) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("harvester does without pandas", name=name)
 
 
 __all__ = ["main"]

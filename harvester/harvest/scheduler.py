@@ -177,7 +177,8 @@ class Scheduler:
             walk.asked = True
             walk.queries += 1
             self.queries += 1
-        asking.start_soon(self._ask, walk, permit, self._budget.parking())
+        # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
+        asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.slice_id))
 
     # --- slices in and out
 

@@ -59,7 +59,7 @@ class Sealing:
             async for slice_id in waiting:
                 if self._until is not None and anyio.current_time() > self._until:
                     continue
-                with self._budget.working() as hold:
+                with self._budget.working(slice_id) as hold:
                     await hold.work(_GROUPS_HELD * self._lake.sealer.row_group_bytes)
                     await to_thread.run_sync(partial(self._lake.seal, slice_id, everything=everything))
 

@@ -1,0 +1,40 @@
+"""What the process settles before anything large is loaded: how memory is had, and what is not loaded at all."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_M_ARENA_MAX = -8
+"""The number of that setting in malloc.h of the GNU C library."""
+
+
+def settle() -> None:
+    """Settles all that. To be called once, before pyarrow is imported and before there are threads."""
+    sys.meta_path.insert(0, _WithoutPandas())
+    _share_memory()
+
+
+class _WithoutPandas:
+    """Hides pandas where it is installed: pyarrow would import it with the first array, for half a second."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None, /) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("harvester does without pandas", name=name)
+
+
+def _share_memory() -> None:
+    """Lets one allocator serve everything, and threads share what each of them has given back.
+
+    Arrow's own allocator keeps what a thread has freed for that thread; so does the C library's, which NumPy and Python
+    use as well, unless it has few arenas. A harvest's threads take turns with large pages: each would keep as much as
+    a page takes, together a third of a run's peak. Whoever sets these variables knows better.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow reads it when it is loaded
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(_M_ARENA_MAX, max(1, (os.cpu_count() or 1) // 2))
+
+
+__all__ = ["settle"]
