@@ -49,6 +49,29 @@ async def test_parked_bytes_take_their_share_but_for_the_senior() -> None:
         assert [hold.size for hold in holds] == [16, 16, 0]  # within the share, and the next senior
 
 
+async def test_a_lower_rank_goes_first_whatever_was_made_earlier() -> None:
+    budget, went = Budget(100), list[int]()
+
+    async def work(rank: int, hold: Hold) -> None:
+        await hold.work(60)
+        went.append(rank)
+
+    async with anyio.create_task_group() as tasks:
+        with budget.working() as first:
+            await first.work(60)
+            for rank in (3, 1, 2):
+                tasks.start_soon(work, rank, budget.parking(rank))
+                await settled()
+            sealing = budget.working(rank=0)
+            tasks.start_soon(work, 0, sealing)
+            await settled()
+        assert went == [0]
+        sealing.release()
+        await settled()
+        assert went == [0, 1]
+        tasks.cancel_scope.cancel()
+
+
 async def test_work_goes_in_the_order_in_which_queries_were_made() -> None:
     budget, went = Budget(100), list[int]()
 

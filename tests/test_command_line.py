@@ -273,3 +273,13 @@ def test_pandas_is_not_imported_where_it_is_installed(tmp_path: Path) -> None:
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         served.assert_exact(tmp_path / "lake")
+
+
+@pytest.mark.parametrize(("asked", "pool"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_memory_goes_back_to_all_unless_one_knows_better(asked: str | None, pool: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environment |= {} if asked is None else {"ARROW_DEFAULT_MEMORY_POOL": asked}
+    code = "from harvester.console import settling; settling.settle()\n"
+    code += "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == pool

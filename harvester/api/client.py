@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from harvester.api import meaning
 from harvester.api.limiter import Limiter
+from harvester.api.line import Line
 from harvester.api.records import Fault, Words, to_batch
 from harvester.api.shown import LOOKED_AT, field_name, shown, words
 from harvester.api.transport import Transport
@@ -24,7 +25,6 @@ from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
 from harvester.budget import Budget
 from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled
-from harvester.line import Line
 from harvester.model import Page
 
 if TYPE_CHECKING:
