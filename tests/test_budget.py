@@ -65,6 +65,7 @@ async def test_a_lower_rank_goes_first_whatever_was_made_earlier() -> None:
             sealing = budget.working(rank=0)
             tasks.start_soon(work, 0, sealing)
             await settled()
+        await settled()
         assert went == [0]
         sealing.release()
         await settled()
