@@ -62,10 +62,10 @@ def checked_keys(page: Page) -> pa.Int64Array:
         raise OutOfOrder(f"{page.query}: {keys.null_count} of {len(keys)} records lack a usable {dataset.key}")
     if len(keys) == 0:
         return keys
-    least, most = pc.min_max(keys).values()
-    if least.as_py() < 1 or most.as_py() >= KEY_END:
+    numbers = keys.to_numpy()  # no copy; and NumPy takes a tenth of Arrow's time where there are few
+    if numbers.min() < 1 or numbers.max() >= KEY_END:
         raise OutOfOrder(f"{page.query}: the {dataset.key} of a record is not a positive number that fits")
-    if dataset.paged and not _ascending(keys):
+    if dataset.paged and not (numbers[:-1] < numbers[1:]).all():
         raise OutOfOrder(f"{page.query}: the records do not come in ascending order of {dataset.key}")
     if page.query.id_send is not None and not _all_of_send(page, page.query.id_send):
         raise OutOfOrder(f"{page.query}: the answer holds records of another send")
@@ -78,6 +78,8 @@ def _all_of_send(page: Page, id_send: int) -> bool:
     A value that is no id is in ``_extra``, and says so too. So is any value where the field is not documented.
     """
     named, extra = page.batch.column("id_send"), page.batch.column(EXTRA)
+    if not (named.null_count or page.query.dataset.implied):
+        return bool((named.to_numpy() == id_send).all())
     if pc.any(pc.not_equal(named, pa.scalar(id_send))).as_py():
         return False
     said = '"id_send":'
@@ -97,10 +99,6 @@ def of_send(batch: pa.RecordBatch, id_send: int) -> pa.RecordBatch:
     place = batch.schema.get_field_index("id_send")
     filled = cast("pa.Int64Array", pc.fill_null(named, pa.scalar(id_send, pa.int64())))
     return batch.set_column(place, batch.schema.field(place), filled)
-
-
-def _ascending(keys: pa.Int64Array) -> bool:
-    return bool(pc.all(pc.less(keys.slice(0, len(keys) - 1), keys.slice(1))).as_py() is not False)
 
 
 def step(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BELIEVED = timedelta(days=60)
 """A message that waits for longer than this counts as settled: nothing will become of it."""
+_UNSETTLED = pa.array(UNSETTLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def count_waiting(dataset: Dataset, rows: pa.RecordBatch, now: datetime, since: 
     """
     if dataset.status is None or not dataset.dates:
         return Waiting(0, 0)
-    waits = pc.is_in(rows.column(dataset.status), value_set=pa.array(UNSETTLED))
+    waits = pc.is_in(rows.column(dataset.status), value_set=_UNSETTLED)
     if not waits.true_count:
         return Waiting(0, 0)
     dates = rows.column(dataset.dates[0]).filter(waits)

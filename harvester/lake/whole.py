@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from harvester.lake import layout
+from harvester.lake import layout, little
 from harvester.lake.entries import Advance, DataFileRecord, SegmentRecord
 from harvester.lake.sealing import Sealer, refuse_strays, write_parquet
 from harvester.lake.segments import crc32
@@ -73,10 +73,13 @@ def write_whole(
         generation=0,
         checksum="",
     )
-    sink = pa.BufferOutputStream()
     footer = sealer.footer(whole.key, file, page.proof, whole.expected)
-    write_parquet(sink, page.dataset, footer, [page.rows], row_group_bytes=sealer.row_group_bytes)
-    content = sink.getvalue()
+    if page.rows.num_rows <= little.MOST_ROWS:
+        content = pa.py_buffer(little.encoded(page.dataset, footer.encode(), page.rows))
+    else:
+        sink = pa.BufferOutputStream()
+        write_parquet(sink, page.dataset, footer, [page.rows], row_group_bytes=sealer.row_group_bytes)
+        content = sink.getvalue()
     name = layout.whole_segment(page.slice_id, segment.first_key)
     sealer.store.write(name, content)
     return (
