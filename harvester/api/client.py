@@ -43,6 +43,9 @@ _PAGED_TIMES = 1.5
 _LIST_TIMES = 3
 """What a page takes until it is in the lake, for each byte of it: it is encoded, and a list is sorted before."""
 
+_SMALL_BYTES = 32 * 1024
+"""Reading an answer of up to this many bytes takes less than the way to another thread and back."""
+
 
 class Client:
     """Asks queries, one attempt at a time: ``async with Client.open(settings) as client``.
@@ -144,7 +147,10 @@ class Client:
         size = min(size, cap)
         while True:
             await hold.work(self._speaker.needs * size + _READING_BYTES)
-            page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, size)
+            if size <= _SMALL_BYTES:
+                page = self._page_or_error(query, answer, failure, size)
+            else:
+                page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, size)
             if not isinstance(page, OverCap) or size == cap:
                 return page
             hold.shrink(answer.wire_bytes)

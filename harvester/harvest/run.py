@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 Entered = TypeVar("Entered")
 
-_STREAM_PAGES = 4
 _COMMIT_PAGES = 32
+"""So many pages share a commit at most, and wait for it."""
 _TROUBLE_SHOWN_S = 30.0
 _SHOWN = 8
 _ROW_GROUP_PART = 8
@@ -136,7 +136,7 @@ class Harvest:
             await sealing.seal(await to_thread.run_sync(lake.inventory.unsealed_slices), everything=True)
 
     async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
-        deliver, delivered = anyio.create_memory_object_stream[Delivery](_STREAM_PAGES)
+        deliver, delivered = anyio.create_memory_object_stream[Delivery](_COMMIT_PAGES)
         async with anyio.create_task_group() as tasks:
             slices = LakeSlices(lake, run)
             self._scheduler = scheduler = Scheduler(self.settings, client=client, slices=slices, deliver=deliver)
