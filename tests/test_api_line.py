@@ -59,11 +59,11 @@ async def test_never_more_than_so_many_and_none_is_lost_when_some_are_cancelled(
             done += 1
 
     scopes = [anyio.CancelScope() for _ in stay]
+    cancelled = set(dice.sample(range(60), 25))  # some of them have a turn, and some wait
     async with anyio.create_task_group() as tasks:
         for number, scope in enumerate(scopes):
             tasks.start_soon(go, number, scope)
         await settled()
-        cancelled = set(dice.sample(range(60), 25))  # some of them have a turn, and some wait
         for number in sorted(cancelled):
             scopes[number].cancel()
             await settled()

@@ -63,8 +63,11 @@ def test_it_holds_the_rows_and_says_of_them_what_a_general_writer_says(dataset: 
         assert held.schema.equals(dataset.schema)
         assert held.equals(pa.Table.from_batches([rows]))
         assert ours.schema.equals(theirs.schema)
-        assert layout.Footer.decode(ours.metadata.metadata) == FOOTER
-        assert ours.metadata.metadata.keys() == theirs.metadata.metadata.keys()
+        said, likewise = ours.metadata.metadata, theirs.metadata.metadata
+        assert said is not None
+        assert likewise is not None
+        assert layout.Footer.decode(said) == FOOTER
+        assert said.keys() == likewise.keys()
         assert ours.metadata.format_version == theirs.metadata.format_version
         mine, other = ours.metadata.row_group(0), theirs.metadata.row_group(0)
         assert (mine.num_rows, mine.sorting_columns) == (other.num_rows, other.sorting_columns)
