@@ -383,10 +383,18 @@ class TestPuttingRight:
 
 class TestLedger:
     def test_a_lake_of_another_account_is_refused(self, tmp_path: Path) -> None:
-        with open_lake(tmp_path, TUNING) as lake:
-            lake.runs.begin("12345")
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.stage([page(number, 10)])
         with open_lake(tmp_path, TUNING) as lake, pytest.raises(LakeError, match="12345"):
             lake.runs.begin("54321")
+
+    def test_a_lake_that_holds_nothing_is_nobodys(self, tmp_path: Path) -> None:
+        with lake_with_slice(tmp_path) as (lake, number):
+            lake.ledger.give_up(number, "unauthorized", 1, 500)
+        with open_lake(tmp_path, TUNING) as lake:
+            assert lake.runs.begin("54321") > 1
+            assert lake.runs.account() == "54321"
+            assert list(lake.ledger.walked(None)) == []
 
     @pytest.mark.parametrize("damage", ["garbage", "truncated", "newer"])
     def test_a_ledger_that_cannot_be_used_is_refused_and_left_alone(self, tmp_path: Path, damage: str) -> None:

@@ -28,7 +28,7 @@ from anyio import from_thread
 
 from harvester.config import Refresh, Tuning
 from harvester.console.exits import Exit, status_of
-from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse
+from harvester.errors import AccessRefused, LakeBroken, LakeError, LakeFull, LakeInUse
 from harvester.harvest import run as run_module
 from harvester.harvest.outcome import Result
 from harvester.harvest.run import Harvest
@@ -457,6 +457,12 @@ class TestLedger:
             assert account.server.stats.requests == asked
             assert contents(account.lake) == before
             assert (await account.run()).complete
+
+    async def test_a_mistyped_client_id_does_not_bind_a_new_lake(self, tmp_path: Path) -> None:
+        async with field(tmp_path / "lake", SPEC) as account:
+            with pytest.raises(AccessRefused):
+                await account.run([601], client_id="54321")
+            assert (await account.run([601])).complete
 
 
 class TestDraining:

@@ -20,7 +20,7 @@ from harvester.config import Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.entries import Due, Held, Tally
-from harvester.lake.tables import as_text, data_files, facts, refreshes, slices
+from harvester.lake.tables import as_text, data_files, erased, facts, ranges, refreshes, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _ASKED_LATELY = timedelta(days=1)
+_HOLDS_ANYTHING = sa.select(sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,16 @@ class Runs:
     database: Database
 
     def begin(self, account: str) -> int:
-        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake."""
+        """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake.
+
+        A lake that holds nothing is nobody's, whatever client id was tried with it.
+        """
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
+            if known.get("account", account) != account and not connection.scalar(_HOLDS_ANYTHING):
+                for table in (ranges, refreshes, erased, slices):
+                    connection.execute(table.delete())
+                known = {"run": known["run"]}
             if known.get("account", account) != account:
                 message = (
                     f"this lake was harvested from the account {known['account']}, not {account}; "
