@@ -240,6 +240,13 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     assert (told.sends, told.json, told.log_format) == ([1, 2], True, "text")
 
 
+def test_an_empty_variable_is_as_good_as_unset(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RATE", "LIMIT", "JSON", "CAMPAIGN", "SINCE"):
+        monkeypatch.setenv(f"HARVESTER_{name}", " " * (name == "LIMIT"))
+    assert command_line(["run", "--send", "7", "--lake", "given", "--client-id", "12345"]) == 0
+    assert (told.settings.rate, told.settings.limit, told.sends, told.json) == (1.0, 25_000, [7], False)
+
+
 def test_of_two_ways_to_name_sends_the_stronger_source_wins(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -449,7 +449,17 @@ class TestLedger:
             path.unlink()
         with pytest.raises(LakeBroken, match="holds data"), open_lake(tmp_path, TUNING):
             pass
+        with pytest.raises(LakeBroken, match=r"holds data.*harvester recover"), look_into(tmp_path):
+            pass
         assert keys(tmp_path) == [10, 11]
+
+    def test_a_ledger_that_was_never_finished_is_not_called_damaged(self, tmp_path: Path) -> None:
+        (tmp_path / "_harvest").mkdir()
+        (tmp_path / layout.LEDGER).touch()
+        with pytest.raises(LakeBroken, match="Run the same command again"), look_into(tmp_path):
+            pass
+        with open_lake(tmp_path, TUNING) as lake:
+            assert lake.runs.account() is None
 
     def test_a_folder_without_a_ledger_is_no_lake_to_look_into(self, tmp_path: Path) -> None:
         with pytest.raises(LakeBroken, match="is not a lake"), look_into(tmp_path):

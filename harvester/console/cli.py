@@ -24,7 +24,14 @@ from harvester.console.recipes import SimulateOptions
 from harvester.console.recover import recover_lake
 from harvester.console.running import print_failure, run_harvest
 from harvester.console.simulate import simulate_account
-from harvester.console.sources import PREFIX, code_or_file, strongest_alternative, toml_file, warn_of_strangers
+from harvester.console.sources import (
+    PREFIX,
+    code_or_file,
+    forget_empty_variables,
+    strongest_alternative,
+    toml_file,
+    warn_of_strangers,
+)
 from harvester.console.status import show_status
 from harvester.console.verify import show_verified
 from harvester.errors import HarvesterError, UsageError
@@ -158,6 +165,7 @@ def demo(options: DemoOptions = _DEMONSTRATED) -> int:
 
 def command_line(tokens: Sequence[str]) -> int:
     """Do what the command line says; the exit status. Raises nothing but SystemExit."""
+    forget_empty_variables()
     try:
         status: int | None = app(list(tokens))
         with forgiving():

@@ -132,6 +132,12 @@ def code_or_file(_app: App, _commands: tuple[str, ...], arguments: ArgumentColle
         file.tokens.clear()
 
 
+def forget_empty_variables() -> None:
+    """A setting's variable that is empty is as good as unset: that is how files for containers leave one out."""
+    for name in [name for name, value in os.environ.items() if name.startswith(PREFIX) and not value.strip()]:
+        del os.environ[name]
+
+
 def warn_of_strangers(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Warn of variables that look like settings and are none. Not an error, since the prefix belongs to nobody."""
     known = {PREFIX + argument.name.lstrip("-").replace("-", "_").upper() for argument in arguments} | _OTHERS
@@ -148,6 +154,7 @@ __all__ = [
     "NAMED",
     "PREFIX",
     "code_or_file",
+    "forget_empty_variables",
     "strongest_alternative",
     "toml_file",
     "warn_of_strangers",

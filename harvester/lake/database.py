@@ -88,6 +88,12 @@ class Database:
     def check_format(self, path: Path) -> None:
         """Raises LakeBroken if this version can't use the ledger's format."""
         with self.reading() as connection:
+            if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
+                message = (
+                    f"{path} is empty: its first run did not get far. Run the same command again; or, if the lake "
+                    "holds data already, harvester recover"
+                )
+                raise LakeBroken(message)
             found = connection.scalar(_FORMAT_FOUND)
         if found != str(FORMAT):
             remedy = "the next run brings it up to date" if found == "1" else "upgrade harvester"

@@ -163,6 +163,7 @@ def look_into(root: Path) -> Iterator[Glance]:
     """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
     store = Store(root)
     if store.size(layout.LEDGER) is None:
+        _refuse_orphans(store)
         raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
     with looking(root / layout.LEDGER) as database:
         yield Glance(store, Runs(database), Ledger(database), Inventory(database))
