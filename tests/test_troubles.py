@@ -29,7 +29,7 @@ from anyio import from_thread
 from harvester.config import Refresh, Tuning
 from harvester.console.exits import Exit, status_of
 from harvester.errors import AccessRefused, LakeBroken, LakeError, LakeFull, LakeInUse
-from harvester.harvest import run as run_module
+from harvester.harvest import sealing
 from harvester.harvest.outcome import Result
 from harvester.harvest.run import Harvest
 from harvester.harvest.status import read_status
@@ -493,7 +493,7 @@ class TestDraining:
     async def test_rows_that_are_not_sealed_yet_are_no_complete_lake(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run_module, "_SEAL_AFTER_DRAIN_S", -1.0)
+        monkeypatch.setattr(sealing, "_AFTER_DRAIN_S", -1.0)
         async with field(tmp_path / "lake", SPEC) as account:
             harvest = account.harvest()
             seal = Lake.seal
