@@ -31,7 +31,7 @@ SLAB_ROWS = 64
 interpreter in between."""
 
 _TURN = threading.Lock()
-"""Taking records apart is work for the interpreter alone: two at a time are no faster, and hold the loop twice as long."""
+"""Taking records apart is work for the interpreter alone: two at a time are no faster, and keep the loop waiting."""
 
 Record = dict[str, msgspec.Raw]
 """A record whose values are still as they were sent."""
