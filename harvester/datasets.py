@@ -45,21 +45,20 @@ class Column:
         api_name: the field's name as the API spells it.
         kind: what it holds.
         right_name: the name that the API means, where it misspells it; None where it doesn't.
+        name: the column's name in the lake.
+        spellings: the names, in lower case, by which an answer may call the field: as it is, and as it should be.
     """
 
     api_name: str
     kind: Kind
     right_name: str | None = None
+    name: str = field(init=False)
+    spellings: frozenset[str] = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The column's name in the lake."""
-        return (self.right_name or self.api_name).lower()
-
-    @property
-    def spellings(self) -> frozenset[str]:
-        """The names, in lower case, by which an answer may call the field: as it is, and as it should be."""
-        return frozenset({self.api_name.lower(), self.name})
+    def __post_init__(self) -> None:
+        name = (self.right_name or self.api_name).lower()
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "spellings", frozenset({self.api_name.lower(), name}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,9 @@ class Dataset:
         status: the column that says whether a record is settled; None where none says so.
         dates: the columns that say how old a record is; the first of them does not change with time.
         counted: whether the list of sends says how many records a send has (``SEND_COUNT``).
+        columns: all columns of the lake, but for ``_extra``.
+        schema: of the lake's files.
+        places: where in ``fields`` an answer's field belongs, by its name in lower case.
     """
 
     name: str
@@ -91,12 +93,15 @@ class Dataset:
     counted: bool = False
     columns: tuple[Column, ...] = field(init=False)
     schema: pa.Schema = field(init=False)
+    places: Mapping[str, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         columns = self.implied + self.fields
         schema = pa.schema([pa.field(c.name, ARROW_TYPES[c.kind]) for c in columns] + [pa.field(EXTRA, pa.string())])
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "schema", schema)
+        places = {name: place for place, column in enumerate(self.fields) for name in column.spellings}
+        object.__setattr__(self, "places", MappingProxyType(places))
 
     @property
     def paged(self) -> bool:

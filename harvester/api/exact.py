@@ -125,7 +125,7 @@ class _Slab:
         self._extras: dict[str, list[str | None]] = {}
         self._spellings: list[list[str]] = [[] for _ in dataset.fields]
         self._dataset = dataset
-        position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
+        position = dataset.places
         names, self._columns = _turned(records)
         if len(names) > MOST_NAMES + len(position):
             raise too_many("fields in a record")

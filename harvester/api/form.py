@@ -86,8 +86,7 @@ class Form:
     @cached_property
     def places(self) -> tuple[int | None, ...]:
         """Where the dataset has each field; None for one that it doesn't know."""
-        position = {name: place for place, column in enumerate(self.dataset.fields) for name in column.spellings}
-        return tuple(position.get(name.lower()) for name in self.names)
+        return tuple(self.dataset.places.get(name.lower()) for name in self.names)
 
     @cached_property
     def missing(self) -> tuple[int, ...]:

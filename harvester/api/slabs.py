@@ -43,7 +43,7 @@ class Slabs:
     """
 
     def __init__(self, dataset: Dataset, met: Collection[str]) -> None:
-        self._position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
+        self._position = dataset.places
         self._key = self._position[dataset.key]
         self._spelling = [column.api_name for column in dataset.fields]
         self._met = met

@@ -121,7 +121,7 @@ class _Block:
         self._values = values
         self._form = form
         self._dataset = dataset
-        self._position = {name: number for number, column in enumerate(dataset.fields) for name in column.spellings}
+        self._position = dataset.places
         self._starts = pc.starts_with(heads, form.boundary)
         self._rows = int(pc.sum(self._starts).as_py() or 0)
 

@@ -40,6 +40,8 @@ _DATA_PAGE = 0
 _UNCOMPRESSED = 0
 _VERSION = 2
 _SIZE = struct.Struct("<I")
+_FEW = 256
+_SIZES = [_SIZE.pack(size) for size in range(_FEW)]
 _NUMBER = struct.Struct("<q")
 _MOST = thrift.field(thrift.BINARY, thrift.varint(_NUMBER.size), skip=1)
 _LEAST = thrift.field(thrift.BINARY, thrift.varint(_NUMBER.size))
@@ -75,30 +77,43 @@ class _Column:
         """The column's chunk of so many rows."""
         nulls = values.null_count
         if nulls == rows:
-            if rows not in self.empty:
-                statistics = b"" if self.is_text else _statistics(rows, [])
-                self.empty[rows] = _chunk(_levels(_run(rows, 0)), rows, statistics)
-            return self.empty[rows]
+            return self._nothing(rows)
+        first, last = values.offset, values.offset + rows
         buffers: list[Any] = values.buffers()
-        offset = values.offset
-        places: Sequence[int] = range(offset, offset + rows)
+        stops = list[int]()
+        if self.is_text:
+            stops = memoryview(buffers[1]).cast("i")[first : last + 1].tolist()
+            if stops[0] == stops[rows] and not nulls:
+                return _blank(rows)
+        levels = _levels(_run(rows, 1))
+        here: Sequence[int] = range(rows)
         if nulls:
-            bits = int.from_bytes(memoryview(buffers[0]), "little") >> offset & ((1 << rows) - 1)
-            places = [offset + place for place in range(rows) if bits >> place & 1]
+            bits = int.from_bytes(memoryview(buffers[0]), "little") >> first & ((1 << rows) - 1)
+            here = [place for place in range(rows) if bits >> place & 1]
             groups = (rows + 7) // 8
             levels = _levels(thrift.varint(groups << 1 | 1) + bits.to_bytes(groups, "little"))
-        else:
-            levels = _levels(_run(rows, 1))
         if self.is_text:
-            stops, content = memoryview(buffers[1]).cast("i"), memoryview(buffers[2])
-            parts: list[bytes | memoryview] = [levels]
-            for place in places:
-                text = content[stops[place] : stops[place + 1]]
-                parts += (_SIZE.pack(len(text)), text)
+            text = buffers[2].slice(stops[0], stops[rows] - stops[0]).to_pybytes()
+            parts = [levels]
+            for place in here:
+                start, stop = stops[place] - stops[0], stops[place + 1] - stops[0]
+                parts += (_SIZES[stop - start] if stop - start < _FEW else _SIZE.pack(stop - start), text[start:stop])
             return _chunk(b"".join(parts), rows, b"")
-        whole = memoryview(buffers[1]).cast("q")
-        numbers = [whole[place] for place in places]
+        whole = memoryview(buffers[1]).cast("q")[first:last].tolist()
+        numbers = [whole[place] for place in here] if nulls else whole
         return _chunk(levels + struct.pack(f"<{len(numbers)}q", *numbers), rows, _statistics(nulls, numbers))
+
+    def _nothing(self, rows: int) -> _Chunk:
+        if rows not in self.empty:
+            statistics = b"" if self.is_text else _statistics(rows, [])
+            self.empty[rows] = _chunk(_levels(_run(rows, 0)), rows, statistics)
+        return self.empty[rows]
+
+
+@lru_cache
+def _blank(rows: int) -> _Chunk:
+    """The chunk of so many empty strings: what most columns of most records hold."""
+    return _chunk(_levels(_run(rows, 1)) + rows * _SIZE.pack(0), rows, b"")
 
 
 def _chunk(content: bytes, rows: int, statistics: bytes) -> _Chunk:
@@ -217,6 +232,7 @@ def _run(rows: int, level: int) -> bytes:
     return thrift.varint(rows << 1) + bytes([level])
 
 
+@lru_cache(1024)
 def _levels(runs: bytes) -> bytes:
     """Definition levels, as a page begins with them."""
     return _SIZE.pack(len(runs)) + runs

@@ -180,7 +180,12 @@ def count_waiting(dataset: Dataset, rows: pa.RecordBatch, now: datetime, since: 
 def newest(dataset: Dataset, rows: pa.RecordBatch) -> str | None:
     """The latest date that the rows bear, as the ledger writes it: of the first column of dates that holds any."""
     for name in dataset.dates:
-        if (latest := pc.max(rows.column(name)).as_py()) is not None:
+        dates = rows.column(name)
+        if rows.num_rows <= _FEW_ROWS:  # a kernel's way there costs more than these
+            latest = max((date for date in dates.to_pylist() if date is not None), default=None)
+        else:
+            latest = pc.max(dates).as_py()
+        if latest is not None:
             return str(latest.isoformat(" ", "seconds"))
     return None
 
