@@ -46,7 +46,7 @@ def by_both(dataset: Dataset, rows: pa.RecordBatch) -> tuple[pq.ParquetFile, pq.
     """The rows as a little file, and as the general writer's."""
     sink = pa.BufferOutputStream()
     write_parquet(sink, dataset, FOOTER, [rows], row_group_bytes=2**20)
-    ours = pa.py_buffer(little.encoded(dataset, FOOTER.encode(), rows))
+    ours = pa.py_buffer(little.encoded(dataset, [(FOOTER.encode(), rows)])[0])
     read = (pq.ParquetFile(pa.BufferReader(each), page_checksum_verification=True) for each in (ours, sink.getvalue()))
     return next(read), next(read)
 
@@ -99,7 +99,7 @@ def test_rows_that_are_part_of_a_larger_batch_are_taken_alone() -> None:
 def test_duckdb_and_polars_read_it(tmp_path: Path) -> None:
     rows = some_rows(MESSAGES, 9, random.Random(5))
     path = tmp_path / "part-1-9.parquet"
-    path.write_bytes(little.encoded(MESSAGES, FOOTER.encode(), rows))
+    path.write_bytes(little.encoded(MESSAGES, [(FOOTER.encode(), rows)])[0])
     expected = rows.to_pylist()
     assert pl.read_parquet(path).to_dicts() == expected
     with duckdb.connect() as database:
@@ -113,7 +113,7 @@ def test_duckdb_and_polars_read_it(tmp_path: Path) -> None:
 
 def test_a_byte_that_flips_is_found() -> None:
     rows = some_rows(MESSAGES, 5, random.Random(2))
-    content = bytearray(little.encoded(MESSAGES, FOOTER.encode(), rows))
+    content = bytearray(little.encoded(MESSAGES, [(FOOTER.encode(), rows)])[0])
     chunk = pq.ParquetFile(pa.BufferReader(bytes(content))).metadata.row_group(0).column(0)
     content[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
     with pytest.raises(OSError, match="CRC"):

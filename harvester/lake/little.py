@@ -15,6 +15,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -73,47 +74,70 @@ class _Column:
     head: bytes
     empty: dict[int, _Chunk] = field(default_factory=dict)
 
-    def chunk(self, values: pa.Array[Any], rows: int) -> _Chunk:
-        """The column's chunk of so many rows."""
-        nulls = values.null_count
-        if nulls == rows:
-            return self._nothing(rows)
-        first, last = values.offset, values.offset + rows
+    def chunks(self, values: pa.Array[Any], cuts: Sequence[tuple[int, int]]) -> list[_Chunk]:
+        """The column's chunk of each file: of the values from one place up to another."""
+        if values.null_count == len(values):
+            return [self._nothing(last - first) for first, last in cuts]
         buffers: list[Any] = values.buffers()
-        stops = list[int]()
-        if self.is_text:
-            stops = memoryview(buffers[1]).cast("i")[first : last + 1].tolist()
-            if stops[0] == stops[rows] and not nulls:
-                return _blank(rows)
-        levels = _levels(_run(rows, 1))
-        here: Sequence[int] = range(rows)
-        if nulls:
-            bits = int.from_bytes(memoryview(buffers[0]), "little") >> first & ((1 << rows) - 1)
-            here = [place for place in range(rows) if bits >> place & 1]
-            groups = (rows + 7) // 8
-            levels = _levels(thrift.varint(groups << 1 | 1) + bits.to_bytes(groups, "little"))
-        if self.is_text:
-            text = buffers[2].slice(stops[0], stops[rows] - stops[0]).to_pybytes()
-            parts = [levels]
-            for place in here:
-                start, stop = stops[place] - stops[0], stops[place + 1] - stops[0]
-                parts += (_SIZES[stop - start] if stop - start < _FEW else _SIZE.pack(stop - start), text[start:stop])
-            return _chunk(b"".join(parts), rows, b"")
-        whole = memoryview(buffers[1]).cast("q")[first:last].tolist()
-        numbers = [whole[place] for place in here] if nulls else whole
-        return _chunk(levels + struct.pack(f"<{len(numbers)}q", *numbers), rows, _statistics(nulls, numbers))
+        present = None
+        if values.null_count:
+            present = int.from_bytes(memoryview(buffers[0]), "little") >> values.offset
+        size = len(values)
+        if not self.is_text:
+            numbers = memoryview(buffers[1]).cast("q")[values.offset : values.offset + size].tolist()
+            return [self._of_numbers(numbers[first:last], _bits(present, first, last)) for first, last in cuts]
+        stops = memoryview(buffers[1]).cast("i")[values.offset : values.offset + size + 1].tolist()
+        if stops[0] == stops[size] and present is None:
+            return [_blank(last - first) for first, last in cuts]
+        text = buffers[2].slice(stops[0], stops[size] - stops[0]).to_pybytes() if stops[size] > stops[0] else b""
+        if stops[0]:
+            stops = [stop - stops[0] for stop in stops]
+        return [self._of_text(text, stops[first : last + 1], _bits(present, first, last)) for first, last in cuts]
+
+    def _of_text(self, text: bytes, stops: list[int], bits: int | None) -> _Chunk:
+        rows = len(stops) - 1
+        if bits is None and stops[0] == stops[rows]:
+            return _blank(rows)
+        if bits == 0:
+            return self._nothing(rows)
+        parts = [_levels(rows, bits)]
+        start = stops[0]
+        for place, stop in enumerate(islice(stops, 1, None)):
+            if bits is None or bits >> place & 1:
+                size = stop - start
+                parts += (_SIZES[size] if size < _FEW else _SIZE.pack(size), text[start:stop])
+            start = stop
+        return _chunk(b"".join(parts), rows, b"")
+
+    def _of_numbers(self, numbers: list[int], bits: int | None) -> _Chunk:
+        rows = len(numbers)
+        if bits == 0:
+            return self._nothing(rows)
+        if bits is not None:
+            numbers = [number for place, number in enumerate(numbers) if bits >> place & 1]
+        content = _levels(rows, bits) + struct.pack(f"<{len(numbers)}q", *numbers)
+        return _chunk(content, rows, _statistics(rows - len(numbers), numbers))
 
     def _nothing(self, rows: int) -> _Chunk:
         if rows not in self.empty:
             statistics = b"" if self.is_text else _statistics(rows, [])
-            self.empty[rows] = _chunk(_levels(_run(rows, 0)), rows, statistics)
+            self.empty[rows] = _chunk(_levels(rows, 0), rows, statistics)
         return self.empty[rows]
 
 
 @lru_cache
 def _blank(rows: int) -> _Chunk:
     """The chunk of so many empty strings: what most columns of most records hold."""
-    return _chunk(_levels(_run(rows, 1)) + rows * _SIZE.pack(0), rows, b"")
+    return _chunk(_levels(rows, None) + rows * _SIZE.pack(0), rows, b"")
+
+
+def _bits(present: int | None, first: int, last: int) -> int | None:
+    """Which of some values are there, a bit each; None if all are."""
+    if present is None:
+        return None
+    every = (1 << last - first) - 1
+    bits = present >> first & every
+    return None if bits == every else bits
 
 
 def _chunk(content: bytes, rows: int, statistics: bytes) -> _Chunk:
@@ -147,19 +171,28 @@ class _Layout:
     tail: bytes
 
 
-def encoded(dataset: Dataset, metadata: Mapping[str, str], rows: pa.RecordBatch) -> bytes:
-    """A data file's bytes.
+def encoded(dataset: Dataset, files: Sequence[tuple[Mapping[str, str], pa.RecordBatch]]) -> list[bytes]:
+    """The bytes of some data files: a column is taken apart once for all of them.
 
     Args:
         dataset: whose schema the rows have.
-        metadata: what the file says of itself.
-        rows: at least one, and at most ``MOST_ROWS``.
+        files: of each, what it says of itself, and its rows: at least one, and at most ``MOST_ROWS``.
     """
-    layout, count = _layout(dataset.name), rows.num_rows
+    layout = _layout(dataset.name)
+    together = pa.Table.from_batches([rows for _, rows in files]).combine_chunks().to_batches()[0]
+    ends = [0, *accumulate(rows.num_rows for _, rows in files)]
+    cuts = list(pairwise(ends))
+    columns = [column.chunks(values, cuts) for column, values in zip(layout.columns, together.columns, strict=True)]
+    return [
+        _file(layout, metadata, rows.num_rows, chunks)
+        for (metadata, rows), chunks in zip(files, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _file(layout: _Layout, metadata: Mapping[str, str], count: int, columns: Sequence[_Chunk]) -> bytes:
     parts, chunks = [_MAGIC], list[bytes]()
     place = start = len(_MAGIC)
-    for column, values in zip(layout.columns, rows.columns, strict=True):
-        chunk = column.chunk(values, count)
+    for column, chunk in zip(layout.columns, columns, strict=True):
         parts.append(chunk.page)
         chunks += (column.head, chunk.sizes, _begins_at(place), chunk.statistics, _TWO_STOPS)
         place += len(chunk.page)
@@ -226,15 +259,14 @@ def _layout(name: str) -> _Layout:
     )
 
 
-@lru_cache
-def _run(rows: int, level: int) -> bytes:
-    """The same definition level for all rows."""
-    return thrift.varint(rows << 1) + bytes([level])
-
-
 @lru_cache(1024)
-def _levels(runs: bytes) -> bytes:
-    """Definition levels, as a page begins with them."""
+def _levels(rows: int, bits: int | None) -> bytes:
+    """Definition levels, as a page begins with them: which of so many values are there, as in ``_bits``."""
+    if bits is None or bits == 0:
+        runs = thrift.varint(rows << 1) + bytes([bits is None])
+    else:
+        groups = (rows + 7) // 8
+        runs = thrift.varint(groups << 1 | 1) + bits.to_bytes(groups, "little")
     return _SIZE.pack(len(runs)) + runs
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from harvester.datasets import UNSETTLED, Dataset
 from harvester.lake import layout, whole
-from harvester.lake.entries import Advance, Progress, SegmentRecord
+from harvester.lake.entries import Advance, DataFileRecord, Progress, SegmentRecord
 from harvester.lake.segments import write_segment
 from harvester.model import Proof
 
@@ -94,7 +94,12 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
     """
     store = sealer.store
     whole.make_room(sealer, pages)
-    advances = [_advance(sealer, page, now) for page in pages]
+    records = [None if page.rows is None else _record(page, page.rows, now) for page in pages]
+    wholes = whole.write_wholes(sealer, pages, records)
+    advances = [
+        _advance(sealer, page, wholes.get(place, (record, None)), now)
+        for place, (page, record) in enumerate(zip(pages, records, strict=True))
+    ]
     if any(advance.segment or advance.refreshed for advance in advances):
         store.sync_folder(layout.SEGMENTS)
     numbers = sealer.ledger.advance(advances, now)
@@ -102,16 +107,14 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
     return [step.segment.bytes if step.segment is not None and step.file is None else 0 for step in advances]
 
 
-def _advance(sealer: Sealer, page: Taken, now: datetime) -> Advance:
-    """Writes a page's segments; what is to be committed of it."""
-    segment = refreshed = file = None
-    if page.rows is not None:
-        segment = _record(page, page.rows, now)
-        comes_whole = whole.whole_of(page)
-        if comes_whole is not None:
-            segment, file = whole.write_whole(sealer, page, comes_whole, segment)
-        else:
-            segment = write_segment(sealer.store, segment, page.rows)
+def _advance(
+    sealer: Sealer, page: Taken, written: tuple[SegmentRecord | None, DataFileRecord | None], now: datetime
+) -> Advance:
+    """Writes a page's segments, but for one that came whole and is written; what is to be committed of it."""
+    segment, file = written
+    refreshed = None
+    if page.rows is not None and segment is not None and file is None:
+        segment = write_segment(sealer.store, segment, page.rows)
     if page.refreshed is not None:
         refreshed = write_segment(sealer.store, _record(page, page.refreshed, now, refresh=True), page.refreshed)
     return Advance(

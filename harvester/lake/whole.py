@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from harvester.model import KEY_END
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harvester.datasets import Dataset
     from harvester.lake.staging import Taken, Whole
 
 MOST_ROWS = 256
@@ -45,20 +46,46 @@ def make_room(sealer: Sealer, pages: Sequence[Taken]) -> None:
     sealer.store.make_folders([layout.slice_folder(key) for key in keys])
 
 
-def write_whole(
-    sealer: Sealer, page: Taken, whole: Whole, segment: SegmentRecord
-) -> tuple[SegmentRecord, DataFileRecord]:
-    """Writes a page that comes whole as a segment; the folder of segments is not synced. Blocking.
+def write_wholes(
+    sealer: Sealer, pages: Sequence[Taken], segments: Sequence[SegmentRecord | None]
+) -> dict[int, tuple[SegmentRecord, DataFileRecord]]:
+    """Writes those of some pages that come whole as segments; the folder of segments is not synced. Blocking.
 
     Args:
         sealer: knows the lake.
-        page: the page.
-        whole: its slice.
-        segment: the page's record, as far as it is known before it is written.
+        pages: the pages.
+        segments: their records, as far as they are known before they are written.
 
     Returns:
-        The records of the segment, and of the data file that it is about to become.
+        By the place of each that came whole, the records of its segment and of the data file that this becomes.
     """
+    planned = {
+        place: _planned(sealer, page, whole, segment)
+        for place, (page, segment) in enumerate(zip(pages, segments, strict=True))
+        if (whole := whole_of(page)) is not None and segment is not None
+    }
+    few: dict[str, list[_Planned]] = {}
+    for each in planned.values():
+        if each.rows.num_rows <= little.MOST_ROWS:
+            few.setdefault(each.dataset.name, []).append(each)
+    contents: dict[str, bytes] = {}
+    for together in few.values():
+        files = little.encoded(together[0].dataset, [(each.footer.encode(), each.rows) for each in together])
+        contents.update(zip([each.segment.name for each in together], files, strict=True))
+    return {place: _written(sealer, each, contents.get(each.segment.name)) for place, each in planned.items()}
+
+
+class _Planned(NamedTuple):
+    """A page that comes whole, and the records of its segment and its data file before either is written."""
+
+    dataset: Dataset
+    rows: pa.RecordBatch
+    footer: layout.Footer
+    segment: SegmentRecord
+    file: DataFileRecord
+
+
+def _planned(sealer: Sealer, page: Taken, whole: Whole, segment: SegmentRecord) -> _Planned:
     assert page.rows is not None
     file = DataFileRecord(
         name=layout.data_file(whole.key, segment.first_key, segment.last_key),
@@ -74,17 +101,23 @@ def write_whole(
         checksum="",
     )
     footer = sealer.footer(whole.key, file, page.proof, whole.expected)
-    if page.rows.num_rows <= little.MOST_ROWS:
-        content = pa.py_buffer(little.encoded(page.dataset, footer.encode(), page.rows))
+    name = layout.whole_segment(page.slice_id, segment.first_key)
+    return _Planned(page.dataset, page.rows, footer, replace(segment, name=name), file)
+
+
+def _written(sealer: Sealer, planned: _Planned, few: bytes | None) -> tuple[SegmentRecord, DataFileRecord]:
+    """Writes a file; ``few`` is its content, where a little one has been encoded already."""
+    if few is not None:
+        content = pa.py_buffer(few)
     else:
         sink = pa.BufferOutputStream()
-        write_parquet(sink, page.dataset, footer, [page.rows], row_group_bytes=sealer.row_group_bytes)
+        group_bytes = sealer.row_group_bytes
+        write_parquet(sink, planned.dataset, planned.footer, [planned.rows], row_group_bytes=group_bytes)
         content = sink.getvalue()
-    name = layout.whole_segment(page.slice_id, segment.first_key)
-    sealer.store.write(name, content)
+    sealer.store.write(planned.segment.name, content)
     return (
-        replace(segment, name=name, bytes=content.size, checksum=crc32(content)),
-        replace(file, bytes=content.size, checksum=hashlib.sha256(content).hexdigest()),
+        replace(planned.segment, bytes=content.size, checksum=crc32(content)),
+        replace(planned.file, bytes=content.size, checksum=hashlib.sha256(content).hexdigest()),
     )
 
 
@@ -104,4 +137,4 @@ def publish_whole(sealer: Sealer, advances: Sequence[Advance], numbers: Sequence
         )
 
 
-__all__ = ["make_room", "publish_whole", "whole_of", "write_whole"]
+__all__ = ["make_room", "publish_whole", "whole_of", "write_wholes"]
