@@ -56,9 +56,9 @@ def ways(packed: bytes, shape: str) -> dict[str, Callable[[], object]]:
 
 
 def measure(options: Options) -> Report:
-    rows, rounds = (5_000, 3) if options.quick else (25_000, 7)
+    rows, shapes = (5_000, {"plain": 3}) if options.quick else (25_000, {"plain": 5, "awkward": 2, "mixed": 2})
     figures: list[Figure] = []
-    for shape in ("plain",) if options.quick else ("plain", "awkward", "mixed"):
+    for shape, rounds in shapes.items():
         with served(f"1x{rows}", shape=shape) as account:
             packed = account.page(account.sends.ids[0])
         times = in_turns(ways(packed, shape), rounds)

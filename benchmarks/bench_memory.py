@@ -34,7 +34,7 @@ def measure(options: Options) -> Report:
     elif options.quick:
         at_once, few, many, rounds = 4, (2, 10_000), (6, 10_000), 1
     else:
-        at_once, few, many, rounds = MOST_AT_ONCE, (40, 25_000), (120, 25_000), 1
+        at_once, few, many, rounds = MOST_AT_ONCE, (40, 25_000), (80, 25_000), 1
     less, more = (f"{sends * rows / 1e6:g} million rows" for sends, rows in (few, many))
     first = peak_mib(f"{at_once}x25000", keep=True)
     small = tuple(peak_mib("{}x{}".format(*few), keep=False) for _ in range(rounds))

@@ -35,7 +35,7 @@ def asking_s(account: Served) -> float:
 
 
 def measure(options: Options) -> Report:
-    sends, rounds = (200, 1) if options.quick else (1_000, 3)
+    sends, rounds = (200, 1) if options.quick else (1_000, 2)
     if options.sends is not None:
         sends, rounds = options.sends, 1
     asked: list[float] = []

@@ -88,7 +88,7 @@ def beyond_columns(chunks: Sequence[bytes], few: Sequence[bytes]) -> int:
 
 
 def measure(options: Options) -> Report:
-    rows, rounds = (2_000, 3) if options.quick else (25_000, 5)
+    rows, rounds = (2_000, 3) if options.quick else (25_000, 3)
     few = rows // 25
     with served(f"1x{rows}") as account:
         body = unpacked(account.page(account.sends.ids[0]))
