@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+import pyarrow as pa
 import structlog
 
 from harvester.console.exits import cause
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from harvester.harvest.outcome import Result, Snapshot
 
+_GIVE_BACK_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -87,6 +89,7 @@ async def conduct(
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, harvest, progress, stop_at_once)
         group.start_soon(watch.keep_showing)
+        group.start_soon(_give_back_memory)
         if for_s is not None:
             group.start_soon(_drain_after, harvest, progress, for_s)
         try:
@@ -142,6 +145,13 @@ async def _drain_after(harvest: Harvesting, progress: Progress, for_s: float) ->
     await anyio.sleep(for_s)
     harvest.drain()
     progress.say(f"The {span(for_s)} of --for are over: finishing what is in flight.")
+
+
+async def _give_back_memory() -> None:
+    """Gives back to the system what is free between pages that are in use: it adds up, the longer a run goes on."""
+    while True:
+        await anyio.sleep(_GIVE_BACK_S)
+        await anyio.to_thread.run_sync(pa.default_memory_pool().release_unused)
 
 
 __all__ = ["Ending", "Harvesting", "Progress", "conduct"]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
-import pyarrow as pa
 import structlog
 
 from harvester.console import logs
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from harvester.model import Send
 
 
-_GIVE_BACK_S = 5.0
 _SWITCH_S = 0.001
 """How long a thread may hold the interpreter while others wait for it: the loop has busy decoders beside it."""
 
@@ -64,11 +62,7 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
         os._exit(Exit.INTERRUPTED)
 
     async def conducted() -> Ending:
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(_give_back_memory)
-            ending = await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
-            beside.cancel_scope.cancel()
-            return ending
+        return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
 
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what was loaded stays: going through it for garbage would hold the loop for a tenth of a second
@@ -87,13 +81,6 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
     if failed is not None and failed is not ending.error:
         complain(failed, say)
     return _exit(ending.result, failed)
-
-
-async def _give_back_memory() -> None:
-    """Gives back to the system what is free between pages that are in use: it adds up, the longer a run goes on."""
-    while True:
-        await anyio.sleep(_GIVE_BACK_S)
-        await anyio.to_thread.run_sync(pa.default_memory_pool().release_unused)
 
 
 def _progress(log_format: LogFormat) -> Progress:
