@@ -18,7 +18,7 @@ import anyio.to_thread
 from harvester.api import meaning
 from harvester.api.limiter import Limiter
 from harvester.api.line import Line
-from harvester.api.records import Fault, Words, to_batch
+from harvester.api.records import Fault, Words
 from harvester.api.shown import LOOKED_AT, field_name, shown, words
 from harvester.api.transport import Transport
 from harvester.api.unpack import counted_size, said_size, unpacked
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from harvester.api.limiter import Permit
     from harvester.api.transport import Answer
+    from harvester.api.wires import Speaker
     from harvester.budget import Hold
     from harvester.config import Settings
     from harvester.model import Query
@@ -57,7 +58,10 @@ class Client:
         reached: whether the server was connected to at least once.
     """
 
-    def __init__(self, settings: Settings, transport: Transport, limiter: Limiter) -> None:
+    def __init__(
+        self, settings: Settings, transport: Transport, limiter: Limiter, speaks: Speaker | None = None
+    ) -> None:
+        """``speaks`` reads the answers; if not given, who speaks the wire of the settings."""
         self.limiter = limiter
         self.budget = Budget(settings.memory)
         self.attempts = 0
@@ -66,7 +70,7 @@ class Client:
         self._hide = settings.client_md5.hidden_in
         self._transport = transport
         self._line = Line(os.cpu_count() or 1)
-        self._speaker = speaker(settings)
+        self._speaker = speaks or speaker(settings)
 
     @classmethod
     @asynccontextmanager
@@ -185,7 +189,7 @@ class Client:
             raise said if failure is None or meaning.decides(said) else self._told(failure, answer)
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
             raise self._told(failure, answer)
-        batch = to_batch(decoded, query.dataset, id_send=query.id_send)
+        batch = self._speaker.typed(decoded, query)
         return Page(query, batch, size, frozenset(map(field_name, decoded.met)), answer.wire_bytes)
 
     def _told(self, error: HarvesterError, answer: Answer) -> HarvesterError:

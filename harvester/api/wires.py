@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harvester.api.json import JsonCodec
+from harvester.api.records import to_batch
 from harvester.api.unpack import Unpacking, unpacked
 from harvester.api.xmlrpc import XmlCodec, encode_call
 from harvester.config import Wire
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from harvester.api.records import RawTable, Words
     from harvester.api.transport import Answer
     from harvester.config import Settings
@@ -54,6 +57,10 @@ class Speaker(ABC):
     @abstractmethod
     def read(self, dataset: Dataset, answer: Answer, cap: int) -> RawTable | Words:
         """Unpack and decode an answer whose body is no larger than the cap, unpacked. Raises AttemptFailed."""
+
+    def typed(self, decoded: RawTable, query: Query) -> pa.RecordBatch:
+        """The records of an answer to a query, in its dataset's schema, in the order served."""
+        return to_batch(decoded, query.dataset, id_send=query.id_send)
 
 
 class JsonSpeaker(Speaker):

@@ -1,0 +1,143 @@
+"""An account of any size that is all arithmetic: its keys follow from a few numbers for each send.
+
+A page of 25,000 records of it is one array of keys and a view of columns that hold nothing, so that a billion rows pass
+through the real client, scheduler and proofs in seconds each ten million. Every message that is ``BOUNCED``-th of its
+send has failed, and is in the send's list of bounces.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+
+from harvester.datasets import BOUNCES, MESSAGES, PAGE_CAP
+from harvester.model import Send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from harvester.datasets import Dataset
+
+    Integers = npt.NDArray[np.int64]
+
+FIRST_ID_SEND = 601_181
+FIRST_ID_MESSAGE = 32_443
+FIRST_KEY = 723_043_606
+BOUNCED = 2_000
+_BETWEEN_SENDS = 16
+
+
+class SimulatedAccount:
+    """Sends of so many messages each, in the order of their keys.
+
+    Attributes:
+        rows: each send's number of messages.
+        campaign_sends: so many sends make a campaign.
+        stride: from one key of a send to the next.
+    """
+
+    def __init__(self, rows: Sequence[int], *, campaign_sends: int = 20, stride: int = 1) -> None:
+        self.rows: Integers = np.asarray(rows, np.int64)
+        self.campaign_sends = campaign_sends
+        self.stride = stride
+        self._before: Integers = np.concatenate([[0], np.cumsum(self.rows)])
+        places = np.arange(len(self.rows), dtype=np.int64)
+        self._first_keys: Integers = FIRST_KEY + self._before[:-1] * stride + places * _BETWEEN_SENDS
+
+    @property
+    def total(self) -> int:
+        """All its messages."""
+        return int(self._before[-1])
+
+    def sends(self, *, sized: bool = True) -> Iterator[Send]:
+        """Its sends, as a list names them that is proven; without sizes if they are not ``sized``."""
+        for place, rows in enumerate(self.rows.tolist()):
+            yield Send(
+                FIRST_ID_SEND + place, self.campaign(place), expected=rows if sized else None, proven=sized
+            )
+
+    def campaign(self, place: int) -> int:
+        """The campaign of the send at that place."""
+        return FIRST_ID_MESSAGE + place // self.campaign_sends
+
+    def scope(self, id_send: int | None, id_message: int | None) -> tuple[int, int]:
+        """The places, from the first to before the last, of the sends that a query is about."""
+        if id_send is not None:
+            return id_send - FIRST_ID_SEND, id_send - FIRST_ID_SEND + 1
+        if id_message is not None:
+            first = (id_message - FIRST_ID_MESSAGE) * self.campaign_sends
+            return first, min(first + self.campaign_sends, len(self.rows))
+        return 0, len(self.rows)
+
+    def part(self, scope: tuple[int, int], start: int | None, limit: int) -> tuple[int, int]:
+        """Which messages a query from the key ``start`` on brings: the number of the first, and how many."""
+        first, last = int(self._before[scope[0]]), int(self._before[scope[1]])
+        if start is not None:
+            place = max(0, int(np.searchsorted(self._first_keys, start, "right")) - 1)
+            within = -(-(start - int(self._first_keys[place])) // self.stride)
+            number = int(self._before[place]) + min(max(within, 0), int(self.rows[place]))
+            first = min(max(first, number), last)
+        return first, min(limit, last - first)
+
+    def messages(self, first: int, count: int) -> pa.RecordBatch:
+        """So many messages from that number on."""
+        if not count:
+            return _nothing_in(MESSAGES, 0)
+        place = int(np.searchsorted(self._before, first, "right")) - 1
+        key = int(self._first_keys[place]) + (first - int(self._before[place])) * self.stride
+        if first + count <= self._before[place + 1]:
+            keys = np.arange(key, key + count * self.stride, self.stride, dtype=np.int64)
+            places: Integers | int = place
+        else:
+            numbers = np.arange(first, first + count, dtype=np.int64)
+            places = np.searchsorted(self._before, numbers, "right") - 1
+            keys = self._first_keys[places] + (numbers - self._before[places]) * self.stride
+        campaigns = FIRST_ID_MESSAGE + places // self.campaign_sends
+        ids = FIRST_ID_SEND + places
+        return _filled(MESSAGES, count, {"id_message": campaigns, "id_send": ids, "id_send_message": keys})
+
+    def failed(self, place: int) -> pa.Int64Array:
+        """The keys of a send's messages that failed, ascending."""
+        first = int(self._first_keys[place])
+        numbers = np.arange(0, int(self.rows[place]), BOUNCED, dtype=np.int64)
+        return cast("pa.Int64Array", pa.array(first + numbers * self.stride))
+
+    def bounces(self, place: int) -> pa.RecordBatch:
+        """A send's list of bounces."""
+        keys = self.failed(place).to_numpy()
+        return _filled(BOUNCES, len(keys), {"id_send": FIRST_ID_SEND + place, "id_send_message": keys})
+
+    def key_sum(self, place: int) -> int:
+        """The sum of a send's keys."""
+        rows = int(self.rows[place])
+        return rows * int(self._first_keys[place]) + self.stride * (rows * (rows - 1) // 2)
+
+
+def _filled(dataset: Dataset, rows: int, columns: dict[str, Integers | int]) -> pa.RecordBatch:
+    batch = _nothing_in(dataset, rows)
+    for name, values in columns.items():
+        array = pa.array(values if isinstance(values, np.ndarray) else np.full(rows, values, np.int64))
+        place = dataset.schema.get_field_index(name)
+        batch = batch.set_column(place, dataset.schema.field(place), array)
+    return batch
+
+
+@cache
+def _most_of_nothing(dataset_name: str) -> pa.RecordBatch:
+    dataset = {each.name: each for each in (MESSAGES, BOUNCES)}[dataset_name]
+    nulls = [pa.nulls(PAGE_CAP, field.type) for field in dataset.schema]
+    return pa.RecordBatch.from_arrays(nulls, schema=dataset.schema)
+
+
+def _nothing_in(dataset: Dataset, rows: int) -> pa.RecordBatch:
+    """So many rows without a value: a view, which costs the same however many they are."""
+    assert rows <= PAGE_CAP
+    return _most_of_nothing(dataset.name).slice(0, rows)
+
+
+__all__ = ["BOUNCED", "FIRST_ID_MESSAGE", "FIRST_ID_SEND", "FIRST_KEY", "SimulatedAccount"]

@@ -1,0 +1,100 @@
+"""One harvest in simulated time: what is put together in ``harvester.harvest.run``, with memory in the disk's place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from benchmarks.simulated.api import Asked, SimulatedApi, SimulatedSpeaker, as_transport
+from benchmarks.simulated.clock import in_simulated_time
+from benchmarks.simulated.lake import SimulatedLake
+from harvester.api.client import Client
+from harvester.api.limiter import Limiter
+from harvester.config import Settings, Tuning
+from harvester.harvest.scheduler import Delivery, Scheduler
+from harvester.model import Secret
+from harvester.simulator.behaviour import Behaviour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.simulated.account import SimulatedAccount
+
+Watch = tuple[float, "Callable[[Scheduler], None]"]
+"""How often, in simulated seconds, and what looks at the scheduler then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is harvested, and how.
+
+    Attributes:
+        account: what there is.
+        behaviour: how the API behaves.
+        bytes_per_s: how many bytes of answers the link carries; None for any number.
+        settings: of the run, by name, where they are not the usual ones.
+        sized: whether the sends say how many messages they have.
+    """
+
+    account: SimulatedAccount
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    bytes_per_s: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    sized: bool = True
+
+    def told(self) -> Settings:
+        """The run's settings."""
+        given = {"tuning": Tuning(seed=1), "client_id": "1", "client_md5": Secret("0" * 32), "lake": Path("nowhere")}
+        return Settings(**(given | self.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a scene.
+
+    Attributes:
+        seconds: how long it took, in simulated time.
+        queries: queries asked, retries not counted.
+        asked: what the API saw.
+        lake: what it brought.
+    """
+
+    seconds: float
+    queries: int
+    asked: Asked
+    lake: SimulatedLake
+
+
+def play(scene: Scene, watch: Watch | None = None) -> Played:
+    """Harvests a scene from its first query to its last proof."""
+    return in_simulated_time(_play(scene, watch))
+
+
+async def _play(scene: Scene, watch: Watch | None) -> Played:
+    settings = scene.told()
+    api = SimulatedApi(scene.account, scene.behaviour, bytes_per_s=scene.bytes_per_s)
+    limiter = Limiter(settings.rate, settings.burst, settings.concurrency)
+    client = Client(settings, as_transport(api), limiter, SimulatedSpeaker(settings, scene.account))
+    lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized)
+    deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
+    scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scheduler.run)
+        if watch is not None:
+            tasks.start_soon(_look, scheduler, watch)
+        await lake.keep(scheduler, delivered)
+        tasks.cancel_scope.cancel()
+    return Played(anyio.current_time(), scheduler.queries, api.asked, lake)
+
+
+async def _look(scheduler: Scheduler, watch: Watch) -> None:
+    every_s, look = watch
+    while True:
+        await anyio.sleep(every_s)
+        look(scheduler)
+
+
+__all__ = ["Played", "Scene", "play"]

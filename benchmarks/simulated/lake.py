@@ -1,0 +1,146 @@
+"""The lake's part in simulated time: which slices there are, what became of them, and whether every row came once.
+
+It remembers of each slice how many rows came and the sum of their keys, so that a billion rows take a few megabytes, in
+whatever order their pages come.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from benchmarks.simulated.account import FIRST_ID_SEND
+from harvester.datasets import BOUNCES, CATALOGUE, MESSAGES
+from harvester.harvest import order
+from harvester.lake.entries import SliceRecord
+from harvester.model import SliceKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+    from anyio.streams.memory import MemoryObjectReceiveStream
+
+    from benchmarks.simulated.account import SimulatedAccount
+    from harvester.harvest.scheduler import Delivery, Scheduler
+    from harvester.lake.refreshing import RefreshPlan
+
+
+class SimulatedLake:
+    """All slices of an account, none of which has been begun. What the scheduler calls ``Slices``, and the wing behind.
+
+    Attributes:
+        gave_up: slices that were given up, and why.
+        complete: slices that are complete.
+    """
+
+    def __init__(self, account: SimulatedAccount, datasets: Sequence[str], limit: int, *, sized: bool = True) -> None:
+        """``sized`` is whether the sends say how many messages they have."""
+        self.gave_up: dict[SliceKey, str] = {}
+        self.complete = 0
+        self._account = account
+        self._datasets = datasets
+        self._sends = self._in_order(limit, sized=sized)
+        self._rows = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
+        self._sums = {name: np.zeros(len(account.rows), np.uint64) for name in datasets}
+        self._proven = {name: np.zeros(len(account.rows), np.bool_) for name in datasets}
+
+    def _in_order(self, limit: int, *, sized: bool) -> Iterator[tuple[int, int | None]]:
+        """Each send's place in the account, and its size, where known."""
+        sizes = [rows if sized else None for rows in self._account.rows.tolist()]
+
+        def position(place: int) -> order.Place:
+            return order.place(place, begun=False, expected=sizes[place], limit=limit)
+
+        return ((place, sizes[place]) for place in sorted(range(len(sizes)), key=position))
+
+    # --- Slices
+
+    def take(self, sends: int) -> Sequence[SliceRecord]:
+        """As ``Slices.take``."""
+        return [
+            self._record(place, number, expected)
+            for place, expected in islice(self._sends, sends)
+            for number in range(len(self._datasets))
+        ]
+
+    def _record(self, place: int, number: int, expected: int | None) -> SliceRecord:
+        name = self._datasets[number]
+        return SliceRecord(
+            id=1 + place * len(self._datasets) + number,
+            key=SliceKey(name, FIRST_ID_SEND + place),
+            proof=None,
+            rows=0,
+            expected=expected if CATALOGUE[name].counted else None,
+            key_range=None,
+            digest=None,
+            listed=expected,
+        )
+
+    def _slice(self, slice_id: int) -> tuple[str, int]:
+        place, number = divmod(slice_id - 1, len(self._datasets))
+        return self._datasets[number], place
+
+    def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:  # noqa: ARG002
+        """As ``Slices.give_up``."""
+        name, place = self._slice(slice_id)
+        self.gave_up[SliceKey(name, FIRST_ID_SEND + place)] = error
+
+    def note(self, slice_id: int, error: str | None, queries: int) -> None:
+        """As ``Slices.note``."""
+
+    def failed_keys(self, id_send: int) -> pa.Int64Array | None:
+        """As ``Slices.failed_keys``."""
+        place = id_send - FIRST_ID_SEND
+        known = MESSAGES.name in self._proven and self._proven[MESSAGES.name][place]
+        return self._account.failed(place) if known else None
+
+    def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
+        """Nothing is ever refreshed."""
+        _never(record.id)
+
+    def forget_refresh(self, slice_id: int) -> None:
+        """Nothing is ever refreshed."""
+        _never(slice_id)
+
+    # --- the wing
+
+    async def keep(self, scheduler: Scheduler, delivered: MemoryObjectReceiveStream[Delivery]) -> None:
+        """Takes pages until there are no more."""
+        async with delivered:
+            async for delivery in delivered:
+                taken = delivery.taken
+                name, place = self._slice(taken.slice_id)
+                if taken.rows is not None:
+                    keys = taken.rows.column(taken.dataset.key).to_numpy()
+                    self._rows[name][place] += len(keys)
+                    self._sums[name][place] += np.uint64(int(keys.sum(dtype=np.uint64)))
+                if taken.proof is not None:
+                    self._proven[name][place] = True
+                    self.complete += 1
+                await scheduler.delivered(delivery, 0)
+
+    def wrong(self) -> list[str]:
+        """What is not as the account has it, of the slices that are complete; at most some of it."""
+        found = []
+        for name in self._datasets:
+            for place in np.flatnonzero(self._proven[name]).tolist():
+                rows, keys = self._true(name, place)
+                if (self._rows[name][place], self._sums[name][place]) != (rows, keys % 2**64):
+                    found.append(f"{name} of send {FIRST_ID_SEND + place}: {self._rows[name][place]} of {rows} rows")
+        return found[:10]
+
+    def _true(self, name: str, place: int) -> tuple[int, int]:
+        if name == BOUNCES.name:
+            failed = self._account.failed(place)
+            return len(failed), int(failed.to_numpy().sum(dtype=np.uint64))
+        return int(self._account.rows[place]), self._account.key_sum(place)
+
+
+def _never(slice_id: int) -> NoReturn:
+    raise AssertionError(f"slice {slice_id} was never complete before")
+
+
+__all__ = ["SimulatedLake"]
