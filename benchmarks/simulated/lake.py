@@ -44,7 +44,7 @@ class SimulatedLake:
         self._datasets = datasets
         self._sends = self._in_order(limit, sized=sized)
         self._rows = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
-        self._sums = {name: np.zeros(len(account.rows), np.uint64) for name in datasets}
+        self._sums = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._proven = {name: np.zeros(len(account.rows), np.bool_) for name in datasets}
 
     def _in_order(self, limit: int, *, sized: bool) -> Iterator[tuple[int, int | None]]:
@@ -116,7 +116,7 @@ class SimulatedLake:
                 if taken.rows is not None:
                     keys = taken.rows.column(taken.dataset.key).to_numpy()
                     self._rows[name][place] += len(keys)
-                    self._sums[name][place] += np.uint64(int(keys.sum(dtype=np.uint64)))
+                    self._sums[name][place] += keys.sum()
                 if taken.proof is not None:
                     self._proven[name][place] = True
                     self.complete += 1
@@ -128,14 +128,14 @@ class SimulatedLake:
         for name in self._datasets:
             for place in np.flatnonzero(self._proven[name]).tolist():
                 rows, keys = self._true(name, place)
-                if (self._rows[name][place], self._sums[name][place]) != (rows, keys % 2**64):
+                if (self._rows[name][place], self._sums[name][place]) != (rows, keys):
                     found.append(f"{name} of send {FIRST_ID_SEND + place}: {self._rows[name][place]} of {rows} rows")
         return found[:10]
 
     def _true(self, name: str, place: int) -> tuple[int, int]:
         if name == BOUNCES.name:
             failed = self._account.failed(place)
-            return len(failed), int(failed.to_numpy().sum(dtype=np.uint64))
+            return len(failed), int(failed.to_numpy().sum())
         return int(self._account.rows[place]), self._account.key_sum(place)
 
 
