@@ -145,6 +145,7 @@ class Page:
         body_bytes: the size of the answer's body, unpacked, as far as that is known beforehand.
         met: names of fields that the catalogue does not know, as sent.
         wire_bytes: the size of its body as it came, packed.
+        seconds: how long it took, from the query until all of it was here, packed.
     """
 
     query: Query
@@ -152,6 +153,7 @@ class Page:
     body_bytes: int
     met: frozenset[str] = frozenset()
     wire_bytes: int = 0
+    seconds: float = 0.0
 
 
 class Secret(str):

@@ -23,6 +23,7 @@ from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse
 from harvester.lake import layout, sealing
 from harvester.lake.entries import Due, SegmentRecord
 from harvester.lake.lake import Lake, look_into, open_lake
+from harvester.lake.feeding import Feeding
 from harvester.lake.layout import Footer
 from harvester.lake.store import Store
 from harvester.model import KEY_END, Proof, Send, SliceKey
@@ -474,9 +475,9 @@ class TestLedger:
             assert (tallies["messages"].slices, tallies["messages"].complete, tallies["messages"].rows) == (2501, 1, 2)
             assert tallies["messages"].expected is None
             assert lake.ledger.record(number).expected == 4
-            seen, after = [], -1
-            while records := lake.ledger.pending(run, after, 100):
-                seen += [record.key for record in records]
-                after = records[-1].key.id_send
-            assert len(seen) == len(set(seen)) == 2501 * 2 - 1
+            feeding, seen = Feeding(lake.ledger, run, 100), set()
+            while records := feeding.take(100):
+                assert len({record.key.id_send for record in records}) <= 100
+                seen |= {record.key for record in records}
+            assert len(seen) == 2501 * 2 - 1
             assert MESSAGES_OF_7 not in seen

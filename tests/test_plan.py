@@ -10,6 +10,7 @@ from harvester.config import Tuning
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, UsageError
 from harvester.harvest import plan, walks
+from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.trust import Trust
@@ -28,7 +29,7 @@ def walk(number: int = 1, *, cursor: int | None = None, ready_at: float = 0, lim
 
 def state(*begun: Walk, fed: bool = True, alone: bool = False, concurrency: int = 4, share: int = 1 << 30) -> State:
     return State(
-        walks={each.slice_id: each for each in begun},
+        walks=Lineup({each.slice_id: each for each in begun}),
         witness=walks.witness_walk(),
         concurrency=concurrency,
         share=share,

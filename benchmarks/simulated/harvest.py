@@ -47,7 +47,7 @@ class Scene:
 
     def told(self) -> Settings:
         """The run's settings."""
-        given = {"tuning": Tuning(seed=1), "client_id": "1", "client_md5": Secret("0" * 32), "lake": Path("nowhere")}
+        given: dict[str, Any] = {"tuning": Tuning(seed=1), "client_id": "1", "client_md5": Secret("0" * 32), "lake": Path("nowhere")}
         return Settings(**(given | self.settings))
 
 
@@ -81,6 +81,7 @@ async def _play(scene: Scene, watch: Watch | None) -> Played:
     lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized)
     deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
     scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver)
+    lake.foretell(scheduler.workload)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scheduler.run)
         if watch is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.simulated.account import FIRST_ID_SEND
 from harvester.datasets import BOUNCES, CATALOGUE, MESSAGES
 from harvester.harvest import order
-from harvester.lake.entries import SliceRecord
+from harvester.lake.entries import Due, SliceRecord
 from harvester.model import SliceKey
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks.simulated.account import SimulatedAccount
     from harvester.harvest.scheduler import Delivery, Scheduler
+    from harvester.harvest.workload import Workload
     from harvester.lake.refreshing import RefreshPlan
 
 
@@ -42,6 +43,7 @@ class SimulatedLake:
         self.complete = 0
         self._account = account
         self._datasets = datasets
+        self._sized = sized
         self._sends = self._in_order(limit, sized=sized)
         self._rows = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._sums = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
@@ -55,6 +57,14 @@ class SimulatedLake:
             return order.place(place, begun=False, expected=sizes[place], limit=limit)
 
         return ((place, sizes[place]) for place in sorted(range(len(sizes)), key=position))
+
+    def foretell(self, workload: Workload) -> None:
+        """Says what all slices will need."""
+        for place, rows in enumerate(self._account.rows.tolist()):
+            for name in self._datasets:
+                dataset = CATALOGUE[name]
+                expected = rows if self._sized and dataset.counted else None
+                workload.expect(dataset, expected=expected, rows=0, due=Due.NOTHING)
 
     # --- Slices
 

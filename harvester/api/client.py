@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -117,7 +118,7 @@ class Client:
         with permit:
             await permit.confirm()
             self.attempts += 1
-            wire = self._speaker
+            wire, asked_at = self._speaker, anyio.current_time()
             try:
                 answer = await self._transport.post(wire.path, wire.call(query), wire.content_type, hold)
             except NotConnected:
@@ -125,7 +126,7 @@ class Client:
             except AttemptFailed:
                 self.reached = True
                 raise
-            self.reached = True
+            self.reached, took_s = True, anyio.current_time() - asked_at
             failure = meaning.of_status(answer.status, answer.retry_after)
             if isinstance(failure, Throttled):
                 self.limiter.pause(
@@ -138,7 +139,7 @@ class Client:
             raise page
         size = page.batch.get_total_buffer_size()  # at a tenth of the time that nbytes takes, with so many columns
         hold.shrink(int(size * (_PAGED_TIMES if query.dataset.paged else _LIST_TIMES)))
-        return page
+        return replace(page, seconds=took_s)
 
     async def _read(
         self, query: Query, answer: Answer, failure: HarvesterError | None, hold: Hold

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harvester.harvest.trust import Trust
 
 if TYPE_CHECKING:
+    from harvester.harvest.lineup import Lineup
     from harvester.harvest.walks import Walk
 
 _WAITING_CAP = 4096
@@ -41,7 +42,7 @@ class State:
             server's own is not met anew by each.
     """
 
-    walks: dict[int, Walk]
+    walks: Lineup
     witness: Walk
     concurrency: int
     share: int
@@ -90,28 +91,22 @@ _AT_RISK = 2
 
 
 def choose(state: State, now: float) -> Decision:
-    """Decides what happens next. Served in order: slices begun earlier go on before others begin."""
+    """Decides what happens next. Served in order: slices begun earlier go on before others begin; see ``order``."""
     if state.draining or (state.fed and not state.walks):
         return Wait() if state.busy else Finished()
     if state.in_flight >= state.concurrency or (state.alone and state.busy) or not _fits(state):
         return Wait()
-    active = 0
-    later: list[Walk] = []
-    for walk in state.walks.values():
-        active += walk.failing_since is None
-        if walk.busy or walk.done or walk.awaits_witness:
-            continue
-        if walk.ready_at <= now and walk.empty_since is None:
-            return Ask(walk)
-        later.append(walk)  # empty ones go last: by then the run knows more of the source
-    if not state.fed and active < state.window and len(state.walks) < _WAITING_CAP + state.window:
+    first = state.walks.first(now)
+    if first is not None:
+        return Ask(first)
+    if not state.fed and len(state.walks) < _WAITING_CAP + state.window and state.walks.active < state.window:
         return Feed()
-    if _wants_witness(state, now):
-        later.append(state.witness)
-    if not later:
+    later = state.walks.last(now)  # empty ones go last: by then the run knows more of the source
+    if _wants_witness(state, now) and (later is None or state.witness.ready_at < later.ready_at):
+        later = state.witness
+    if later is None:
         return Wait()
-    first = min(later, key=lambda walk: walk.ready_at)
-    return Ask(first) if first.ready_at <= now else Wait(first.ready_at)
+    return Ask(later) if later.ready_at <= now else Wait(later.ready_at)
 
 
 def _fits(state: State) -> bool:
@@ -126,7 +121,7 @@ def _fits(state: State) -> bool:
 
 def _wants_witness(state: State, now: float) -> bool:
     """Whether the witness is to be asked, or will be: once for as many empty answers as came meanwhile."""
-    waiting = [walk.empty_since for walk in state.walks.values() if walk.empty_since is not None and not walk.witnessed]
+    waiting = [walk.empty_since for walk in state.walks.empty if walk.empty_since is not None and not walk.witnessed]
     if waiting and not state.witness.busy and state.witness.failing_since is None:
         state.witness.ready_at = max(now, min(waiting) + state.apart_s)
     return bool(waiting) and not state.witness.busy

@@ -25,13 +25,14 @@ from harvester.harvest.status import outcomes
 from harvester.lake.lake import open_lake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from harvester.config import Settings
     from harvester.harvest.finding import Found
+    from harvester.harvest.sealing import SealSoon
     from harvester.lake.entries import Tally
     from harvester.lake.lake import Lake
     from harvester.model import Send
@@ -135,10 +136,10 @@ class Harvest:
         if self._drained_at is None:
             await sealing.seal(await to_thread.run_sync(lake.inventory.unsealed_slices), everything=True)
 
-    async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: Callable[[int], None]) -> None:
+    async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: SealSoon) -> None:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_COMMIT_PAGES)
         async with anyio.create_task_group() as tasks:
-            slices = LakeSlices(lake, run)
+            slices = LakeSlices(lake, run, self.settings.limit)
             self._scheduler = scheduler = Scheduler(self.settings, client=client, slices=slices, deliver=deliver)
             if self._drained_at is not None:
                 scheduler.drain()
@@ -228,7 +229,7 @@ async def _stage(
     lake: Lake,
     scheduler: Scheduler,
     delivered: MemoryObjectReceiveStream[Delivery],
-    seal_soon: Callable[[int], None],
+    seal_soon: SealSoon,
 ) -> None:
     """Makes pages durable in the order in which they come; those that came meanwhile share one commit."""
     async with delivered:
@@ -241,7 +242,7 @@ async def _stage(
 
 
 async def _commit(
-    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: Callable[[int], None]
+    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon
 ) -> None:
     """Makes pages durable, all of them or none; and then what follows from that."""
     sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
@@ -251,7 +252,7 @@ async def _commit(
         ended = walk.done and not delivery.taken.leaves_nothing_to_seal
         if ended or walk.staged_bytes >= lake.full_bytes:
             walk.staged_bytes = 0
-            seal_soon(walk.slice_id)
+            seal_soon(walk.slice_id, walk.turn)
 
 
 __all__ = ["Harvest"]

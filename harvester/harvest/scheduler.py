@@ -26,9 +26,12 @@ from harvester.errors import (
 from harvester.harvest import plan, taking, walks
 from harvester.harvest.events import log
 from harvester.harvest.fitting import Fitting
+from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
+from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.walks import Walk
+from harvester.harvest.workload import Workload
 from harvester.lake.entries import Due
 from harvester.model import KeyRange
 
@@ -73,6 +76,8 @@ class Scheduler:
         complete: slices completed by this run.
         gave_up: slices given up by this run.
         met: names of fields that came and that the catalogue doesn't know, by dataset.
+        workload: what is still to be asked.
+        tempo: what answers have taken lately.
         trouble: the last failure, in one line, and when it was; None if there was none.
     """
 
@@ -86,7 +91,7 @@ class Scheduler:
     ) -> None:
         self.settings = settings
         self.state = State(
-            walks={},
+            walks=Lineup(),
             witness=walks.witness_walk(),
             concurrency=settings.concurrency,
             share=client.budget.share,
@@ -101,6 +106,8 @@ class Scheduler:
         self.gave_up = 0
         self.met: defaultdict[str, set[str]] = defaultdict(set)
         self.trouble: tuple[float, str] | None = None
+        self.workload = Workload(settings.limit)
+        self.tempo = Tempo()
         self._client = client
         self._budget = client.budget
         self._limiter = client.limiter
@@ -109,6 +116,7 @@ class Scheduler:
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
         self._reach = Reach(settings, client)
         self._later: dict[int, SliceRecord] = {}
+        self._begun = 0
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
         self._limiter.on_release = self._change
@@ -119,6 +127,24 @@ class Scheduler:
         if self._permit_wait is not None:
             self._permit_wait.cancel()
         self._change()
+
+    def time_left(self) -> float | None:
+        """How long the run still takes, in seconds; None while too little is known."""
+        trust = self.state.trust
+        left = self.workload.left(self.state.walks.values(), trust.ends_needed if trust.false_ends else 1)
+        if left is None:
+            return None
+        queries, rows, longest = left
+        return time_left(
+            self.tempo,
+            anyio.current_time(),
+            queries=queries,
+            rows=rows,
+            longest=longest,
+            page_rows=self.settings.limit,
+            rate=self._limiter.rate,
+            turns=self._limiter.concurrency,
+        )
 
     async def run(self) -> None:
         """Runs until there is nothing left to do.
@@ -178,15 +204,17 @@ class Scheduler:
             walk.queries += 1
             self.queries += 1
         # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
-        asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.slice_id))
+        asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.turn))
 
     # --- slices in and out
 
     async def _feed(self) -> None:
-        records = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
-        if not records:
+        under_way = {*self.state.walks, *(record.id for record in self._later.values())}
+        taken = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
+        if not taken:
             self.state.fed = True
             return
+        records = [record for record in taken if record.id not in under_way]
         first_of_send: dict[int, SliceRecord] = {}
         for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].counted):
             messages = first_of_send.get(record.key.id_send)
@@ -200,8 +228,10 @@ class Scheduler:
 
     async def _begin(self, record: SliceRecord) -> None:
         limit = self.state.worked_limit or self.settings.limit
+        self._begun += 1
         walk = Walk(
             slice_id=record.id,
+            turn=self._begun,
             dataset=CATALOGUE[record.key.dataset],
             id_send=record.key.id_send,
             expected=record.expected,
@@ -223,6 +253,7 @@ class Scheduler:
         if walk.key_range.limit > self.settings.limit:
             walk.key_range = replace(walk.key_range, limit=self.settings.limit)
         self.state.walks[record.id] = walk
+        self.workload.begin(walk, record.due)
         self._change()
 
     async def ended(self, slice_id: int) -> None:
@@ -230,6 +261,7 @@ class Scheduler:
         following = self._later.pop(slice_id, None)
         if following is not None:
             await self._begin(following)
+            self.state.walks.go_ahead(self.state.walks[following.id])
         self.state.walks.pop(slice_id, None)
         self._change()
 
@@ -260,6 +292,7 @@ class Scheduler:
 
     async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
         """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
+        asked_at = anyio.current_time()
         try:
             page = await self._client.attempt(walk.query(), permit, hold)
             self._reached(page)
@@ -271,6 +304,8 @@ class Scheduler:
             except PageRefused as refused:
                 raise type(refused)(f"{refused}{_came(page)}") from None
         except AttemptFailed as error:
+            if not isinstance(error, PageRefused):  # that answer came, and was counted
+                self.tempo.note_failure(anyio.current_time(), anyio.current_time() - asked_at)
             await self._failed(walk, error)
         except SliceRefused as error:
             self._answered()
@@ -285,6 +320,7 @@ class Scheduler:
         guess = int(self.state.body_bytes * _FORGET) if self.queries > 1 else 0
         self.state.body_bytes = max(page.wire_bytes, guess, _LEAST_BODY_BYTES)
         self.fitting.note(page)
+        self.tempo.note_answer(anyio.current_time(), page.batch.num_rows, page.seconds)
 
     def _answered(self) -> None:
         self.state.alone = False
@@ -318,6 +354,7 @@ class Scheduler:
         delivery.walk.staged_bytes += segment_bytes
         if delivery.taken.proof is not None:
             self.complete += 1
+            self.workload.complete(delivery.walk)
             await self.ended(delivery.walk.slice_id)
         self._change()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -23,6 +24,10 @@ _AT_ONCE = min(4, os.cpu_count() or 1)
 _GROUPS_HELD = 2
 """Sealing takes as much memory as so many row groups: one that is gathered, and is encoded."""
 _AFTER_DRAIN_S = 5.0
+
+
+SealSoon = Callable[[int, int], None]
+"""Has a slice sealed: its number, and its rank where it has to wait for memory (see ``Budget.working``)."""
 
 
 class Sealing:
@@ -43,25 +48,29 @@ class Sealing:
             pass
 
     @asynccontextmanager
-    async def beside(self, slices: Iterable[int], *, everything: bool = False) -> AsyncIterator[Callable[[int], None]]:
+    async def beside(self, slices: Iterable[int], *, everything: bool = False) -> AsyncIterator[SealSoon]:
         """As ``seal``, while the block runs: it is given what has one slice more sealed. Ends when all are."""
-        soon, waiting = anyio.create_memory_object_stream[int](float("inf"))
+        soon, waiting = anyio.create_memory_object_stream[tuple[int, int]](float("inf"))
+
+        def seal_soon(slice_id: int, rank: int) -> None:
+            soon.send_nowait((slice_id, rank))
+
         async with waiting, anyio.create_task_group() as tasks:
             for _ in range(_AT_ONCE):
                 tasks.start_soon(self._seal, waiting.clone(), everything)
             with soon:
                 for slice_id in slices:
-                    soon.send_nowait(slice_id)
-                yield soon.send_nowait
+                    seal_soon(slice_id, 0)
+                yield seal_soon
 
-    async def _seal(self, waiting: MemoryObjectReceiveStream[int], everything: bool) -> None:  # noqa: FBT001 - for start_soon
+    async def _seal(self, waiting: MemoryObjectReceiveStream[tuple[int, int]], everything: bool) -> None:  # noqa: FBT001 - for start_soon
         async with waiting:
-            async for slice_id in waiting:
+            async for slice_id, rank in waiting:
                 if self._until is not None and anyio.current_time() > self._until:
                     continue
-                with self._budget.working(slice_id) as hold:
+                with self._budget.working(rank) as hold:
                     await hold.work(_GROUPS_HELD * self._lake.sealer.row_group_bytes)
                     await to_thread.run_sync(partial(self._lake.seal, slice_id, everything=everything))
 
 
-__all__ = ["Sealing"]
+__all__ = ["SealSoon", "Sealing"]

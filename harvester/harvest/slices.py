@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from harvester.lake.feeding import Feeding
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,10 @@ class Slices(Protocol):
     """A run's selection of slices."""
 
     def take(self, sends: int) -> Sequence[SliceRecord]:
-        """The slices of the next few sends that are to be asked, at most so many sends; nothing when all are taken."""
+        """The slices of the next few sends that are to be asked, at most so many sends; nothing when all are taken.
+
+        In the order in which they are to be begun (``order``). A slice that is under way may be among them again.
+        """
         ...
 
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
@@ -49,23 +54,14 @@ class Slices(Protocol):
 class LakeSlices:
     """The selection of a run that harvests into a lake; its ledger knows the rest."""
 
-    def __init__(self, lake: Lake, run: int) -> None:
-        """``run`` is the run's number in that ledger."""
+    def __init__(self, lake: Lake, run: int, limit: int) -> None:
+        """``run`` is the run's number in that ledger, ``limit`` how many records one query brings."""
         self.give_up = lake.ledger.give_up
         self.note = lake.ledger.note
         self.plan_refresh = lake.plan_refresh
         self.forget_refresh = lake.forget_refresh
         self.failed_keys = lake.failed_keys
-        self._ledger = lake.ledger
-        self._run = run
-        self._taken_to = -1
-
-    def take(self, sends: int) -> Sequence[SliceRecord]:
-        """The next ones in order of send."""
-        records = self._ledger.pending(self._run, self._taken_to, sends)
-        if records:
-            self._taken_to = records[-1].key.id_send
-        return records
+        self.take = Feeding(lake.ledger, run, limit).take
 
 
 __all__ = ["LakeSlices", "Slices"]

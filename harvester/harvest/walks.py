@@ -65,6 +65,7 @@ class Walk:
         slice_id: its number in the ledger.
         dataset: what is asked for.
         id_send: of which send; None for the witness: of the account itself.
+        turn: how many had been begun when it was: its rank where it has to wait for memory.
         expected: ``SEND_COUNT``, where known.
         rows: rows taken, of this and earlier runs.
         reopened: whether it was complete before.
@@ -78,6 +79,7 @@ class Walk:
         busy: whether a query of it is being asked or its answer taken.
         ready_at: when it may be asked again.
         queries: queries asked, retries not counted.
+        foreseen: how many it was expected to need; 0 where its size was not known.
         asked: whether the query that is due has been counted.
         failures: failures since the last success.
         failing_since: when those began; None while it doesn't fail.
@@ -103,6 +105,7 @@ class Walk:
     slice_id: int
     dataset: Dataset
     id_send: int | None
+    turn: int = 0
     expected: int | None = None
     rows: int = 0
     reopened: bool = False
@@ -116,6 +119,7 @@ class Walk:
     busy: bool = False
     ready_at: float = 0.0
     queries: int = 0
+    foreseen: int = 0
     asked: bool = False
     failures: int = 0
     failing_since: float | None = None
@@ -140,6 +144,11 @@ class Walk:
     def key(self) -> SliceKey:
         """The slice's name."""
         return SliceKey(self.dataset.name, self.id_send or 0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether something of it was asked, in this run or an earlier one."""
+        return self.queries > 0 or self.rows > 0
 
     @property
     def asked_from(self) -> int | None:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harvester.errors import LakeBroken, LakeError, LakeFull
-from harvester.lake.tables import FORMAT, bring_along, facts, metadata
+from harvester.lake.tables import FORMAT, bring_along, facts, metadata, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,8 @@ class Database:
                     found = connection.scalar(_FORMAT_FOUND)
                     if found in {str(FORMAT), "1"}:  # of a newer one nothing is touched
                         metadata.create_all(connection)
+                        for index in slices.indexes:  # of a table that was there before, that makes none
+                            index.create(connection, checkfirst=True)
                     if found == "1":
                         bring_along(connection)
             database.check_format(path)

@@ -43,34 +43,17 @@ class Ledger:
 
     database: Database
 
-    def pending(self, run: int, after: int, sends: int) -> list[SliceRecord]:
-        """The slices of the next few sends of the selection that are incomplete or due for refreshing, by send.
-
-        Args:
-            run: the run.
-            after: sends up to this ``id_send`` are passed over.
-            sends: how many sends to look at, at most.
-        """
-        selected = (slices.c.run == run) & (slices.c.proof.is_(None) | (slices.c.due > 0)) & (slices.c.gave_up == 0)
-        ids = (
-            sa.select(slices.c.id_send)
-            .where(selected & (slices.c.id_send > after))
-            .distinct()
-            .order_by(slices.c.id_send)
-            .limit(sends)
-        )
-        return self._records(selected & slices.c.id_send.in_(ids))
-
     def record(self, slice_id: int) -> SliceRecord:
         """What is known of one slice."""
-        return self._records(slices.c.id == slice_id)[0]
+        return self.records(slices.c.id == slice_id)[0]
 
     def find(self, key: SliceKey) -> SliceRecord | None:
         """What is known of a slice, if anything."""
-        found = self._records((slices.c.dataset == key.dataset) & (slices.c.id_send == key.id_send))
+        found = self.records((slices.c.dataset == key.dataset) & (slices.c.id_send == key.id_send))
         return found[0] if found else None
 
-    def _records(self, condition: sa.ColumnElement[bool]) -> list[SliceRecord]:
+    def records(self, condition: sa.ColumnElement[bool]) -> list[SliceRecord]:
+        """What is known of the slices that a condition on ``slices`` holds for, by send."""
         query = (
             sa.select(slices, *(column.label(f"range_{column.name}") for column in ranges.c))
             .join_from(slices, ranges, isouter=True)
