@@ -1,15 +1,15 @@
 """What the scheduler makes of its permits: makespans in simulated time, against what no scheduler could beat.
 
-The real scheduler, limiter and client harvest accounts that exist in memory alone, from an API that answers in simulated
-time: nothing sleeps, and the same figures come out of every run, but for the two of this machine (real time and memory).
-A makespan is compared with its lower bound, and the queries asked with the fewest over all scopes; see
+The real scheduler, limiter and client harvest accounts that exist in memory alone, from an API that answers in
+simulated time: nothing sleeps, and the same figures come out of every run, but for the two of this machine (real time
+and memory). A makespan is compared with its lower bound, and the queries asked with the fewest over all scopes; see
 ``benchmarks.simulated``. With --whole it ends with a billion rows in 100,000 sends.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,8 +44,8 @@ def scenes(times: int) -> Mapping[str, tuple[Scene, float | None]]:
     """Each profile by name, with its goal; ``times`` is how much of everything there is."""
     slow, quick = Behaviour(latency_s=(0.5, 1.0)), Behaviour(latency_s=(0.1, 0.3))
 
-    def scene(rows: Sequence[int], behaviour: Behaviour, rate: float, **more: Any) -> Scene:
-        return Scene(SimulatedAccount(rows), behaviour, settings={"rate": rate}, **more)
+    def scene(rows: Sequence[int], behaviour: Behaviour, rate: float, bytes_per_s: float | None = None) -> Scene:
+        return Scene(SimulatedAccount(rows), behaviour, bytes_per_s, {"rate": rate})
 
     usual = even(250 * times, 100_000)
     giant = [2_500_000 * times, *even(100 * times, 20_000)]
@@ -74,9 +74,7 @@ def judged(name: str, scene: Scene, goal: float | None) -> list[Figure]:
     bound, least = least_seconds(scene, played.queries), least_queries(scene)
     scope = min(least, key=lambda each: least[each])
     return [
-        Figure(
-            f"{name}: makespan", "s", (played.seconds,), "lower bound", (played.seconds / bound,), goal=goal
-        ),
+        Figure(f"{name}: makespan", "s", (played.seconds,), "lower bound", (played.seconds / bound,), goal=goal),
         Figure(
             f"{name}: queries",
             "queries",

@@ -22,8 +22,8 @@ from harvester.config import Refresh, Tuning
 from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse
 from harvester.lake import layout, sealing
 from harvester.lake.entries import Due, SegmentRecord
-from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.feeding import Feeding
+from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
 from harvester.lake.store import Store
 from harvester.model import KEY_END, Proof, Send, SliceKey

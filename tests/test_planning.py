@@ -17,7 +17,8 @@ from harvester.console.cli import command_line
 from harvester.datasets import BOUNCES, CAMPAIGNS, MESSAGES, RAW_RESPONSES, SENDS
 from harvester.errors import LakeBroken, Unauthorized
 from harvester.harvest.finding import Finder
-from harvester.harvest.planning import least_queries, least_refresh, make_plan, more_pages, pages
+from harvester.harvest.paging import more_pages, pages
+from harvester.harvest.planning import least_queries, least_refresh, make_plan
 from harvester.harvest.run import Harvest
 from harvester.harvest.wanted import Wanted
 from harvester.lake import layout

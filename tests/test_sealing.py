@@ -58,7 +58,7 @@ async def test_two_slices_are_sealed_side_by_side() -> None:
 async def test_the_budget_wins_over_what_could_go_side_by_side() -> None:
     budget, sealed = Budget(HELD), list[int]()
     async with Sealing(lake_with(sealed.append), budget).beside([1, 2]) as seal_soon:
-        seal_soon(3)
+        seal_soon(3, 7)
     assert sorted(sealed) == [1, 2, 3]
     assert (budget.held, budget.most_held) == (0, HELD)
 

@@ -1,13 +1,13 @@
 """An account of any size that is all arithmetic: its keys follow from a few numbers for each send.
 
 A page of it holds the columns that a harvest looks at on their way (the key, the send, and what is extra) and no other,
-so that a record takes some nanoseconds in the real client, scheduler and proofs. Every message that is ``BOUNCED``-th of its
-send has failed, and is in the send's list of bounces.
+so that a record takes some nanoseconds in the real client, scheduler and proofs. Every message that is ``BOUNCED``-th
+of its send has failed, and is in the send's list of bounces.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -56,9 +56,7 @@ class SimulatedAccount:
     def sends(self, *, sized: bool = True) -> Iterator[Send]:
         """Its sends, as a list names them that is proven; without sizes if they are not ``sized``."""
         for place, rows in enumerate(self.rows.tolist()):
-            yield Send(
-                FIRST_ID_SEND + place, self.campaign(place), expected=rows if sized else None, proven=sized
-            )
+            yield Send(FIRST_ID_SEND + place, self.campaign(place), expected=rows if sized else None, proven=sized)
 
     def campaign(self, place: int) -> int:
         """The campaign of the send at that place."""
@@ -124,7 +122,7 @@ _NOTHING_EXTRA = pa.nulls(PAGE_CAP, pa.string())
 
 
 def _records(dataset: Dataset, keys: Integers, ids: Integers) -> pa.RecordBatch:
-    columns = [pa.array(ids), pa.array(keys), _NOTHING_EXTRA.slice(0, len(keys))]
+    columns: list[pa.Array[Any]] = [pa.array(ids), pa.array(keys), _NOTHING_EXTRA.slice(0, len(keys))]
     return pa.RecordBatch.from_arrays(columns, schema=_SEEN[dataset.name])
 
 

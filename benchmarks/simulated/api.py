@@ -79,9 +79,7 @@ class SimulatedApi:
         asked: what it has seen.
     """
 
-    def __init__(
-        self, account: SimulatedAccount, behaviour: Behaviour, *, bytes_per_s: float | None = None
-    ) -> None:
+    def __init__(self, account: SimulatedAccount, behaviour: Behaviour, *, bytes_per_s: float | None = None) -> None:
         if unknown := set(behaviour.faults) - _FAULTS:
             raise ValueError(f"there are no such faults in simulated time: {', '.join(sorted(unknown))}")
         self.asked = Asked(array("d"))
@@ -190,8 +188,10 @@ class SimulatedSpeaker(JsonSpeaker):
         """As ``Speaker.typed``."""
         assert isinstance(decoded, _Part)
         if decoded.place < 0 or not decoded.rows:
-            return self._account.messages(decoded.first, decoded.rows) if query.dataset is MESSAGES else (
-                self._account.bounces(0).slice(0, 0)
+            return (
+                self._account.messages(decoded.first, decoded.rows)
+                if query.dataset is MESSAGES
+                else (self._account.bounces(0).slice(0, 0))
             )
         return self._account.bounces(decoded.place)
 
@@ -201,4 +201,12 @@ def as_transport(api: SimulatedApi) -> Transport:
     return api  # type: ignore[return-value]
 
 
-__all__ = ["PACKED_RECORD_BYTES", "RECORD_BYTES", "Asked", "SimulatedApi", "SimulatedSpeaker", "as_transport", "packed_bytes"]
+__all__ = [
+    "PACKED_RECORD_BYTES",
+    "RECORD_BYTES",
+    "Asked",
+    "SimulatedApi",
+    "SimulatedSpeaker",
+    "as_transport",
+    "packed_bytes",
+]

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.simulated.api import packed_bytes
 from harvester.datasets import BOUNCES, MESSAGES
-from harvester.harvest.planning import pages
+from harvester.harvest.paging import pages
 
 if TYPE_CHECKING:
     from benchmarks.simulated.harvest import Scene

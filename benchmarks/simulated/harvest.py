@@ -47,7 +47,12 @@ class Scene:
 
     def told(self) -> Settings:
         """The run's settings."""
-        given: dict[str, Any] = {"tuning": Tuning(seed=1), "client_id": "1", "client_md5": Secret("0" * 32), "lake": Path("nowhere")}
+        given: dict[str, Any] = {
+            "tuning": Tuning(seed=1),
+            "client_id": "1",
+            "client_md5": Secret("0" * 32),
+            "lake": Path("nowhere"),
+        }
         return Settings(**(given | self.settings))
 
 

@@ -60,7 +60,7 @@ class SimulatedLake:
 
     def foretell(self, workload: Workload) -> None:
         """Says what all slices will need."""
-        for place, rows in enumerate(self._account.rows.tolist()):
+        for rows in self._account.rows.tolist():
             for name in self._datasets:
                 dataset = CATALOGUE[name]
                 expected = rows if self._sized and dataset.counted else None

@@ -1,7 +1,7 @@
 """A link that all transfers share evenly: with k of them under way, each has 1/k of its bytes a second.
 
-Kept by virtual time (fair queueing): it goes on by the bytes that each one gets, so that what is under way need never be
-gone through; a transfer ends when virtual time has gone on by its size.
+Kept by virtual time (fair queueing): it goes on by the bytes that each one gets, so that what is under way need never
+be gone through; a transfer ends when virtual time has gone on by its size.
 """
 
 from __future__ import annotations

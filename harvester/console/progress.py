@@ -53,7 +53,6 @@ class Meter:
     """Turns snapshots into a pace. Feed it every snapshot once, in order."""
 
     def __init__(self) -> None:
-        self._first: Snapshot | None = None
         self._seconds = 0.0
         self._rows = 0
         self._rows_per_s = 0.0
@@ -66,23 +65,16 @@ class Meter:
             weight = max(1 - math.exp(-passed / _SMOOTH_S), passed / snapshot.seconds)
             self._rows_per_s += weight * ((rows - self._rows) / passed - self._rows_per_s)
             self._seconds, self._rows = snapshot.seconds, rows
-        if self._first is None or not self._first.slices:  # until the lake is open, nothing is known
-            self._first = snapshot
-        return Pace(self._rows_per_s, *self._work(snapshot, self._first))
+        return Pace(self._rows_per_s, _done(snapshot), snapshot.left_s if snapshot.seconds >= _LEAST_BASIS_S else None)
 
-    def _work(self, now: Snapshot, first: Snapshot) -> tuple[float | None, float | None]:
-        """The part done and the time left: by rows where sends say how many they have, else by slices."""
-        had = sum(now.rows_before.get(name, 0) for name in now.rows_expected)
-        have = had + sum(now.rows.get(name, 0) for name in now.rows_expected)
-        begun_at, total = had, sum(now.rows_expected.values())
-        if have >= total:
-            have, begun_at, total = now.slices_complete + now.slices_failed, first.slices_complete, now.slices
-        if not total:
-            return None, None
-        passed, gained = now.seconds - first.seconds, have - begun_at
-        left = max(total - have, 0)
-        known = left > 0 and gained > 0 and passed >= _LEAST_BASIS_S
-        return min(have / total, 1.0), left * passed / gained if known else None
+
+def _done(now: Snapshot) -> float | None:
+    """The part done: by rows where sends say how many they have, else by slices."""
+    have = sum(now.rows_before.get(name, 0) + now.rows.get(name, 0) for name in now.rows_expected)
+    total = sum(now.rows_expected.values())
+    if have >= total:
+        have, total = now.slices_complete + now.slices_failed, now.slices
+    return min(have / total, 1.0) if total else None
 
 
 def picture(snapshot: Snapshot, pace: Pace) -> RenderableType:

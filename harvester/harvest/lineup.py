@@ -1,7 +1,7 @@
 """Slices under way, in the order in which they are served: whoever may go first is found at once, however many wait.
 
-A decision looks at walks that are being asked, and at the first one that may be; not at those that wait after a failure,
-which are set aside until it is their time, and not at those behind. Plain state, changed synchronously.
+A decision looks at walks that are being asked, and at the first one that may be; not at those that wait after a
+failure, which are set aside until it is their time, and not at those behind. Plain state, changed synchronously.
 
 Invariant: every walk is in one place: in line, ahead of the line, asleep until its ``ready_at``, or empty. Where it is
 follows from the walk, and is looked at anew whenever a decision comes upon it; but what is asleep is not looked at.
@@ -79,7 +79,7 @@ class Lineup(MutableMapping[int, "Walk"]):
         return found
 
     def last(self, now: float) -> Walk | None:
-        """Who goes when nobody is first: the walk that may be asked the soonest, now or later; None if there is none."""
+        """Who goes when nobody is first: the walk that may be asked the soonest, now or later; None for nobody."""
         may_go = [walk for walk in self._empty.values() if not walk.awaits_witness]
         if (sleeper := self._sleeper) is not None:
             may_go.append(sleeper)

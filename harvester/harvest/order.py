@@ -2,11 +2,11 @@
 
 What an earlier run has begun goes first. Then the sends that are known to be large, the largest first: a send's pages
 are asked one after another, and a giant that is begun last would be left to run alone when all others are done (list
-scheduling, longest first: R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969). Then those of unknown size,
-which may turn out to be large. Last the ones that need one query each: they fill any gap.
+scheduling, longest first: R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969). Then those of unknown
+size, which may turn out to be large. Last the ones that need one query each: they fill any gap.
 
-Once begun, what was begun earlier goes before what was begun later (``plan.choose``); so no more is under way than there
-are turns.
+Once begun, what was begun earlier goes before what was begun later (``plan.choose``); so no more is under way than
+there are turns.
 """
 
 from __future__ import annotations

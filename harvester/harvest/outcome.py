@@ -32,6 +32,7 @@ class Snapshot:
         waiting: slices that wait after a failure.
         trouble: the latest failure, in one line; None if nothing failed lately.
         paused_s: seconds for which the server's pause goes on; 0 if there is none.
+        left_s: seconds that the run still takes; None while too little is known, and once it is drained.
         draining: whether the run finishes what is in flight and begins nothing.
         search: how far finding the sends is; None where they are named, or not looked for yet.
     """
@@ -55,6 +56,7 @@ class Snapshot:
     paused_s: float
     draining: bool
     search: Search | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

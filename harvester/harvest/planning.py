@@ -17,6 +17,7 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE
 from harvester.harvest.finding import Finder
+from harvester.harvest.paging import more_pages, pages
 from harvester.harvest.wanted import Wanted
 from harvester.lake import layout
 from harvester.lake.entries import Due, Held
@@ -120,20 +121,6 @@ def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> P
     )
 
 
-def pages(rows: int, limit: int, again: int = 1) -> int:
-    """How many queries bring so many rows, of a walk that has not begun, up to the proof ``count``.
-
-    Each page after the first brings records again: the last one, since a walk asks from one before its key, and a
-    second one (``again``) where there is a record with just that key. The last page has to be shorter than asked.
-    """
-    return 1 if rows < limit else 1 + more_pages(rows - limit, limit, again)
-
-
-def more_pages(rows: int, limit: int, again: int = 1) -> int:
-    """How many queries bring so many further rows, of a walk that is under way."""
-    return 1 + rows // (limit - again)
-
-
 def least_queries(dataset: Dataset, expected: int | None, held: Held, limit: int, *, proven: bool) -> tuple[int, bool]:
     """How many queries a slice that is not complete needs at least, and whether it may need more.
 
@@ -223,4 +210,4 @@ def _is_lake(root: Path) -> bool:
     return bool(Store(root).size(layout.LEDGER))
 
 
-__all__ = ["NOTHING", "Plan", "least_queries", "least_refresh", "make_plan", "more_pages", "pages", "plan_of"]
+__all__ = ["NOTHING", "Plan", "least_queries", "least_refresh", "make_plan", "plan_of"]

@@ -141,6 +141,7 @@ class Harvest:
         async with anyio.create_task_group() as tasks:
             slices = LakeSlices(lake, run, self.settings.limit)
             self._scheduler = scheduler = Scheduler(self.settings, client=client, slices=slices, deliver=deliver)
+            await to_thread.run_sync(slices.foretell, scheduler.workload)
             if self._drained_at is not None:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)
@@ -208,6 +209,7 @@ class Harvest:
             ),
             waiting=sum(walk.failing_since is not None for walk in walks),
             trouble=trouble[1] if trouble and now - trouble[0] < _TROUBLE_SHOWN_S else None,
+            left_s=scheduler.time_left() if scheduler and self._drained_at is None else None,
             paused_s=client.limiter.paused_s if client else 0.0,
             draining=self._drained_at is not None,
             search=finder.search if finder else None,
@@ -241,9 +243,7 @@ async def _stage(
             del first, deliveries  # or their rows would be held until the next ones come
 
 
-async def _commit(
-    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon
-) -> None:
+async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:
     """Makes pages durable, all of them or none; and then what follows from that."""
     sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
     for delivery, size in zip(deliveries, sizes, strict=True):

@@ -30,6 +30,7 @@ from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
+from harvester.harvest.trust import ASKINGS
 from harvester.harvest.walks import Walk
 from harvester.harvest.workload import Workload
 from harvester.lake.entries import Due
@@ -131,7 +132,7 @@ class Scheduler:
     def time_left(self) -> float | None:
         """How long the run still takes, in seconds; None while too little is known."""
         trust = self.state.trust
-        left = self.workload.left(self.state.walks.values(), trust.ends_needed if trust.false_ends else 1)
+        left = self.workload.left(self.state.walks.values(), ASKINGS if trust.false_ends else 1)
         if left is None:
             return None
         queries, rows, longest = left

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from harvester.datasets import CATALOGUE
 from harvester.lake.feeding import Feeding
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from harvester.harvest.workload import Workload
     from harvester.lake.entries import SliceRecord
     from harvester.lake.lake import Lake
     from harvester.lake.refreshing import RefreshPlan
@@ -61,7 +63,13 @@ class LakeSlices:
         self.plan_refresh = lake.plan_refresh
         self.forget_refresh = lake.forget_refresh
         self.failed_keys = lake.failed_keys
-        self.take = Feeding(lake.ledger, run, limit).take
+        self._feeding = Feeding(lake.ledger, run, limit)
+        self.take = self._feeding.take
+
+    def foretell(self, workload: Workload) -> None:
+        """Says what all of the selection will need. Blocking."""
+        for dataset, expected, rows, due in self._feeding.sizes():
+            workload.expect(CATALOGUE[dataset], expected=expected, rows=rows, due=due)
 
 
 __all__ = ["LakeSlices", "Slices"]

@@ -1,11 +1,12 @@
 """How long a run still takes, by what is left and by what answers have taken so far.
 
-Two things bound a harvest from within: the rate (queries ÷ rate), and the turns (the time that answers take, all together,
-÷ concurrency). Which of them binds is seen from how much of each is used. The one that binds goes on as it did, retries
-and pauses included; the other is taken at its most. And one walk's pages go one after another, however free the others.
+Two things bound a harvest from within: the rate (queries ÷ rate), and the turns (the time that answers take, all
+together, ÷ concurrency). Which of them binds is seen from how much of each is used. The one that binds goes on as it
+did, retries and pauses included; the other is taken at its most. And one walk's pages go one after another, however
+free the others.
 
-An answer takes a latency and so much more a row; both are learned, by least squares over the latest answers, since large
-sends go first, and the answers that are left are smaller than those that came.
+An answer takes a latency and so much more a row; both are learned, by least squares over the latest answers, since
+large sends go first, and the answers that are left are smaller than those that came.
 """
 
 from __future__ import annotations

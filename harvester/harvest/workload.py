@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harvester.harvest.planning import more_pages, pages
+from harvester.harvest.paging import more_pages, pages
 from harvester.lake.entries import Due
 
 if TYPE_CHECKING:

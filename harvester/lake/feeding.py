@@ -1,27 +1,29 @@
 """Feeding: the slices of a run that are to be asked, some sends at a time, in the order in which they are to be begun.
 
 That order is ``harvester.harvest.order``'s: what an earlier run has begun, then sends known to be large, the largest
-first, sends of unknown size, and small ones. Each part is read along an index from where the last reading ended, so that
-a reading takes no longer with more sends, and nothing is held of those that are not read yet.
+first, sends of unknown size, and small ones. Each part is read along an index from where the last reading ended, so
+that a reading takes no longer with more sends, and nothing is held of those that are not read yet.
 
 Everything here is blocking: call it from a worker thread.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from harvester.datasets import CATALOGUE
+from harvester.lake.entries import Due
 from harvester.lake.tables import refreshes, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harvester.lake.entries import SliceRecord
     from harvester.lake.ledger import Ledger
 
+_BATCH = 1000
 _COUNTED = tuple(name for name, dataset in CATALOGUE.items() if dataset.counted)
 
 
@@ -30,6 +32,15 @@ class _Reached(NamedTuple):
 
     expected: int | None = None
     id_send: int = -1
+
+
+class Wanted(NamedTuple):
+    """A slice that is to be asked: its dataset's name, its size where known, rows held, and what is to be refreshed."""
+
+    dataset: str
+    expected: int | None
+    rows: int
+    due: Due
 
 
 class Feeding:
@@ -64,6 +75,13 @@ class Feeding:
             self._reached = _Reached()
         return []
 
+    def sizes(self) -> Iterator[Wanted]:
+        """Every slice that is to be handed out, as small as can be, read some at a time."""
+        query = sa.select(slices.c.dataset, slices.c.expected, slices.c.rows, slices.c.due).where(self._wanted)
+        with self._ledger.database.reading() as connection:
+            for name, expected, rows, due in connection.execute(query.execution_options(yield_per=_BATCH)):
+                yield Wanted(name, expected, rows, Due(max(0, due)))
+
     def _records(self, ids: list[int]) -> list[SliceRecord]:
         places = {id_send: place for place, id_send in enumerate(ids)}
         records = self._ledger.records(self._wanted & slices.c.id_send.in_(ids))
@@ -92,7 +110,7 @@ class Feeding:
                 found += [_Reached(*row) for row in connection.execute(rest)]
         return found
 
-    def _read(self, query: sa.Select[tuple[int]]) -> list[int]:
+    def _read(self, query: sa.Select[Any]) -> list[int]:
         with self._ledger.database.reading() as connection:
             return list(connection.scalars(query))
 
@@ -106,4 +124,4 @@ def _begun(run: int) -> sa.ColumnElement[bool]:
     return (slices.c.proof.is_(None) & sa.exists().where(same_send & something)) | refreshing
 
 
-__all__ = ["Feeding"]
+__all__ = ["Feeding", "Wanted"]

@@ -63,9 +63,7 @@ slices = Table(
     UniqueConstraint("dataset", "id_send"),
     Index("slices_by_run", "run", "id_send", "id"),
     Index("slices_by_send", "id_send", "id"),
-    Index(
-        "slices_by_size", "run", Column("expected").desc(), "id_send", sqlite_where=Column("expected").is_not(None)
-    ),
+    Index("slices_by_size", "run", Column("expected").desc(), "id_send", sqlite_where=Column("expected").is_not(None)),
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, NoReturn
 
+from harvester.harvest import order
 from harvester.lake.entries import SliceRecord
 from harvester.model import SliceKey
 
@@ -25,19 +27,28 @@ class Selection:
         incomplete: sends that were given up, and why.
     """
 
-    def __init__(self, dataset: Dataset, sends: Iterable[Send], now: datetime) -> None:
-        """``sends`` are asked in this order, each once; ``now`` is the age of sends that don't say theirs."""
+    def __init__(self, dataset: Dataset, sends: Iterable[Send], now: datetime, limit: int) -> None:
+        """Sends are asked once each, the largest first (``order``), and else in this order.
+
+        ``now`` is the age of sends that don't say theirs, ``limit`` how many records one query brings.
+        """
         self.proofs: dict[int, Proof] = {}
         self.incomplete: dict[int, str] = {}
         self._dataset = dataset
-        self._rest = iter({send.id_send: send for send in sends}.values())
+        self._rest = iter(sorted({send.id_send: send for send in sends}.values(), key=partial(self._part, limit)))
         self._now = now
         self._numbers = count(1)
         self._under_way: dict[int, int] = {}
 
     def take(self, sends: int) -> Sequence[SliceRecord]:
-        """The next ones, in the order given."""
+        """The next ones."""
         return [self._record(send) for send in islice(self._rest, sends)]
+
+    def _part(self, limit: int, send: Send) -> tuple[int, int]:
+        """As far as sizes decide about a send's place."""
+        expected = send.expected if self._dataset.counted else None
+        part, size, _ = order.place(send.id_send, begun=False, expected=expected, limit=limit)
+        return part, size
 
     def _record(self, send: Send) -> SliceRecord:
         number = next(self._numbers)

@@ -56,7 +56,7 @@ class Work:
         try:
             async with Client.open(self._settings) as client:
                 found, sends = await self._find(client)
-                selection = Selection(self._dataset, sends, self._settings.tuning.clock())
+                selection = Selection(self._dataset, sends, self._settings.tuning.clock(), self._settings.limit)
                 scheduler = await self._harvest(client, selection)
         except BaseExceptionGroup as group:
             raise first_of(group) from None
