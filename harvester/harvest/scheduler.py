@@ -294,6 +294,7 @@ class Scheduler:
     async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
         """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
         asked_at = anyio.current_time()
+        self.tempo.note_attempt(asked_at, self._limiter.in_flight)
         try:
             page = await self._client.attempt(walk.query(), permit, hold)
             self._reached(page)
@@ -306,7 +307,8 @@ class Scheduler:
                 raise type(refused)(f"{refused}{_came(page)}") from None
         except AttemptFailed as error:
             if not isinstance(error, PageRefused):  # that answer came, and was counted
-                self.tempo.note_failure(anyio.current_time(), anyio.current_time() - asked_at)
+                now = anyio.current_time()
+                self.tempo.note_failure(now, self._limiter.in_flight, now - asked_at)
             await self._failed(walk, error)
         except SliceRefused as error:
             self._answered()
@@ -321,7 +323,7 @@ class Scheduler:
         guess = int(self.state.body_bytes * _FORGET) if self.queries > 1 else 0
         self.state.body_bytes = max(page.wire_bytes, guess, _LEAST_BODY_BYTES)
         self.fitting.note(page)
-        self.tempo.note_answer(anyio.current_time(), page.batch.num_rows, page.seconds)
+        self.tempo.note_answer(anyio.current_time(), self._limiter.in_flight, page.batch.num_rows, page.seconds)
 
     def _answered(self) -> None:
         self.state.alone = False

@@ -11,7 +11,7 @@ large sends go first, and the answers that are left are smaller than those that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _LATEST = 500
 """So many answers, more or less, is the memory of a pace."""
@@ -22,70 +22,101 @@ _FLAT_ROWS = 100.0
 
 @dataclass(slots=True)
 class Tempo:
-    """What answers have taken lately. Sums in which each earlier one weighs a little less.
+    """What has been asked and answered lately. Sums in which each earlier answer weighs a little less.
 
     Attributes:
+        attempts: attempts that were made.
+        seconds: the time in which they were.
+        turns_s: the turns that were used in that time, times how long each was.
         answers: answers that came.
-        attempts: attempts, failed ones included.
-        seconds: the time in which they came.
-        busy_s: the time that all attempts took, together.
-        answered_s: that of those that brought an answer.
+        answered_s: the time that those took, together.
+        rows: rows that they brought.
+        failures: attempts that failed.
+        failed_s: the time that those took, together.
+        at: when something was noted last; None if nothing was.
+        in_flight: attempts in flight then.
     """
 
-    answers: float = 0.0
     attempts: float = 0.0
     seconds: float = 0.0
-    busy_s: float = 0.0
+    turns_s: float = 0.0
+    answers: float = 0.0
     answered_s: float = 0.0
-    _rows: float = 0.0
+    rows: float = 0.0
+    failures: float = 0.0
+    failed_s: float = 0.0
+    at: float | None = None
+    in_flight: int = 0
     _rows_rows: float = 0.0
     _rows_s: float = 0.0
-    _last_at: float | None = None
+    _young: float = 1.0
 
-    def note_answer(self, now: float, rows: int, took_s: float) -> None:
+    def note_attempt(self, now: float, in_flight: int) -> None:
+        """An attempt begins; so many are in flight from now on."""
+        self._note(now, in_flight)
+        self.attempts += 1
+
+    def note_answer(self, now: float, in_flight: int, rows: int, took_s: float) -> None:
         """An answer of so many rows came, after so many seconds."""
+        self._note(now, in_flight)
         self._forget()
         self.answers += 1
-        self._note(now, took_s)
         self.answered_s += took_s
-        self._rows += rows
+        self.rows += rows
         self._rows_rows += rows * rows
         self._rows_s += rows * took_s
 
-    def note_failure(self, now: float, took_s: float) -> None:
+    def note_failure(self, now: float, in_flight: int, took_s: float) -> None:
         """An attempt failed, after so many seconds."""
-        self._note(now, took_s)
+        self._note(now, in_flight)
+        self.failures += 1
+        self.failed_s += took_s
 
-    def _note(self, now: float, took_s: float) -> None:
-        self.attempts += 1
-        self.busy_s += took_s
-        self.seconds += 0.0 if self._last_at is None else now - self._last_at
-        self._last_at = now
+    def _note(self, now: float, in_flight: int) -> None:
+        passed = 0.0 if self.at is None else now - self.at
+        self.seconds += passed
+        self.turns_s += passed * self.in_flight
+        self.at, self.in_flight = now, in_flight
 
     def _forget(self) -> None:
         keep = 1 - 1 / _LATEST
-        self.answers *= keep
         self.attempts *= keep
         self.seconds *= keep
-        self.busy_s *= keep
+        self.turns_s *= keep
+        self.answers *= keep
         self.answered_s *= keep
-        self._rows *= keep
+        self.failures *= keep
+        self.failed_s *= keep
+        self.rows *= keep
         self._rows_rows *= keep
         self._rows_s *= keep
+        self._young *= keep
 
-    def until(self, now: float) -> float:
-        """The time in which the answers came, up to now."""
-        return self.seconds + (0.0 if self._last_at is None else now - self._last_at)
+    def up_to(self, now: float) -> Tempo:
+        """What it would be at ``now``, had nothing more come; this one is left as it is."""
+        later = replace(self)
+        later._note(now, self.in_flight)
+        return later
+
+    @property
+    def a_row_s(self) -> float:
+        """By how much longer an answer takes for each row, in seconds."""
+        mean_rows = self.rows / self.answers
+        variance = self._rows_rows / self.answers - mean_rows**2
+        if variance <= _FLAT_ROWS**2:
+            return 0.0
+        return max(0.0, (self._rows_s - mean_rows * self.answered_s) / self.answers / variance)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows that come in a second. Of what is in flight half has come, on average, or its like came at first."""
+        in_flight = self._young * self.in_flight / 2
+        return self.rows * (1 + in_flight / self.answers) / self.seconds
 
     def answer_s(self, queries: float, rows: float) -> float:
         """What so many queries would take that bring so many rows, one after another, in seconds."""
-        mean_s, mean_rows = self.answered_s / self.answers, self._rows / self.answers
-        variance = self._rows_rows / self.answers - mean_rows**2
-        a_row = 0.0
-        if variance > _FLAT_ROWS**2:
-            a_row = max(0.0, (self._rows_s / self.answers - mean_rows * mean_s) / variance)
-        a_query = max(0.0, mean_s - a_row * mean_rows)
-        return a_query * queries + a_row * rows
+        a_query_s = max(0.0, (self.answered_s - self.a_row_s * self.rows) / self.answers)
+        return a_query_s * queries + self.a_row_s * rows
 
 
 def time_left(
@@ -105,18 +136,23 @@ def time_left(
     """
     if queries <= 0:
         return 0.0
-    seconds = tempo.until(now)
-    if tempo.answers < _LEAST_ANSWERS or seconds <= 0 or tempo.answered_s <= 0:
+    seen = tempo.up_to(now)
+    if seen.answers < _LEAST_ANSWERS or seen.turns_s <= 0 or seen.answered_s <= 0:
         return None
-    asked_per_s, in_flight = tempo.attempts / seconds, tempo.busy_s / seconds
+    attempts = queries * (1 + seen.failures / seen.answers)
+    turns_s = seen.answer_s(queries, rows) * (1 + seen.failed_s / seen.answered_s)
+    last_s = seen.answer_s(1, rows / queries)  # by then all else is asked, or has its turn
+    alone_s = seen.answer_s(longest, longest * page_rows)
+    asked_per_s, in_flight = seen.attempts / seen.seconds, seen.turns_s / seen.seconds
     if asked_per_s / rate >= in_flight / turns:
-        by_rate, by_turns = min(rate, asked_per_s), float(turns)
-    else:
-        by_rate, by_turns = rate, min(turns, in_flight)
-    attempts = queries * tempo.attempts / tempo.answers
-    busy_s = tempo.answer_s(queries, rows) * tempo.busy_s / tempo.answered_s
-    alone_s = tempo.answer_s(longest, longest * page_rows)
-    return max(attempts / by_rate, busy_s / by_turns, alone_s)
+        return max(attempts / min(rate, asked_per_s) + last_s, turns_s / turns + last_s, alone_s)
+    # What rows take may be the link's doing, whose turns overlap, or the server's: so far as rows take the time, rows
+    # go on as they did.
+    by_rows = min(1.0, seen.a_row_s * seen.rows / seen.answered_s)
+    by_turns_s = turns_s / min(turns, in_flight)
+    if by_rows:
+        by_turns_s += by_rows * (rows / seen.rows_per_s - by_turns_s)
+    return max(attempts / rate + last_s, by_turns_s + last_s, alone_s)
 
 
 __all__ = ["Tempo", "time_left"]
