@@ -74,7 +74,8 @@ def test_every_row_comes_once_whatever_binds(name: str) -> None:
 def test_a_makespan_is_near_what_no_scheduler_could_beat(name: str) -> None:
     played, _ = watched(name)
     assert 1 <= played.seconds / least_seconds(SCENES[name], played.queries) <= MOST[name]
-    assert played.queries == least_queries(SCENES[name])["send"]
+    least = least_queries(SCENES[name])["send"]
+    assert least <= played.queries <= 1.01 * least
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -95,7 +95,7 @@ class Tempo:
     def up_to(self, now: float) -> Tempo:
         """What it would be at ``now``, had nothing more come; this one is left as it is."""
         later = replace(self)
-        later._note(now, self.in_flight)
+        later._note(now, self.in_flight)  # noqa: SLF001 - its own
         return later
 
     @property
