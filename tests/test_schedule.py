@@ -55,7 +55,7 @@ MOST = {"rate-bound": 1.05, "latency-bound": 1.15, "bandwidth-bound": 1.05, "ske
 def watched(name: str) -> tuple[Played, list[tuple[float, float | None]]]:
     """A scene, and at some instants how long it was said to take still."""
     seen: list[tuple[float, float | None]] = []
-    played = play(SCENES[name], (5.0, lambda scheduler: seen.append((anyio.current_time(), scheduler.time_left()))))
+    played = play(SCENES[name], (2.0, lambda scheduler: seen.append((anyio.current_time(), scheduler.time_left()))))
     return played, seen
 
 
