@@ -59,6 +59,8 @@ class Tempo:
     def note_answer(self, now: float, in_flight: int, rows: int, took_s: float) -> None:
         """An answer of so many rows came, after so many seconds."""
         self._note(now, in_flight)
+        if not self.answers:  # until the first answer one query goes alone, which says nothing of the pace
+            self.attempts = self.seconds = self.turns_s = 0.0
         self._forget()
         self.answers += 1
         self.answered_s += took_s
