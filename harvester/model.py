@@ -79,8 +79,8 @@ class KeyRange:
         limit: the number of records to ask for.
         short_answers: answers in a row that were shorter than asked, held the cursor's record and ended there.
         missing: keys whose rows are held and that the source no longer served when it should have.
-        first_keys: the first keys of a range that was split off, in order, by which whoever walks up to it from the left
-            knows it again; empty for a slice's first range, and before the first row.
+        first_keys: the first keys of a range that was split off, in order, by which its left neighbour knows it when it
+            comes there; empty for a slice's first range, and before the first row.
         rows: rows taken since it was split off.
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harvester.harvest import parts, splitting
 from harvester.harvest.trust import Trust
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class State:
         trust: what this run has seen of the source.
         worked_limit: the largest limit that an answer came to; slices begun later start there, so that a bound of the
             server's own is not met anew by each.
+        splits: whether the pages of a send may come in another order than their keys', so that it may be split.
+        rate: permits a second.
+        answer_s: how long an answer takes, in seconds; None before the first.
     """
 
     walks: dict[int, Walk]
@@ -57,6 +61,9 @@ class State:
     uncommitted: int = 0
     trust: Trust = field(default_factory=Trust)
     worked_limit: int = 0
+    splits: bool = False
+    rate: float = 1.0
+    answer_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,17 @@ class Ask:
     """Ask this walk's next query."""
 
     walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Give the keys of this walk from ``at`` on to a cursor of their own, and ask its first query.
+
+    Only for a permit that is there already: one that has to be waited for may be used by a walk that is ready then.
+    """
+
+    walk: Walk
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +101,7 @@ class Finished:
     """There is nothing left to do."""
 
 
-Decision = Ask | Feed | Wait | Finished
+Decision = Ask | Split | Feed | Wait | Finished
 
 _AT_RISK = 2
 """So many times the concurrency is what a crash has asked again, at most: as many are in flight, or were just now."""
@@ -99,19 +117,48 @@ def choose(state: State, now: float) -> Decision:
     later: list[Walk] = []
     for walk in state.walks.values():
         active += walk.failing_since is None
-        if walk.busy or walk.done or walk.awaits_witness:
-            continue
-        if walk.ready_at <= now and walk.empty_since is None:
-            return Ask(walk)
-        later.append(walk)  # empty ones go last: by then the run knows more of the source
+        for part in () if walk.done else walk.parts or (walk,):
+            if part.busy or part.awaits_witness or parts.waits(part):
+                continue
+            if part.ready_at <= now and part.empty_since is None:
+                return Ask(part)
+            later.append(part)  # empty ones go last: by then the run knows more of the source
     if not state.fed and active < state.window and len(state.walks) < _WAITING_CAP + state.window:
         return Feed()
+    return _choose_later(state, now, later)
+
+
+def _choose_later(state: State, now: float, later: list[Walk]) -> Decision:
+    """Decides where no walk is ready for the first time: who goes last, what is split, or how long to wait."""
     if _wants_witness(state, now):
         later.append(state.witness)
-    if not later:
-        return Wait()
-    first = min(later, key=lambda walk: walk.ready_at)
-    return Ask(first) if first.ready_at <= now else Wait(first.ready_at)
+    first = min(later, key=lambda walk: walk.ready_at, default=None)
+    if first is not None and first.ready_at <= now:
+        return Ask(first)
+    return _split(state) or Wait(None if first is None else first.ready_at)
+
+
+def _split(state: State) -> Split | None:
+    """Where a permit that nobody is ready to use is of most use, if a send is worth splitting."""
+    if not state.splits:
+        return None
+    workers = state.concurrency if state.answer_s is None else min(state.concurrency, state.rate * state.answer_s)
+    idle = max(1, int(workers) - state.in_flight)
+    best: Split | None = None
+    most = 0.0
+    for walk in state.walks.values():
+        if not parts.may_be_split(walk):
+            continue
+        cut = splitting.cut(
+            [parts.stretch(part) for part in parts.of(walk)],
+            idle=idle,
+            rows=walk.rows,
+            expected=walk.expected,
+            empty_from=walk.empty_from,
+        )
+        if cut is not None and cut.pages > most:
+            best, most = Split(parts.of(walk)[cut.place], cut.at), cut.pages
+    return best
 
 
 def _fits(state: State) -> bool:
@@ -139,4 +186,4 @@ def note_witness(state: State) -> None:
             walk.witnessed = True
 
 
-__all__ = ["Ask", "Decision", "Feed", "Finished", "State", "Wait", "choose", "note_witness"]
+__all__ = ["Ask", "Decision", "Feed", "Finished", "Split", "State", "Wait", "choose", "note_witness"]

@@ -101,8 +101,8 @@ def _of_cursor(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
     parts = (*seen.files, *seen.staged)
     if not seen.ranges:
         if parts:
-            last_key = max(part.last_key for part in parts)
-            yield Kind.CURSOR, f"it would go on from the beginning, and there are rows up to {last_key}"
+            end = max(part.last_key for part in parts)
+            yield Kind.CURSOR, f"it would go on from the beginning, and there are rows up to {end}"
         return
     yield from _of_seams(seen)
     for key_range in seen.ranges:

@@ -25,6 +25,8 @@ class Selection:
         incomplete: sends that were given up, and why.
     """
 
+    splits = False  # a reader has a send's rows in the order of their keys
+
     def __init__(self, dataset: Dataset, sends: Iterable[Send], now: datetime) -> None:
         """``sends`` are asked in this order, each once; ``now`` is the age of sends that don't say theirs."""
         self.proofs: dict[int, Proof] = {}
