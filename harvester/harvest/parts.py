@@ -15,7 +15,7 @@ from harvester.errors import Unproven
 from harvester.harvest import ranges
 from harvester.harvest.events import log
 from harvester.harvest.ranges import Seam
-from harvester.harvest.splitting import Stretch, near_stop
+from harvester.harvest.splitting import Stretch, adds_up, near_stop
 from harvester.harvest.walks import ABSENCES, Walk
 from harvester.model import KEY_END, Proof
 
@@ -59,7 +59,7 @@ def split(walk: Walk, at: int) -> Walk:
         lead.parts = [lead]
     walk.key_range, right = ranges.split(walk.key_range, at)
     part = _part(lead, right)
-    part.density = walk.density
+    part.spacing = walk.spacing
     lead.parts.insert(_place(walk) + 1, part)
     return part
 
@@ -104,8 +104,11 @@ def stretch(walk: Walk) -> Stretch:
         start=here.start,
         stop=here.stop,
         cursor=here.cursor,
-        density=walk.density,
-        page_rows=max(1, here.limit - 1),
+        spacing=walk.spacing if here.cursor is not None else None,
+        # It begins with the cursor's record, and where keys lie close with one before that.
+        page_rows=max(1, here.limit - 1 - round(walk.spacing.density if walk.spacing else 0)),
+        ended=here.short_answers > 0 or walk.met is not None,
+        first_density=walk.first_density,
         in_flight=walk.busy and walk.failing_since is None and walk.anchor < 0,
     )
 
@@ -123,7 +126,8 @@ def waits(walk: Walk) -> bool:
         return False
     right = right_of(walk)
     if right is None:
-        return bool(walk.of_slice.expected)
+        lead = walk.of_slice
+        return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)
     return right.busy and right.key_range.cursor is None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -110,11 +110,6 @@ def stopped(before: KeyRange, step: Step, keys: pa.Int64Array, own: Inside) -> S
     return replace(step, key_range=after, short=False, at_end=False)
 
 
-def density(keys: pa.Array[Any]) -> float | None:
-    """Records to a key, by a page; None if it says nothing of that."""
-    return (len(keys) - 1) / (keys[-1].as_py() - keys[0].as_py()) if len(keys) > 1 else None
-
-
 def seam(met: int | None, right: KeyRange) -> Seam:
     """What is known of the seam between a range that met a key, or None yet, and its right neighbour."""
     if met is None or not right.first_keys:
@@ -145,4 +140,4 @@ def joined(left: KeyRange, right: KeyRange) -> KeyRange:
     return replace(right, start=left.start, first_keys=left.first_keys, rows=left.rows + right.rows)
 
 
-__all__ = ["Inside", "Seam", "density", "inside", "joined", "opened", "seam", "split", "stopped"]
+__all__ = ["Inside", "Seam", "inside", "joined", "opened", "seam", "split", "stopped"]

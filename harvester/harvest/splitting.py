@@ -9,24 +9,37 @@ All of this is guessing: it decides what is asked, and never what is true.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harvester.harvest.spacing import Profile
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harvester.harvest.spacing import Spacing
+
 _LEAST_PAGES = 0.6
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
-_SLACK = 0.01
-"""So much less than whole pages is left to a range, since densities vary."""
+_WORTH = 3.0
+"""Where so many pages are left, a split may cost a query; else it may not."""
+_NO_PAGE = 0.01
+"""So little more than whole pages is none more: that is within the slack."""
+_FAIR = 1.25
+"""A range is split if it has so many times as much left as comes to each permit."""
+_SURE = 1.5
+"""So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
-_BLIND = 0.125
+_AHEAD = 0.75
+"""Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
+_BLIND = 0.0625
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
+_ABOUT = 0.15
 _NEAR = 1.1
-"""So much more than the rows that seem to be left before a stop are asked for, since the page has to pass it."""
 _NEAR_ROWS = 8
+"""So much more than the rows that seem to be left before a stop are asked for: asking again costs more than rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +50,21 @@ class Stretch:
         start: its first key.
         stop: the first key after it.
         cursor: the last key seen in it; None before its first page.
-        density: records to a key, near the cursor; None where no page tells.
+        spacing: how far apart keys lie near the cursor; None where no page tells.
         page_rows: new records that a page brings.
+        ended: whether it seems to have nothing left: it came to its stop, or to the send's end.
+        first_density: records to a key where it starts; None where no page tells.
         in_flight: whether a query of it is under way. Nothing is taken from one that is not: it waits for something.
     """
 
     start: int
     stop: int
     cursor: int | None
-    density: float | None
+    spacing: Spacing | None
     page_rows: int
     in_flight: bool
+    ended: bool = False
+    first_density: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,82 +88,87 @@ def cut(
         expected: rows that it should have, where known.
         empty_from: a key from which on there seemed to be none; None if there is no such key.
     """
-    left = _left(stretches, rows, expected, empty_from)
-    pages = [_ahead(stretch, more) for stretch, more in zip(stretches, left, strict=True)]
-    open_to = [
-        place
-        for place, stretch in enumerate(stretches)
-        if stretch.in_flight and stretch.cursor is not None and stretch.density and pages[place] >= _LEAST_PAGES
-    ]
-    if not open_to:
+    profile = _profile(stretches)
+    if profile is None:
         return None
-    place = max(open_to, key=pages.__getitem__)
-    if stretches[place].stop == KEY_END and not _may_look_further(stretches, rows, expected):
-        return None
+    left = _left(stretches, profile, rows, expected, empty_from)
+    pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
+    place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
+    chosen, most = stretches[place], pages[place]
     share = sum(pages) / (len(stretches) + idle)
-    pieces = min(idle + 1, max(2, round(pages[place] / share)))
-    keep = round(pages[place] * (pieces - 1) / pieces)
-    while keep and pages[place] - keep < _LEAST_PAGES:
-        keep -= 1
-    return _at(stretches[place], place, keep, pages[place])
+    if not _is_open(chosen) or most < max(_LEAST_PAGES, _FAIR * share):
+        return None  # where others have more, they can be split once their first page is there
+    pieces = min(idle + 1, max(2, round(most / share)), _looks_further(stretches, place, rows, expected))
+    keep = round(most * (pieces - 1) / pieces)
+    keep -= most - keep < _LEAST_PAGES
+    if pieces < 2 or keep < 0:  # noqa: PLR2004  one piece is no split
+        return None
+    assert chosen.cursor is not None
+    assert chosen.spacing is not None
+    wanted = (keep + 1) * chosen.page_rows
+    less = _SURE * chosen.spacing.off_by(wanted) + _SLACK_ROWS
+    if most < _WORTH and keep + _queries(most - keep + less / chosen.page_rows) > _queries(most):
+        return None
+    at = profile.key_after(chosen.cursor, wanted - less)
+    return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
 
 
-def _at(stretch: Stretch, place: int, keep: int, pages: float) -> Cut | None:
-    """Splits a stretch where so many pages after the one that is under way end."""
-    assert stretch.cursor is not None
-    assert stretch.density is not None
-    rows = (keep + 1) * stretch.page_rows
-    at = stretch.cursor + int((rows * (1 - _SLACK) - _SLACK_ROWS) / stretch.density)
-    return Cut(place, at, pages - keep) if stretch.cursor < at < stretch.stop else None
+def _queries(pages: float) -> int:
+    return math.ceil(pages - _NO_PAGE)
 
 
-def _ahead(stretch: Stretch, rows: float) -> float:
-    """Pages that will be left of a stretch after the one that is under way."""
-    return max(0.0, rows / stretch.page_rows - stretch.in_flight)
+def _is_open(stretch: Stretch) -> bool:
+    """Whether keys can be taken off a stretch: it is known where it is, and a query of it is under way."""
+    return stretch.in_flight and stretch.cursor is not None and stretch.spacing is not None
 
 
-def _left(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_from: int | None) -> list[float]:
+def _profile(stretches: Sequence[Stretch]) -> Profile | None:
+    known = [(one.start, one.first_density) for one in stretches if one.first_density is not None]
+    known += [(one.cursor, one.spacing.density) for one in stretches if one.spacing and one.cursor is not None]
+    return Profile(known) if known else None
+
+
+def _left(
+    stretches: Sequence[Stretch], profile: Profile, rows: int, expected: int | None, empty_from: int | None
+) -> list[float]:
     """How many rows seem to be left of each stretch."""
-    known = [stretch.density for stretch in stretches if stretch.density]
-    usual = sum(known) / len(known) if known else 0.0
-    *inner, last = stretches
-    left = [_between(stretch, stretch.stop, usual) for stretch in inner]
-    if last.stop != KEY_END:
-        return [*left, _between(last, last.stop, usual)]
-    known_rest = None if expected is None or rows >= expected else max(0.0, expected - rows - sum(left))
-    rest = float(rows) if known_rest is None else known_rest  # where nobody knows, it may be half-way
-    if empty_from is not None:
-        rest = min(rest, _between(last, empty_from, usual))
-    return [*left, rest]
+    here = [one.start if one.cursor is None else one.cursor for one in stretches]
+    left = [0.0 if one.ended else profile.rows(key, one.stop) for one, key in zip(stretches[:-1], here, strict=False)]
+    inner, last = sum(left), stretches[-1]
+    if last.ended:
+        return [*left, 0.0]
+    if expected is None or rows >= expected:
+        rest = _AHEAD * (rows + inner)  # nobody knows: it may be half-way
+    else:
+        rest = max(0.0, expected - rows - inner)
+    return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
-def _between(stretch: Stretch, stop: int, usual: float) -> float:
-    """How many rows seem to be left of a stretch up to a key."""
-    here = stretch.start if stretch.cursor is None else stretch.cursor
-    return max(0, stop - here) * (stretch.density or usual)
+def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected: int | None) -> int:
+    """Into how many pieces a stretch may be cut, as far as nobody knows whether there are any keys to its right.
 
-
-def _may_look_further(stretches: Sequence[Stretch], rows: int, expected: int | None) -> bool:
-    """Whether a first page may be asked for beyond all keys that were seen.
-
-    Where the number of rows is not what was said, or was not said, all of them may come back empty.
+    Where the number of rows was not said, or was too low, first pages that come back empty would be too many.
     """
-    if expected is not None and rows < expected:
-        return True
-    blind = 0
-    for stretch in reversed(stretches):
-        if stretch.cursor is not None:
-            break
-        blind += 1
-    return blind < max(1, int(_BLIND * rows / stretches[0].page_rows))
+    to_the_right = stretches[place + 1 :]
+    if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
+        return len(stretches) + rows  # as many as anybody wants
+    return 1 + max(0, int(max(1.0, _BLIND * rows / stretches[place].page_rows)) - len(to_the_right))
+
+
+def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
+    """Whether the rows taken and those that seem to be left come to about as many as a send should have."""
+    profile = _profile(stretches)
+    left = sum(_left(stretches, profile, rows, expected, None)[:-1]) if profile else 0.0
+    return abs(rows + left - expected) <= _ABOUT * expected
 
 
 def near_stop(stretch: Stretch) -> int | None:
     """How many records to ask for because its stop is near; None if it is not, or nobody knows."""
-    if stretch.stop == KEY_END or not stretch.density:
+    if stretch.stop == KEY_END or stretch.spacing is None or stretch.cursor is None:
         return None
-    rows = _between(stretch, stretch.stop, stretch.density) * _NEAR + _NEAR_ROWS
+    rows = (stretch.stop - stretch.cursor) * stretch.spacing.density
+    rows = rows * _NEAR + 2 * _SURE * stretch.spacing.off_by(rows) + _NEAR_ROWS
     return int(rows) if rows < stretch.page_rows else None
 
 
-__all__ = ["Cut", "Stretch", "cut", "near_stop"]
+__all__ = ["Cut", "Stretch", "adds_up", "cut", "near_stop"]

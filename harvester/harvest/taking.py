@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import parts, plan, proof, ranges, walks
+from harvester.harvest import parts, plan, proof, ranges, spacing, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -129,7 +129,8 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
         walk.met = own.met
         walk.key_range = ranges.opened(walk.key_range, keys, own, short=len(keys) < limit)
         walk.page_rows = page.batch.num_rows
-        walk.density = ranges.density(keys) or walk.density
+        walk.spacing = spacing.learned(None, keys) or walk.spacing
+        walk.first_density = walk.spacing.density if walk.spacing else None
         walk.of_slice.rows += new.num_rows
     elif first:
         walk.met = own.met
@@ -221,7 +222,7 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         first_keys=here.first_keys,
         rows=here.rows + new.num_rows,
     )
-    walk.density = ranges.density(page.batch.column(walk.dataset.key)) or walk.density
+    walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
     return new
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harvester.config import Settings, Tuning
     from harvester.datasets import Dataset
     from harvester.errors import AttemptFailed
+    from harvester.harvest.spacing import Spacing
     from harvester.harvest.trust import Trust
     from harvester.lake.refreshing import RefreshPlan, Span
     from harvester.model import Proof
@@ -104,7 +105,8 @@ class Walk:
             joined to their right neighbour are not among them, and that may be the walk itself.
         met: the first key at or after its stop that a page of it held; it has nothing to ask then.
         fewer: how many records to ask for because its stop is near; None for as many as its range says.
-        density: records to a key, by its last page; None before the first.
+        first_density: records to a key where it began, if it was split off; None where no page tells.
+        spacing: how far apart its keys lie; None where no page tells.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
     """
@@ -148,7 +150,8 @@ class Walk:
     parts: list[Walk] = field(default_factory=list, compare=False, repr=False)
     met: int | None = None
     fewer: int | None = None
-    density: float | None = None
+    first_density: float | None = None
+    spacing: Spacing | None = None
     doubts: int = 0
     empty_from: int | None = None
 
