@@ -68,7 +68,7 @@ class Committed:
             self.discarded += 1
             self.rows = [key for key in self.rows if not start <= key < stop]
         if page.rows is not None:
-            self.rows += page.rows.column(MESSAGES.key).to_pylist()
+            self.rows += page.rows.column(MESSAGES.key).to_numpy().tolist()
         if page.key_ranges or page.key_range:
             self.key_ranges = page.key_ranges or (page.key_range,)  # type: ignore[assignment]
         self.gone |= set(page.erased)
@@ -202,15 +202,9 @@ def at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 def batch(keys: Sequence[int]) -> pa.RecordBatch:
     """Messages with these keys, and nothing else."""
-    known = {MESSAGES.key: pa.array(keys, pa.int64()), "id_send": pa.array([ID_SEND] * len(keys), pa.int64())}
-    columns = [known.get(one.name, _nulls(len(keys), one.type)) for one in MESSAGES.schema]
-    return pa.RecordBatch.from_arrays(columns, schema=MESSAGES.schema)
-
-
-_NULLS: dict[Any, pa.Array[Any]] = {}
-
-
-def _nulls(count: int, kind: pa.DataType) -> pa.Array[Any]:
-    if kind not in _NULLS or len(_NULLS[kind]) < count:
-        _NULLS[kind] = pa.nulls(max(count, 300), kind)
-    return _NULLS[kind].slice(0, count)
+    nothing = [pa.nulls(len(keys), one.type) for one in MESSAGES.schema]
+    rows = pa.RecordBatch.from_arrays(nothing, schema=MESSAGES.schema)
+    for name, values in ((MESSAGES.key, keys), ("id_send", [ID_SEND] * len(keys))):
+        place = MESSAGES.schema.get_field_index(name)
+        rows = rows.set_column(place, MESSAGES.schema.field(place), pa.array(values, pa.int64()))
+    return rows

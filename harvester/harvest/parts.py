@@ -16,6 +16,7 @@ from harvester.harvest import ranges
 from harvester.harvest.events import log
 from harvester.harvest.ranges import Seam
 from harvester.harvest.splitting import Stretch, adds_up, near_stop
+from harvester.harvest.trust import ASKINGS
 from harvester.harvest.walks import ABSENCES, Walk
 from harvester.model import KEY_END, Proof
 
@@ -117,7 +118,7 @@ def waits(walk: Walk) -> bool:
     """Whether a part has nothing to ask before another one has had an answer.
 
     One that came to its stop; one that seems to be at the end of the send, as long as its right neighbour's first
-    answer is under way; and the last one at its end, where the rows of all together may prove it.
+    answer is under way; and the last one at its end, once that is proven, or where the rows of all may prove it.
     """
     if walk.met is not None:
         return True
@@ -127,6 +128,8 @@ def waits(walk: Walk) -> bool:
     right = right_of(walk)
     if right is None:
         lead = walk.of_slice
+        if walk.key_range.short_answers >= ASKINGS:
+            return True
         return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)
     return right.busy and right.key_range.cursor is None
 

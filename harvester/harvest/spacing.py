@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BLOCKS = 16
 _BLOCK_ROWS = 8
 """Blocks of fewer records than this say nothing of how evenly they lie."""
+_END_ROWS = 0.5
 _STEPS = 16
 _KEPT = 0.5
 """What a page says counts for so much when the next one has come."""
@@ -47,8 +48,8 @@ class Spacing:
         return self.rows / self.keys
 
     def off_by(self, rows: float) -> float:
-        """How many records a count of so many is off by, as a standard deviation."""
-        return self.spread * math.sqrt(max(0.0, rows))
+        """How many records a count of so many is off by: by chance, and as the density is known to a record or so."""
+        return self.spread * math.sqrt(max(0.0, rows)) + _END_ROWS * rows / self.rows
 
 
 def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:

@@ -25,8 +25,6 @@ _LEAST_PAGES = 0.6
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
 _WORTH = 3.0
 """Where so many pages are left, a split may cost a query; else it may not."""
-_NO_PAGE = 0.01
-"""So little more than whole pages is none more: that is within the slack."""
 _FAIR = 1.25
 """A range is split if it has so many times as much left as comes to each permit."""
 _SURE = 1.5
@@ -104,17 +102,22 @@ def cut(
     if pieces < 2 or keep < 0:  # noqa: PLR2004  one piece is no split
         return None
     assert chosen.cursor is not None
-    assert chosen.spacing is not None
-    wanted = (keep + 1) * chosen.page_rows
-    less = _SURE * chosen.spacing.off_by(wanted) + _SLACK_ROWS
-    if most < _WORTH and keep + _queries(most - keep + less / chosen.page_rows) > _queries(most):
+    slack = _slack(keep + 1, chosen)
+    if most < _WORTH and keep + _queries(most - keep + slack, chosen) > _queries(most, chosen):
         return None
-    at = profile.key_after(chosen.cursor, wanted - less)
+    at = profile.key_after(chosen.cursor, (keep + 1 - slack) * chosen.page_rows)
     return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
 
 
-def _queries(pages: float) -> int:
-    return math.ceil(pages - _NO_PAGE)
+def _slack(pages: float, stretch: Stretch) -> float:
+    """How many pages, of so many, have to be left over so that the last one passes a stop for sure."""
+    assert stretch.spacing is not None
+    return (_SURE * stretch.spacing.off_by(pages * stretch.page_rows) + _SLACK_ROWS) / stretch.page_rows
+
+
+def _queries(pages: float, stretch: Stretch) -> int:
+    """How many queries it surely takes to get so many pages and to pass the stop after them."""
+    return math.ceil(pages + _slack(pages, stretch))
 
 
 def _is_open(stretch: Stretch) -> bool:
@@ -137,10 +140,8 @@ def _left(
     inner, last = sum(left), stretches[-1]
     if last.ended:
         return [*left, 0.0]
-    if expected is None or rows >= expected:
-        rest = _AHEAD * (rows + inner)  # nobody knows: it may be half-way
-    else:
-        rest = max(0.0, expected - rows - inner)
+    said = expected is not None and rows < expected
+    rest = max(0.0, (expected or 0) - rows - inner) if said else _AHEAD * (rows + inner)
     return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
