@@ -5,6 +5,7 @@ Retries are part of the decision: a walk that failed is not ready before its ``r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -140,10 +141,10 @@ def _choose_later(state: State, now: float, later: list[Walk]) -> Decision:
 
 def _split(state: State) -> Split | None:
     """Where a permit that nobody is ready to use is of most use, if a send is worth splitting."""
-    if not state.splits:
+    if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
         return None
     workers = state.concurrency if state.answer_s is None else min(state.concurrency, state.rate * state.answer_s)
-    idle = max(1, int(workers) - state.in_flight)
+    idle = max(1, math.ceil(workers) - state.busy)
     best: Split | None = None
     most = 0.0
     for walk in state.walks.values():

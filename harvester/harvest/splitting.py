@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harvester.harvest.spacing import Spacing
 
-_LEAST_PAGES = 0.6
+_LEAST_PAGES = 1.0
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
 _WORTH = 3.0
 """Where so many pages are left, a split may cost a query; else it may not."""
