@@ -116,6 +116,13 @@ class TestSplit:
             assert account.server.stats.vanished
             assert outcomes(result)["messages", 601].rows >= account.server.account.count(0)
 
+    async def test_a_server_s_own_cap_on_pages_is_no_end(self, tmp_path: Path) -> None:
+        behaviour = replace(SLOW, page_cap=150)
+        async with field(tmp_path, AccountSpec(sends=listed({601: ROWS})), behaviour) as account:
+            await harvested(account, limit=1000)
+            assert account.server.stats.max_in_flight == 8
+            assert account.server.stats.requests <= 41 * 1.2
+
 
 class TestSeams:
     async def test_a_first_page_that_leaves_records_out_loses_none(

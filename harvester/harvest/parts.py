@@ -15,7 +15,7 @@ from harvester.errors import Unproven
 from harvester.harvest import ranges
 from harvester.harvest.events import log
 from harvester.harvest.ranges import Seam
-from harvester.harvest.splitting import Stretch, adds_up, near_stop
+from harvester.harvest.splitting import Stretch, adds_up, near_stop, worth_a_look
 from harvester.harvest.trust import ASKINGS
 from harvester.harvest.walks import ABSENCES, Walk
 from harvester.model import KEY_END, Proof
@@ -95,23 +95,35 @@ def left_of(walk: Walk) -> Walk | None:
 def may_be_split(lead: Walk) -> bool:
     """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come."""
     plain = lead.dataset.counted and lead.refresh is None and not lead.reopened
-    return plain and not lead.done and lead.rows > 0 and len(lead.parts) < _MOST_PARTS
+    if not plain or lead.done or not lead.rows or len(lead.parts) >= _MOST_PARTS:
+        return False
+    return bool(lead.parts) or worth_a_look(lead.rows, lead.expected, lead.key_range.limit)
 
 
 def stretch(walk: Walk) -> Stretch:
     """What is known of a part, for deciding where to split."""
-    here = walk.key_range
+    here, ended = walk.key_range, _seems_to_end(walk)
+    records = walk.page_rows if here.short_answers and not ended else here.limit
     return Stretch(
         start=here.start,
         stop=here.stop,
         cursor=here.cursor,
         spacing=walk.spacing if here.cursor is not None else None,
         # It begins with the cursor's record, and where keys lie close with one before that.
-        page_rows=max(1, here.limit - 1 - round(walk.spacing.density if walk.spacing else 0)),
-        ended=here.short_answers > 0 or walk.met is not None,
+        page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
+        ended=ended or walk.met is not None,
         first_density=walk.first_density,
         in_flight=walk.busy and walk.failing_since is None and walk.anchor < 0,
     )
+
+
+def _seems_to_end(walk: Walk) -> bool:
+    """Whether the send seems to end where a part is: a short page says so, unless others are no longer.
+
+    That is how a server's own cap on pages looks.
+    """
+    short = walk.key_range.short_answers
+    return short >= ASKINGS or (short > 0 and walk.page_rows < max(part.page_rows for part in of(walk)))
 
 
 def waits(walk: Walk) -> bool:
@@ -123,7 +135,7 @@ def waits(walk: Walk) -> bool:
     if walk.met is not None:
         return True
     parts = walk.of_slice.parts
-    if not walk.key_range.short_answers or len(parts) < 2:  # noqa: PLR2004  a seam is between two
+    if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two
         return False
     right = right_of(walk)
     if right is None:
@@ -212,6 +224,8 @@ def discard_right(walk: Walk) -> tuple[int, int]:
 def settle(walk: Walk) -> None:
     """Joins all neighbours whose seam is proven; a part whose right neighbour left keys out goes on up to its first."""
     lead = walk.of_slice
+    if (walk.key_range.held or 0) >= (lead.empty_from or KEY_END):
+        lead.empty_from = None
     for left, right in pairwise(list(lead.parts)):
         known = ranges.seam(left.met, right.key_range)
         if known is Seam.PROVEN:

@@ -145,6 +145,12 @@ def _left(
     return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
+def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
+    """Whether a send that is not split may have so much left that it could be: most sends are small, and no matter."""
+    rest = _AHEAD * rows if expected is None or rows >= expected else expected - rows
+    return rest > limit
+
+
 def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected: int | None) -> int:
     """Into how many pieces a stretch may be cut, as far as nobody knows whether there are any keys to its right.
 
@@ -172,4 +178,4 @@ def near_stop(stretch: Stretch) -> int | None:
     return int(rows) if rows < stretch.page_rows else None
 
 
-__all__ = ["Cut", "Stretch", "adds_up", "cut", "near_stop"]
+__all__ = ["Cut", "Stretch", "adds_up", "cut", "near_stop", "worth_a_look"]
