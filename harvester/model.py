@@ -81,7 +81,7 @@ class KeyRange:
         missing: keys whose rows are held and that the source no longer served when it should have.
         first_keys: the first keys of a range that was split off, in order, by which its left neighbour knows it when it
             comes there; empty for a slice's first range, and before the first row.
-        rows: rows taken since it was split off.
+        rows: rows taken of a range that was split off; 0 for a slice's first range.
     """
 
     start: int = 0

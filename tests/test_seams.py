@@ -26,7 +26,7 @@ def keys(*values: int) -> pa.Int64Array:
 
 def split_at(*stops: int) -> list[Walk]:
     """The parts of a slice whose first page has come, split at these keys."""
-    lead = Walk(1, MESSAGES, 601, rows=3, key_range=KeyRange(cursor=30, held=30, anchors=(20, 10), limit=3, rows=3))
+    lead = Walk(1, MESSAGES, 601, rows=3, key_range=KeyRange(cursor=30, held=30, anchors=(20, 10), limit=3))
     for at in reversed(stops):
         parts.split(lead, at)
     return lead.parts
@@ -60,8 +60,8 @@ class TestSeam:
         assert ranges.seam(55, KeyRange(start=50)) is Seam.OPEN
 
     def test_ranges_that_are_split_adjoin_and_the_right_one_knows_no_record(self) -> None:
-        left, right = ranges.split(KeyRange(cursor=30, held=30, anchors=(20,), limit=7, rows=3), 50)
-        assert (left.start, left.stop, left.cursor, left.rows) == (0, 50, 30, 3)
+        left, right = ranges.split(KeyRange(cursor=30, held=30, anchors=(20,), limit=7), 50)
+        assert (left.start, left.stop, left.cursor) == (0, 50, 30)
         assert (right.start, right.stop, right.cursor, right.held, right.rows) == (50, KEY_END, None, None, 0)
         assert (right.anchors, right.first_keys, right.limit) == ((), (), 7)
 
@@ -75,8 +75,9 @@ class TestSeam:
         assert now.short_answers == 0, "the send goes on: it has a key after this range"
 
     def test_neighbours_that_are_joined_go_on_where_the_right_one_is(self) -> None:
-        one = ranges.joined(KeyRange(stop=50, cursor=40, held=40, rows=4), replace(self.RIGHT, rows=3))
-        assert (one.start, one.stop, one.cursor, one.rows, one.first_keys) == (0, KEY_END, 70, 7, ())
+        left = KeyRange(start=9, stop=50, cursor=40, held=40, first_keys=(10,), rows=4)
+        one = ranges.joined(left, replace(self.RIGHT, rows=3))
+        assert (one.start, one.stop, one.cursor, one.rows, one.first_keys) == (9, KEY_END, 70, 7, (10,))
 
 
 class TestParts:
@@ -158,7 +159,10 @@ class TestParts:
         first, second = split_at(50)
         opened(second, 55)
         second.key_range = replace(second.key_range, short_answers=1)
+        first.page_rows = second.page_rows = 3
         first.expected = 4
+        assert not parts.waits(second), "that is how a server's own cap looks"
+        second.page_rows = 1
         assert parts.waits(second)
         assert parts.conclusion(second, 2) is None, "a seam is open"
         first.met = 55

@@ -82,7 +82,7 @@ def opened(key_range: KeyRange, keys: pa.Int64Array, own: Inside, *, short: bool
         short_answers=int(short and own.met is None),
         missing=(),
         first_keys=tuple(ours.slice(0, _FIRST_KEYS).to_numpy().tolist()) if key_range.start else (),
-        rows=key_range.rows + len(ours),
+        rows=len(ours) if key_range.start else 0,
     )
 
 
@@ -137,7 +137,8 @@ def split(key_range: KeyRange, at: int) -> tuple[KeyRange, KeyRange]:
 
 def joined(left: KeyRange, right: KeyRange) -> KeyRange:
     """Two neighbours whose seam is proven, as one."""
-    return replace(right, start=left.start, first_keys=left.first_keys, rows=left.rows + right.rows)
+    rows = left.rows + right.rows if left.start else 0
+    return replace(right, start=left.start, first_keys=left.first_keys, rows=rows)
 
 
 __all__ = ["Inside", "Seam", "inside", "joined", "opened", "seam", "split", "stopped"]

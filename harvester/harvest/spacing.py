@@ -24,7 +24,7 @@ _BLOCK_ROWS = 8
 """Blocks of fewer records than this say nothing of how evenly they lie."""
 _END_ROWS = 0.5
 _STEPS = 16
-_KEPT = 0.5
+_KEPT = 0.2
 """What a page says counts for so much when the next one has come."""
 
 

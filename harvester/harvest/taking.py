@@ -220,7 +220,7 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         stop=here.stop,
         limit=here.limit,
         first_keys=here.first_keys,
-        rows=here.rows + new.num_rows,
+        rows=here.rows + new.num_rows if here.start else 0,
     )
     walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
