@@ -124,6 +124,18 @@ class TestParts:
         parts.settle(first)
         assert parts.of(first) == [third]
 
+    def test_a_part_that_found_later_keys_alone_says_where_its_neighbour_begins(self) -> None:
+        first, second, third = split_at(50, 90)
+        opened(third, 95)
+        parts.found_nothing(second, 95)
+        assert [part.key_range.start for part in parts.of(first)] == [0, 50]
+        first.met = 70
+        parts.settle(first)
+        assert not parts.waits(first), (
+            "there was something, so the first part goes on up to what the last one begins with"
+        )
+        assert first.key_range.stop == third.key_range.start == 95
+
     def test_three_answers_that_lack_the_first_key_have_the_neighbour_walked_again(self) -> None:
         first, second = split_at(50)
         opened(second, 51, 60)

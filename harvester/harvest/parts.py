@@ -43,6 +43,11 @@ def is_part(walk: Walk) -> bool:
     return any(part is walk for part in of(walk))
 
 
+def all_fail(walk: Walk) -> bool:
+    """Whether a slice waits after a failure: nothing of it goes on."""
+    return all(part.failing_since is not None for part in of(walk))
+
+
 def key_ranges(walk: Walk) -> tuple[KeyRange, ...]:
     """Where the parts of a slice that is, or was, split are; none of any other."""
     return tuple(part.key_range for part in walk.of_slice.parts)
@@ -146,11 +151,19 @@ def waits(walk: Walk) -> bool:
     return right.busy and right.key_range.cursor is None
 
 
-def note_nothing(walk: Walk, met: int | None) -> None:
-    """A part's first page held none of its keys: where none follow either, further splits need not look."""
-    lead = walk.of_slice
-    if met is None:
-        lead.empty_from = min(walk.key_range.start, lead.empty_from or KEY_END)
+def found_nothing(walk: Walk, met: int | None) -> None:
+    """A part's first page held none of its keys, but perhaps later ones: then its right neighbour begins where it did.
+
+    Whether that is true is seen when its left neighbour comes there. Where no keys follow at all, the left neighbour
+    goes on through its keys, and further splits need not look there.
+    """
+    lead, right = walk.of_slice, right_of(walk)
+    if met is not None and right is not None:
+        right.key_range = replace(right.key_range, start=walk.key_range.start)
+        del lead.parts[_place(walk)]
+        return
+    lead.empty_from = min(walk.key_range.start, lead.empty_from or KEY_END)
+    withdraw(walk)
 
 
 def withdraw(walk: Walk) -> None:
@@ -274,17 +287,18 @@ def cut(walk: Walk, step: Step, keys: pa.Int64Array) -> tuple[Step, int]:
 
 
 __all__ = [
+    "all_fail",
     "check_seam",
     "conclusion",
     "cut",
     "discard_right",
     "end_here",
     "erased_at_seam",
+    "found_nothing",
     "is_part",
     "key_ranges",
     "left_of",
     "may_be_split",
-    "note_nothing",
     "of",
     "resumed",
     "right_of",

@@ -25,6 +25,8 @@ _LEAST_PAGES = 1.0
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
 _WORTH = 3.0
 """Where so many pages are left, a split may cost a query; else it may not."""
+_ODD = 0.05
+"""So little of a page is left to the right rather than have a whole one more to the left."""
 _FAIR = 1.25
 """A range is split if it has so many times as much left as comes to each permit."""
 _SURE = 1.5
@@ -93,11 +95,11 @@ def cut(
     pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
     place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
     chosen, most = stretches[place], pages[place]
-    share = sum(pages) / (len(stretches) + idle)
-    if not _is_open(chosen) or most < max(_LEAST_PAGES, _FAIR * share):
+    share = (sum(pages) + sum(one.in_flight for one in stretches)) / (len(stretches) + idle)
+    if not _is_open(chosen) or most < _LEAST_PAGES or most + 1 < _FAIR * share:
         return None  # where others have more, they can be split once their first page is there
-    pieces = min(idle + 1, max(2, round(most / share)), _looks_further(stretches, place, rows, expected))
-    keep = round(most * (pieces - 1) / pieces)
+    pieces = min(idle + 1, max(2, round((most + 1) / share)), _looks_further(stretches, place, rows, expected))
+    keep = math.ceil((most + 1) * (pieces - 1) / pieces - _ODD) - 1
     keep -= most - keep < _LEAST_PAGES
     if pieces < 2 or keep < 0:  # noqa: PLR2004  one piece is no split
         return None

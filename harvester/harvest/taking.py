@@ -135,8 +135,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     elif first:
         walk.met = own.met
     else:
-        parts.note_nothing(walk, own.met)
-        parts.withdraw(walk)
+        parts.found_nothing(walk, own.met)
     parts.settle(walk)
     why = parts.conclusion(walk, state.trust.ends_needed)
     return _taken(walk, new, why) if new.num_rows or why is not None else None
