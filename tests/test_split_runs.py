@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -24,7 +25,7 @@ from harvester.model import KEY_END, Page, Query, Send
 from harvester.simulator import AccountSpec, Behaviour, Fault, listed
 from harvester.simulator.account import Account
 from tests.harvesting import QUICK, Field, at_attempt, field, outcomes
-from tests.soak import Plan, soak
+from tests.soak import Plan, Soak, served
 
 pytestmark = pytest.mark.anyio
 ROWS = 6000
@@ -224,12 +225,20 @@ class TestResuming:
             assert [start for start in seen if start is not None and third[0] - 1 <= start < (third[2] or 0) - 1]
 
     @pytest.mark.timeout(240)
-    def test_kill_9_again_and_again(self, tmp_path: Path) -> None:
-        faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01,empty=0.01"
-        figures = soak(
-            Plan(kills=3, rows=8_000, sends=1, limit=200, concurrency=8, latency="0.02..0.06", faults=faults, seed=4),
-            tmp_path,
-        )
-        assert figures.kills == 3
-        assert figures.again <= 3 * 8
-        assert figures.verified
+    def test_kill_9_while_a_send_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:
+        faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01"
+        plan = Plan(rows=20_000, sends=1, limit=250, concurrency=8, latency="0.02..0.06", faults=faults, seed=4)
+        parts: list[int] = []
+        with served(plan) as account:
+            soaked = Soak(plan, account, tmp_path)
+            for requests in (25, 50, 75):  # of some 85 pages
+                with subprocess.Popen(soaked._command(), env=soaked._environment(), stderr=subprocess.DEVNULL) as run:
+                    account.ask(f"/stats?requests={requests}", timeout_s=100)
+                    run.kill()
+                parts.append(len(ranges(soaked.lake)))
+            assert max(parts) > 2
+            soaked._half(0)
+            assert account.stats()["again"] <= 3 * 2 * 8, "in flight, or on their way into the lake"
+            soaked._compare()
+            soaked._look_for_leftovers()
+            assert soaked._verify()
