@@ -79,6 +79,9 @@ class KeyRange:
         limit: the number of records to ask for.
         short_answers: answers in a row that were shorter than asked, held the cursor's record and ended there.
         missing: keys whose rows are held and that the source no longer served when it should have.
+        first_keys: the first keys of a range that was split off, in order, by which its left neighbour knows it when it
+            comes there; empty for a slice's first range, and before the first row.
+        rows: rows taken of a range that was split off; 0 for a slice's first range.
     """
 
     start: int = 0
@@ -89,6 +92,8 @@ class KeyRange:
     limit: int = 25_000
     short_answers: int = 0
     missing: tuple[int, ...] = ()
+    first_keys: tuple[int, ...] = ()
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

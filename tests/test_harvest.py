@@ -340,7 +340,7 @@ class TestRuns:
             assert (await account.run()).complete
             account.assert_exact()
             asked = account.server.stats.functions[MESSAGES.function]
-            assert asked <= 3 * (700 // 48 + 3), "pages that were committed are not asked for again"
+            assert asked <= 3 * (700 // 48 + 5), "pages that were committed are not asked for again"
 
     async def test_concurrency_is_used_and_not_exceeded(self, tmp_path: Path) -> None:
         spec = AccountSpec(sends=equal(24, 100))

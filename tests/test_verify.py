@@ -319,7 +319,7 @@ LARGE_ID = f"(SELECT id FROM slices WHERE dataset = 'messages' AND id_send = {LA
 SMALL_ID = f"(SELECT id FROM slices WHERE dataset = 'messages' AND id_send = {SMALL})"
 LAST_FILE = f"id = (SELECT id FROM data_files WHERE slice_id = {LARGE_ID} ORDER BY start DESC LIMIT 1)"
 SECOND_FILE = f"id = (SELECT id FROM data_files WHERE slice_id = {LARGE_ID} ORDER BY start LIMIT 1 OFFSET 1)"
-REST = 'stop, cursor, held, anchors, "limit", short_answers, missing'
+REST = 'stop, cursor, held, anchors, "limit", short_answers, missing, first_keys, rows'
 
 
 class TestLedger:
@@ -343,7 +343,8 @@ class TestLedger:
             (f"UPDATE slices SET proof = 'tail' WHERE dataset = 'messages' AND id_send = {NONE}", ["proof"]),
             (f"UPDATE ranges SET cursor = cursor - 1, held = held - 1 WHERE slice_id = {SMALL_ID}", ["cursor"]),
             (f"DELETE FROM ranges WHERE slice_id = {SMALL_ID}", ["cursor"]),
-            (f"INSERT INTO ranges SELECT slice_id, 5, {REST} FROM ranges WHERE slice_id = {SMALL_ID}", ["cursor"]),
+            (f"INSERT INTO ranges SELECT slice_id, 5, {REST} FROM ranges WHERE slice_id = {SMALL_ID}", ["cursor"] * 2),
+            (f"UPDATE ranges SET start = 5 WHERE slice_id = {SMALL_ID}", ["cursor"]),
         ],
     )
     def test_a_ledger_that_contradicts_itself_or_the_files_is_found(

@@ -37,6 +37,8 @@ class SimulatedLake:
         complete: slices that are complete.
     """
 
+    splits = True
+
     def __init__(self, account: SimulatedAccount, datasets: Sequence[str], limit: int, *, sized: bool = True) -> None:
         """``sized`` is whether the sends say how many messages they have."""
         self.gave_up: dict[SliceKey, str] = {}

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, MutableMapping
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
+
+from harvester.harvest import parts
 
 if TYPE_CHECKING:
     from harvester.harvest.walks import Walk
@@ -63,17 +65,16 @@ class Lineup(MutableMapping[int, "Walk"]):
         ahead, in_line = self._first_of(self._ahead, now), self._first_of(self._line, now)
         if ahead is None or in_line is None:
             return ahead or in_line
-        return in_line if in_line.begun and in_line.turn < ahead.turn else ahead
+        return in_line if in_line.of_slice.begun and in_line.of_slice.turn < ahead.of_slice.turn else ahead
 
     def _first_of(self, place: Mapping[int, Walk], now: float) -> Walk | None:
         found, aside = None, []
         for walk in place.values():
-            if walk.busy or walk.done:
-                continue
-            if walk.ready_at <= now and walk.empty_since is None:
-                found = walk
+            found = next((part for part in _idle(walk) if part.ready_at <= now and part.empty_since is None), None)
+            if found is not None:
                 break
-            aside.append(walk)
+            if not (walk.parts or walk.busy or walk.done):  # what is split is never set aside
+                aside.append(walk)
         for walk in aside:
             self._set_aside(walk)
         return found
@@ -81,10 +82,12 @@ class Lineup(MutableMapping[int, "Walk"]):
     def last(self, now: float) -> Walk | None:
         """Who goes when nobody is first: the walk that may be asked the soonest, now or later; None for nobody."""
         may_go = [walk for walk in self._empty.values() if not walk.awaits_witness]
+        for walk in chain(self._ahead.values(), self._line.values()):
+            may_go += [part for part in _idle(walk) if not part.awaits_witness]
         if (sleeper := self._sleeper) is not None:
             may_go.append(sleeper)
         soonest = min(may_go, key=lambda walk: walk.ready_at, default=None)
-        if soonest is not None and soonest.ready_at <= now:
+        if soonest is not None and soonest.ready_at <= now and soonest.slice_id in self._empty:
             self._place(soonest, self._ahead)
         return soonest
 
@@ -121,6 +124,15 @@ class Lineup(MutableMapping[int, "Walk"]):
         while (walk := self._sleeper) is not None and self._alarms[0][0] <= now:
             heapq.heappop(self._alarms)
             self._place(walk, self._ahead)
+
+
+def _idle(walk: Walk) -> list[Walk]:
+    """What of a slice is not being asked, and waits for nothing but its time."""
+    if walk.done:
+        return []
+    if not walk.parts:
+        return [] if walk.busy else [walk]
+    return [part for part in walk.parts if not (part.busy or parts.waits(part))]
 
 
 __all__ = ["Lineup"]

@@ -5,9 +5,11 @@ Retries are part of the decision: a walk that failed is not ready before its ``r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harvester.harvest import parts, splitting
 from harvester.harvest.trust import Trust
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class State:
         trust: what this run has seen of the source.
         worked_limit: the largest limit that an answer came to; slices begun later start there, so that a bound of the
             server's own is not met anew by each.
+        splits: whether the pages of a send may come in another order than their keys', so that it may be split.
+        rate: permits a second.
+        answer_s: how long an answer takes, in seconds; None before the first.
     """
 
     walks: Lineup
@@ -58,6 +63,9 @@ class State:
     uncommitted: int = 0
     trust: Trust = field(default_factory=Trust)
     worked_limit: int = 0
+    splits: bool = False
+    rate: float = 1.0
+    answer_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,17 @@ class Ask:
     """Ask this walk's next query."""
 
     walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Give the keys of this walk from ``at`` on to a cursor of their own, and ask its first query.
+
+    Only for a permit that is there already: one that has to be waited for may be used by a walk that is ready then.
+    """
+
+    walk: Walk
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +103,7 @@ class Finished:
     """There is nothing left to do."""
 
 
-Decision = Ask | Feed | Wait | Finished
+Decision = Ask | Split | Feed | Wait | Finished
 
 _AT_RISK = 2
 """So many times the concurrency is what a crash has asked again, at most: as many are in flight, or were just now."""
@@ -104,9 +123,32 @@ def choose(state: State, now: float) -> Decision:
     later = state.walks.last(now)  # empty ones go last: by then the run knows more of the source
     if _wants_witness(state, now) and (later is None or state.witness.ready_at < later.ready_at):
         later = state.witness
-    if later is None:
-        return Wait()
-    return Ask(later) if later.ready_at <= now else Wait(later.ready_at)
+    if later is not None and later.ready_at <= now:
+        return Ask(later)
+    return _split(state) or Wait(None if later is None else later.ready_at)
+
+
+def _split(state: State) -> Split | None:
+    """Where a permit that nobody is ready to use is of most use, if a send is worth splitting."""
+    if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
+        return None
+    workers = state.concurrency if state.answer_s is None else min(state.concurrency, state.rate * state.answer_s)
+    idle = max(1, math.ceil(workers) - state.busy)
+    best: Split | None = None
+    most = 0.0
+    for walk in state.walks.values():
+        if not parts.may_be_split(walk):
+            continue
+        cut = splitting.cut(
+            [parts.stretch(part) for part in parts.of(walk)],
+            idle=idle,
+            rows=walk.rows,
+            expected=walk.expected,
+            empty_from=walk.empty_from,
+        )
+        if cut is not None and cut.pages > most:
+            best, most = Split(parts.of(walk)[cut.place], cut.at), cut.pages
+    return best
 
 
 def _fits(state: State) -> bool:
@@ -134,4 +176,4 @@ def note_witness(state: State) -> None:
             walk.witnessed = True
 
 
-__all__ = ["Ask", "Decision", "Feed", "Finished", "State", "Wait", "choose", "note_witness"]
+__all__ = ["Ask", "Decision", "Feed", "Finished", "Split", "State", "Wait", "choose", "note_witness"]

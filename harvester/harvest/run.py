@@ -16,6 +16,7 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
+from harvester.harvest import parts
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
@@ -202,12 +203,10 @@ class Harvest:
             slices_complete=sum(tally.complete for tally in before.values()) + (scheduler.complete if scheduler else 0),
             slices_failed=scheduler.gave_up if scheduler else 0,
             under_way=tuple(
-                SliceProgress(
-                    walk.key.dataset, walk.key.id_send, walk.rows, walk.expected, walk.failing_since is not None
-                )
+                SliceProgress(walk.key.dataset, walk.key.id_send, walk.rows, walk.expected, parts.all_fail(walk))
                 for walk in shown
             ),
-            waiting=sum(walk.failing_since is not None for walk in walks),
+            waiting=sum(map(parts.all_fail, walks)),
             trouble=trouble[1] if trouble and now - trouble[0] < _TROUBLE_SHOWN_S else None,
             left_s=scheduler.time_left() if scheduler and self._drained_at is None else None,
             paused_s=client.limiter.paused_s if client else 0.0,

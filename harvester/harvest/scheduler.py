@@ -23,11 +23,11 @@ from harvester.errors import (
     PageRefused,
     SliceRefused,
 )
-from harvester.harvest import plan, taking, walks
+from harvester.harvest import parts, plan, taking, walks
 from harvester.harvest.events import log
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.lineup import Lineup
-from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
+from harvester.harvest.plan import Ask, Feed, Finished, Split, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.trust import ASKINGS
@@ -53,6 +53,7 @@ _FEED_SENDS = 64
 _MOST_MET = 1000
 _PACKED_PART = 8
 _FORGET = 0.9
+_NEWS = 0.2
 _LEAST_BODY_BYTES = 2 * READ_BYTES
 """So much of an answer may have come before any of it is counted."""
 
@@ -99,6 +100,8 @@ class Scheduler:
             body_bytes=settings.limit * client.record_bytes // _PACKED_PART,
             window=settings.tuning.window,
             apart_s=settings.tuning.apart_s,
+            splits=slices.splits,
+            rate=settings.rate,
         )
         self.fitting = Fitting(settings.limit, cap_bytes=client.answer_cap_bytes, record_bytes=client.record_bytes)
         self.rows = dict.fromkeys(settings.datasets, 0)
@@ -120,6 +123,7 @@ class Scheduler:
         self._begun = 0
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
+        self._idle_wait = False
         self._limiter.on_release = self._change
 
     def drain(self) -> None:
@@ -141,7 +145,7 @@ class Scheduler:
             anyio.current_time(),
             queries=queries,
             rows=rows,
-            longest=longest,
+            longest=0.0 if self.state.splits else longest,
             page_rows=self.settings.limit,
             rate=self._limiter.rate,
             turns=self._limiter.concurrency,
@@ -158,6 +162,9 @@ class Scheduler:
                 match self._decide():
                     case Ask():
                         await self._ask_next(asking)
+                    case Split():
+                        self._idle_wait = True  # whatever changes, it is decided again
+                        await self._ask_next(asking)
                     case Feed():
                         await self._feed()
                     case Wait(until):
@@ -165,7 +172,8 @@ class Scheduler:
                     case Finished():
                         break
             for walk in list(self.state.walks.values()):  # left unfinished by a drain
-                await to_thread.run_sync(self._slices.note, walk.slice_id, walk.error, walk.queries)
+                error = next((part.error for part in parts.of(walk) if part.error), None)
+                await to_thread.run_sync(self._slices.note, walk.slice_id, error, walk.queries)
 
     def _decide(self) -> plan.Decision:
         self.state.in_flight = self._limiter.in_flight
@@ -174,6 +182,8 @@ class Scheduler:
 
     def _change(self) -> None:
         self._changed.set()
+        if self._idle_wait and self._permit_wait is not None:
+            self._permit_wait.cancel()
 
     async def _wait(self, until: float | None) -> None:
         if until is None:
@@ -188,24 +198,29 @@ class Scheduler:
         with anyio.CancelScope() as self._permit_wait:
             permit = await self._limiter.acquire()
         self._permit_wait = None
+        self._idle_wait = False
         if permit is None:
             return
         self.state.in_flight = self._limiter.in_flight - 1  # without the permit in hand
         self.state.parked = self._budget.parked_holds
         decision = plan.choose(self.state, anyio.current_time())
-        if not isinstance(decision, Ask):
+        if isinstance(decision, Ask):
+            walk = decision.walk
+        elif isinstance(decision, Split):
+            walk = parts.split(decision.walk, decision.at)
+        else:
             permit.release()
             return
-        walk = decision.walk
         walk.busy = True
         self.fitting.lower(walk)
+        parts.trim(walk)
         self.state.busy += 1
         if not walk.asked:
             walk.asked = True
-            walk.queries += 1
+            walk.of_slice.queries += 1
             self.queries += 1
         # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
-        asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.turn))
+        asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.of_slice.turn))
 
     # --- slices in and out
 
@@ -251,8 +266,10 @@ class Scheduler:
             walks.begin_refresh(walk, await to_thread.run_sync(self._slices.plan_refresh, record))
         elif record.reopened:
             await to_thread.run_sync(self._slices.forget_refresh, record.id)
-        if walk.key_range.limit > self.settings.limit:
-            walk.key_range = replace(walk.key_range, limit=self.settings.limit)
+        parts.resumed(walk, record.further)
+        for part in parts.of(walk):
+            if part.key_range.limit > self.settings.limit:
+                part.key_range = replace(part.key_range, limit=self.settings.limit)
         self.state.walks[record.id] = walk
         self.workload.begin(walk, record.due)
         self._change()
@@ -267,10 +284,10 @@ class Scheduler:
         self._change()
 
     async def _give_up(self, walk: Walk, reason: str) -> None:
-        query = str(walk.query())
-        log.warning("gave up", query=query, reason=reason, rows=walk.rows)
+        query, limit, lead = str(walk.query()), walk.key_range.limit, walk.of_slice
+        log.warning("gave up", query=query, reason=reason, rows=lead.rows)
         reason = reason if query in reason else f"{reason} (asked for {query})"
-        await to_thread.run_sync(self._slices.give_up, walk.slice_id, reason, walk.queries, walk.key_range.limit)
+        await to_thread.run_sync(self._slices.give_up, walk.slice_id, reason, lead.queries, limit)
         self.gave_up += 1
         await self.ended(walk.slice_id)
 
@@ -297,8 +314,10 @@ class Scheduler:
         self.tempo.note_attempt(asked_at, self._limiter.in_flight)
         try:
             page = await self._client.attempt(walk.query(), permit, hold)
-            self._reached(page)
+            self._reached(page, anyio.current_time() - asked_at)
             self._change()  # it is parked no more
+            if self._is_over(walk):
+                return False
             try:
                 if walk is not self.state.witness:
                     return await self._take(walk, page, hold)
@@ -315,7 +334,16 @@ class Scheduler:
             await self._give_up(walk, str(error))
         return False
 
-    def _reached(self, page: Page) -> None:
+    def _is_over(self, walk: Walk) -> bool:
+        """Whether an answer comes too late: its slice is complete or given up, or its part was joined to another."""
+        lead = walk.of_slice
+        return walk is not self.state.witness and (
+            lead.done or self.state.walks.get(lead.slice_id) is not lead or not parts.is_part(walk)
+        )
+
+    def _reached(self, page: Page, answer_s: float) -> None:
+        usual_s = self.state.answer_s
+        self.state.answer_s = answer_s if usual_s is None else usual_s + _NEWS * (answer_s - usual_s)
         met = self.met[page.query.dataset.name]
         if len(met) < _MOST_MET:
             met |= page.met
@@ -344,11 +372,13 @@ class Scheduler:
         return True
 
     async def _hand_over(self, walk: Walk, taken: Taken, hold: Hold) -> None:
-        walk.done = taken.proof is not None
+        lead = walk.of_slice
+        lead.done = taken.proof is not None
         if taken.rows is not None:
             self.rows[walk.key.dataset] += taken.rows.num_rows
         self.state.uncommitted += 1
-        await self._deliver.send(Delivery(walk, taken, hold))
+        # Nothing is awaited from where the walk moved on until here: a slice's pages go in the order they were taken.
+        await self._deliver.send(Delivery(lead, taken, hold))
 
     async def delivered(self, delivery: Delivery, segment_bytes: int) -> None:
         """The lake has made a page durable."""
@@ -369,6 +399,8 @@ class Scheduler:
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
         if not self._reach.failed(error, now, walk.failures):
             walk.error = str(error)
+            return
+        if self._is_over(walk):
             return
         walks.note_failure(walk, error, now, self.settings, self._dice)
         if not walks.out_of_patience(walk, now, self.settings):

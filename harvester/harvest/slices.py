@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 
 class Slices(Protocol):
-    """A run's selection of slices."""
+    """A run's selection of slices.
+
+    Attributes:
+        splits: whether pages of a slice may come in another order than their keys'.
+    """
+
+    @property
+    def splits(self) -> bool: ...  # noqa: D102  an attribute
 
     def take(self, sends: int) -> Sequence[SliceRecord]:
         """The slices of the next few sends that are to be asked, at most so many sends; nothing when all are taken.
@@ -55,6 +62,8 @@ class Slices(Protocol):
 
 class LakeSlices:
     """The selection of a run that harvests into a lake; its ledger knows the rest."""
+
+    splits = True
 
     def __init__(self, lake: Lake, run: int, limit: int) -> None:
         """``run`` is the run's number in that ledger, ``limit`` how many records one query brings."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import plan, proof, walks
+from harvester.harvest import parts, plan, proof, ranges, spacing, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -52,6 +52,8 @@ async def take(
     """
     if not walk.dataset.paged:
         return await _take_list(state, walk, page, failed_keys)
+    if walk.of_slice.parts and walk.key_range.cursor is None:
+        return await _take_opening(state, walk, page)
     if page.batch.num_rows == 0:
         state.trust.false_empties += walk.asked_from is not None
         if walk.asked_from is None:
@@ -70,14 +72,73 @@ def take_witness(state: State, page: Page) -> None:
     plan.note_witness(state)
 
 
-async def _take_page(state: State, walk: Walk, page: Page) -> Taken:
-    step, new = await _checked(state, walk, page)
+async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
+    step, keys = await _stepped(state, walk, page)
+    if walk.of_slice.parts:
+        return _take_part(state, walk, page, step, keys)
+    new = _advanced(state, walk, page, step)
     walk.rows += new.num_rows
     if state.trust.false_ends and step.key_range.short_answers:
         walks.confirm_from_further_back(walk)
     why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
     whole = Whole(walk.key, walk.expected) if new.num_rows == walk.rows else None
     return replace(_taken(walk, new, why), erased=step.erased, whole=whole)
+
+
+def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64Array) -> Taken | None:
+    """Takes a page of one of the key ranges that a slice is split into."""
+    if not parts.is_part(walk):
+        return None
+    met = ranges.inside(walk.key_range, keys).met
+    if parts.check_seam(walk, met, at_end=step.at_end):
+        discards = parts.discard_right(walk)
+        walks.note_success(walk)
+        return replace(_taken(walk, None, None), discards=discards)
+    erased = parts.erased_at_seam(walk, met)
+    step, past = parts.cut(walk, step, keys)
+    new = _advanced(state, walk, page, step, past)
+    walk.of_slice.rows += new.num_rows
+    if step.at_end:
+        parts.end_here(walk)
+    parts.settle(walk)
+    if state.trust.false_ends and step.key_range.short_answers and parts.right_of(walk) is None:
+        walks.confirm_from_further_back(walk)
+    why = parts.conclusion(walk, state.trust.ends_needed)
+    return replace(_taken(walk, new, why), erased=(*step.erased, *erased))
+
+
+async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
+    """Takes the first page of a key range that was split off; it starts at no known record."""
+    limit = page.query.limit
+    assert limit is not None
+    assert walk.id_send is not None
+    few = page.batch.num_rows <= _FEW_ROWS
+    keys = proof.checked_keys(page) if few else await to_thread.run_sync(proof.checked_keys, page)
+    if not parts.is_part(walk):
+        return None
+    own = ranges.inside(walk.key_range, keys)
+    new = proof.of_send(page.batch, walk.id_send).slice(own.first, own.past - own.first)
+    first = parts.left_of(walk) is None
+    if first and not len(keys):
+        raise Unproven(f"the answer is empty, though {walk.of_slice.rows} rows were harvested before")
+    if len(keys):
+        state.trust.note_page(page.batch.num_rows)
+        state.worked_limit = max(state.worked_limit, limit)
+    walks.note_success(walk)
+    if new.num_rows:
+        walk.met = own.met
+        walk.key_range = ranges.opened(walk.key_range, keys, own, short=len(keys) < limit)
+        walk.page_rows = page.batch.num_rows
+        walk.spacing = spacing.learned(None, keys) or walk.spacing
+        walk.first_density = walk.spacing.density if walk.spacing else None
+        walk.of_slice.rows += new.num_rows
+    elif first:
+        walk.met = own.met
+    else:
+        parts.found_nothing(walk, own.met)
+    parts.settle(walk)
+    why = parts.conclusion(walk, state.trust.ends_needed)
+    return _taken(walk, new, why) if new.num_rows or why is not None else None
 
 
 async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page) -> Taken:
@@ -117,19 +178,32 @@ async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page)
 
 async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.RecordBatch]:
     """A page held against the record that it was asked from; the walk moves on. Its step, and its new rows."""
-    trust, asked_from, limit = state.trust, walk.asked_from, page.query.limit
+    step, _ = await _stepped(state, walk, page)
+    return step, _advanced(state, walk, page, step)
+
+
+async def _stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64Array]:
+    """A page held against the record that it was asked from: its step, and its keys. Nothing is changed."""
+    asked_from, limit, key_range = walk.asked_from, page.query.limit, walk.key_range
     assert limit is not None
 
-    def check() -> Step:
+    def check() -> tuple[Step, pa.Int64Array]:
         keys = proof.checked_keys(page)
         if walk.confirming:
-            proof.check_holds(keys, walk.key_range.cursor)
-        return proof.step(walk.key_range, asked_from, limit, keys, trust.ends_needed)
+            proof.check_holds(keys, key_range.cursor)
+        return proof.step(key_range, asked_from, limit, keys, state.trust.ends_needed), keys
 
     # On a worker thread, unless there are so few rows that the way there and back costs more.
-    step = check() if page.batch.num_rows <= _FEW_ROWS else await to_thread.run_sync(check)
+    return check() if page.batch.num_rows <= _FEW_ROWS else await to_thread.run_sync(check)
+
+
+def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None = None) -> pa.RecordBatch:
+    """A page's new rows, those before the index ``past`` if that is said; the walk moves on."""
+    trust, limit = state.trust, page.query.limit
+    assert limit is not None
     assert walk.id_send is not None
-    new = proof.of_send(page.batch, walk.id_send).slice(step.first_new)
+    rows = page.batch.num_rows if past is None else past
+    new = proof.of_send(page.batch, walk.id_send).slice(step.first_new, max(0, rows - step.first_new))
     walk.fruitless = 0 if new.num_rows else walk.fruitless + 1
     proof.check_fruitful(walk.fruitless)
     trust.note_page(page.batch.num_rows)
@@ -138,9 +212,18 @@ async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Recor
     walks.note_records(walk, trust)
     walks.note_success(walk)
     walk.page_rows = page.batch.num_rows
-    walk.key_range = replace(step.key_range, limit=walk.key_range.limit)
+    here = walk.key_range  # its ends may have been moved while the page was looked at
+    walk.key_range = replace(
+        step.key_range,
+        start=here.start,
+        stop=here.stop,
+        limit=here.limit,
+        first_keys=here.first_keys,
+        rows=here.rows + new.num_rows if here.start else 0,
+    )
+    walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
-    return step, new
+    return new
 
 
 async def _take_list(
@@ -213,15 +296,17 @@ def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken
 
 
 def _taken(walk: Walk, rows: pa.RecordBatch | None, why: Proof | None) -> Taken:
+    split = parts.key_ranges(walk)
     return Taken(
         slice_id=walk.slice_id,
         dataset=walk.dataset,
         rows=None if rows is None else _some(rows),
-        key_range=walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None else None,
+        key_range=walk.key_range if walk.dataset.paged and walk.key_range.cursor is not None and not split else None,
         proof=why,
-        queries=walk.queries,
+        queries=walk.of_slice.queries,
         digest=walk.digest,
-        since=walk.since,
+        since=walk.of_slice.since,
+        key_ranges=split,
     )
 
 

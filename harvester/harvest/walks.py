@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harvester.config import Settings, Tuning
     from harvester.datasets import Dataset
     from harvester.errors import AttemptFailed
+    from harvester.harvest.spacing import Spacing
     from harvester.harvest.trust import Trust
     from harvester.lake.refreshing import RefreshPlan, Span
     from harvester.model import Proof
@@ -100,6 +101,16 @@ class Walk:
         witnessed: whether the account brought rows since then.
         staged_bytes: bytes of segments that wait for sealing.
         done: whether it is proven, and only its last page is still on its way into the lake.
+        lead: the walk that speaks for the slice, if this one is of a further key range of it: what is the slice's, such
+            as its rows, is there alone.
+        parts: of a slice that is, or was, split, the walks of its key ranges, in key order; else none. Parts that were
+            joined to their right neighbour are not among them, and that may be the walk itself.
+        met: the first key at or after its stop that a page of it held; it has nothing to ask then.
+        fewer: how many records to ask for because its stop is near; None for as many as its range says.
+        first_density: records to a key where it began, if it was split off; None where no page tells.
+        spacing: how far apart its keys lie; None where no page tells.
+        doubts: answers in a row that did not fit what its right neighbour begins with.
+        empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
     """
 
     slice_id: int
@@ -139,6 +150,19 @@ class Walk:
     witnessed: bool = False
     staged_bytes: int = 0
     done: bool = False
+    lead: Walk | None = field(default=None, compare=False, repr=False)
+    parts: list[Walk] = field(default_factory=list, compare=False, repr=False)
+    met: int | None = None
+    fewer: int | None = None
+    first_density: float | None = None
+    spacing: Spacing | None = None
+    doubts: int = 0
+    empty_from: int | None = None
+
+    @property
+    def of_slice(self) -> Walk:
+        """The walk that speaks for the slice."""
+        return self.lead or self
 
     @property
     def key(self) -> SliceKey:
@@ -164,8 +188,9 @@ class Walk:
         """What to ask next. From one before the known record: the API may count its start in or out."""
         if not self.dataset.paged:
             return Query(self.dataset, self.id_send)
-        start = None if self.asked_from is None else self.asked_from - 1
-        return Query(self.dataset, self.id_send, start, self.key_range.limit)
+        start = self.key_range.start or None if self.asked_from is None else self.asked_from
+        limit = self.key_range.limit if self.fewer is None else min(self.fewer, self.key_range.limit)
+        return Query(self.dataset, self.id_send, start and start - 1, limit)
 
 
 def begin_refresh(walk: Walk, plan: RefreshPlan) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
 from harvester.lake.findings import Kind
-from harvester.model import Proof
+from harvester.model import KEY_END, Proof
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,15 +98,33 @@ def _of_proof(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
 
 
 def _of_cursor(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
-    last_key = max((part.last_key for part in (*seen.files, *seen.staged)), default=None)
-    held = seen.ranges[0].held if seen.ranges else None
-    if len(seen.ranges) > 1:
-        yield Kind.CURSOR, "there is more than one place to go on from"
-    if last_key is None and held is not None:
-        yield Kind.CURSOR, f"it would go on from {held}, and there are no rows"
-    if last_key is not None and (held is None or held < last_key):
-        where = "the beginning" if held is None else str(held)
-        yield Kind.CURSOR, f"it would go on from {where}, and there are rows up to {last_key}"
+    parts = (*seen.files, *seen.staged)
+    if not seen.ranges:
+        if parts:
+            end = max(part.last_key for part in parts)
+            yield Kind.CURSOR, f"it would go on from the beginning, and there are rows up to {end}"
+        return
+    yield from _of_seams(seen)
+    for key_range in seen.ranges:
+        inside = [part for part in parts if key_range.start <= part.first_key < key_range.stop]
+        last_key = max((part.last_key for part in inside), default=None)
+        held = key_range.held
+        if last_key is None and held is not None:
+            yield Kind.CURSOR, f"it would go on from {held}, and there are no rows"
+        if last_key is not None and (held is None or held < last_key):
+            where = str(held or key_range.start or "the beginning")
+            yield Kind.CURSOR, f"it would go on from {where}, and there are rows up to {last_key}"
+
+
+def _of_seams(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
+    """Key ranges are disjoint and cover everything; a complete slice has no seams left, and none are in data files."""
+    ends = [(key_range.start, key_range.stop) for key_range in seen.ranges]
+    if ends[0][0] != 0 or ends[-1][1] != KEY_END or any(left[1] != right[0] for left, right in pairwise(ends)):
+        yield Kind.CURSOR, "the places to go on from do not share its keys among them"
+    if seen.proof is not None and len(ends) > 1:
+        yield Kind.CURSOR, "it is called complete, and there is more than one place to go on from"
+    if seen.files and seen.files[-1].last_key >= ends[0][1]:
+        yield Kind.CURSOR, "data files hold keys to the right of where it would go on from first"
 
 
 __all__ = ["contradictions", "fits"]

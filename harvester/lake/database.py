@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harvester.errors import LakeBroken, LakeError, LakeFull
-from harvester.lake.tables import FORMAT, bring_along, facts, metadata, slices
+from harvester.lake.tables import FORMAT, OLDER, bring_along, facts, metadata, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +59,11 @@ class Database:
                     facts.create(connection, checkfirst=True)
                     connection.execute(insert(facts).values(name="format", value=str(FORMAT)).on_conflict_do_nothing())
                     found = connection.scalar(_FORMAT_FOUND)
-                    if found in {str(FORMAT), "1"}:  # of a newer one nothing is touched
+                    if found in {str(FORMAT), *OLDER}:  # of a newer one nothing is touched
                         metadata.create_all(connection)
                         for index in slices.indexes:  # of a table that was there before, that makes none
                             index.create(connection, checkfirst=True)
-                    if found == "1":
+                    if found in OLDER:
                         bring_along(connection)
             database.check_format(path)
         except BaseException:
@@ -98,7 +98,7 @@ class Database:
                 raise LakeBroken(message)
             found = connection.scalar(_FORMAT_FOUND)
         if found != str(FORMAT):
-            remedy = "the next run brings it up to date" if found == "1" else "upgrade harvester"
+            remedy = "the next run brings it up to date" if found in OLDER else "upgrade harvester"
             message = f"{path} has format {found}; this version of harvester reads format {FORMAT}: {remedy}"
             raise LakeBroken(message)
 

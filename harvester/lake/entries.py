@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from harvester.model import KeyRange, Proof, SliceKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import RowMapping
 
 
@@ -33,12 +35,13 @@ class SliceRecord:
         proof: why it is complete; None while it is not.
         rows: rows staged and sealed.
         expected: ``SEND_COUNT``, where known.
-        key_range: where the walk is; None for an unpaged dataset.
+        key_range: where the walk is, of its first range if it is split; None for an unpaged dataset.
         digest: of the last asking of an unpaged dataset; None if there was none.
         due: what is to be refreshed, if it is complete.
         reopened: whether it was complete before, though it is not now.
         listed: its send's ``SEND_COUNT`` by a proven list; None if there is none.
         since: when its send was sent or first seen: the age of rows that don't say.
+        further: the other ranges, in key order, if it is split.
     """
 
     id: int
@@ -52,6 +55,7 @@ class SliceRecord:
     reopened: bool = False
     listed: int | None = None
     since: datetime | None = None
+    further: tuple[KeyRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,7 @@ class Advance:
     Attributes:
         slice_id: the slice.
         segment: the page's new rows, made durable; None if it brought none.
+        key_ranges: all ranges of a slice that is, or was, split, in key order, in place of ``key_range``; else none.
         file: the data file that this segment is already, but for its name; None if it is no such segment.
         key_range: where the walk is after the page; None for an unpaged dataset, and where that has not changed.
         proof: why the slice is complete now; None while it is not, and in the midst of a refresh.
@@ -141,6 +146,7 @@ class Advance:
     refresh: Progress | None = None
     reopened: bool = False
     file: DataFileRecord | None = None
+    key_ranges: tuple[KeyRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +190,14 @@ def key_range_of(row: RowMapping, prefix: str = "") -> KeyRange:
         limit=row[f"{prefix}limit"],
         short_answers=row[f"{prefix}short_answers"],
         missing=tuple(map(int, row[f"{prefix}missing"].split())),
+        first_keys=tuple(map(int, row[f"{prefix}first_keys"].split())),
+        rows=row[f"{prefix}rows"],
     )
 
 
-def slice_record(row: RowMapping) -> SliceRecord:
-    """From a row of ``slices`` joined with ``ranges``, whose columns are named ``range_…``."""
+def slice_record(rows: Sequence[RowMapping]) -> SliceRecord:
+    """From the rows of a slice in ``slices`` joined with ``ranges``, whose columns are named ``range_…``, by start."""
+    row = rows[0]
     since = row["sent_at"] or row["first_seen"]
     return SliceRecord(
         id=row["id"],
@@ -202,6 +211,7 @@ def slice_record(row: RowMapping) -> SliceRecord:
         reopened=row["checked_at"] is not None and not row["proof"],
         listed=row["listed"],
         since=datetime.fromisoformat(since) if since else None,
+        further=tuple(key_range_of(other, "range_") for other in rows[1:]),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
-from harvester.lake.tables import data_files, erased, put_ranges, refreshes, segments, slices
+from harvester.lake.tables import data_files, erased, put_ranges, ranges, refreshes, replace_ranges, segments, slices
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ class Inventory:
     def staged(self, slice_id: int) -> list[SegmentRecord]:
         """The slice's segments that no data file is being made of, in key order."""
         return self._segments((segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS)
+
+    def sealable(self, slice_id: int) -> list[SegmentRecord]:
+        """Those of them that data files may be made of: of the slice's first range, since no seam is left of it.
+
+        One statement, so that ranges and segments are of one instant.
+        """
+        end = sa.select(sa.func.min(ranges.c.stop)).where(ranges.c.slice_id == slice_id).scalar_subquery()
+        of_slice = (segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS
+        return self._segments(of_slice & (segments.c.first_key < sa.func.coalesce(end, KEY_END)))
 
     def refreshed(self, slice_id: int) -> list[SegmentRecord]:
         """The segments that a refresh of the slice has brought, in key order."""
@@ -176,14 +185,32 @@ class Inventory:
                 return
             after = rows[-1]["id"]
 
-    def lose(self, slice_id: int, lost: Sequence[SegmentRecord], key_range: KeyRange | None) -> None:
-        """Takes segments out and moves the slice's cursor back; the slice is no longer complete."""
+    def discard(self, slice_id: int, start: int, stop: int, key_ranges: Sequence[KeyRange]) -> list[str]:
+        """Takes the segments of a key range out that is walked again. Returns their names, for removal.
+
+        Args:
+            slice_id: the slice.
+            start: the first key of the range, which is to the right of what is sealed.
+            stop: the first key after it.
+            key_ranges: where the slice's walks are from now on.
+        """
+        inside = (segments.c.slice_id == slice_id) & (segments.c.first_key >= start) & (segments.c.first_key < stop)
+        with self.database.writing() as connection:
+            names = list(connection.scalars(sa.select(segments.c.name).where(inside & _COUNTS)))
+            connection.execute(segments.delete().where(inside & _COUNTS))
+            within = (erased.c.slice_id == slice_id) & (erased.c.key >= start) & (erased.c.key < stop)
+            connection.execute(erased.delete().where(within))
+            _recount(connection, slice_id)
+            replace_ranges(connection, {slice_id: key_ranges})
+        return names
+
+    def lose(self, slice_id: int, lost: Sequence[SegmentRecord], key_ranges: Sequence[KeyRange]) -> None:
+        """Takes segments out and moves the slice's cursors back; the slice is no longer complete."""
         with self.database.writing() as connection:
             connection.execute(segments.delete().where(segments.c.id.in_([segment.id for segment in lost])))
             connection.execute(slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None))
             _recount(connection, slice_id)
-            if key_range is not None:
-                put_ranges(connection, [(slice_id, key_range)])
+            put_ranges(connection, [(slice_id, key_range) for key_range in key_ranges])
 
 
 def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileRecord) -> None:

@@ -9,6 +9,8 @@ Everything here is blocking: call it from a worker thread.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -23,6 +25,7 @@ from harvester.lake.tables import (
     range_values,
     ranges,
     refreshes,
+    replace_ranges,
     segments,
     slices,
 )
@@ -58,10 +61,11 @@ class Ledger:
             sa.select(slices, *(column.label(f"range_{column.name}") for column in ranges.c))
             .join_from(slices, ranges, isouter=True)
             .where(condition)
-            .order_by(slices.c.id_send, slices.c.id)
+            .order_by(slices.c.id_send, slices.c.id, ranges.c.start)
         )
         with self.database.reading() as connection:
-            return [slice_record(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+            rows = connection.execute(query).mappings().all()
+        return [slice_record(list(of_slice)) for _, of_slice in groupby(rows, key=itemgetter("id"))]
 
     def progress(self, slice_id: int) -> Progress | None:
         """Where the refresh of a slice is; None if none has been begun."""
@@ -169,6 +173,8 @@ def _advance(connection: sa.Connection, advances: Sequence[Advance], now: str) -
     if checks:
         connection.execute(_CHECK, checks)
     put_ranges(connection, [(step.slice_id, step.key_range) for step in advances if step.key_range is not None])
+    # The last page says where all of a slice's walks are; what is split goes on being told of as a whole.
+    replace_ranges(connection, {step.slice_id: step.key_ranges for step in advances if step.key_ranges})
     for step in advances:
         if step.refresh is not None:
             _put_progress(connection, step.slice_id, step.refresh)

@@ -57,7 +57,7 @@ def _missing_segments(store: Store, inventory: Inventory) -> list[tuple[int, lis
 
 
 def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, missing: Sequence[SegmentRecord]) -> int:
-    """Moves the slice's cursor back to before the first missing segment; the later ones will be asked for again.
+    """Moves cursors back to before the first missing segment of their range; what is later in it is asked for again.
 
     A refresh that lost a segment begins anew.
     """
@@ -68,13 +68,21 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
         missing = [segment for segment in missing if segment.id not in refreshed]
     if not missing:
         return len(refreshed)
-    first_missing = min(segment.first_key for segment in missing)
-    staged = inventory.staged(slice_id)
-    lost = [segment for segment in staged if segment.first_key >= first_missing]
-    kept = [segment for segment in staged if segment.first_key < first_missing]
+    staged, files = inventory.staged(slice_id), inventory.files(slice_id)
     record = ledger.record(slice_id)
-    key_range = record.key_range and _range_before(record.key_range, [*inventory.files(slice_id), *kept])
-    inventory.lose(slice_id, lost, key_range)
+    if record.key_range is None:  # of an unpaged dataset: all of it is one answer
+        inventory.lose(slice_id, staged, ())
+        return len(staged)
+    lost: list[SegmentRecord] = []
+    moved: list[KeyRange] = []
+    for key_range in (record.key_range, *record.further):
+        from_here = [segment.first_key for segment in missing if key_range.start <= segment.first_key < key_range.stop]
+        if from_here:
+            end = min(from_here)
+            lost += [segment for segment in staged if end <= segment.first_key < key_range.stop]
+            kept = [part for part in (*files, *staged) if key_range.start <= part.first_key < end]
+            moved.append(_range_before(key_range, kept))
+    inventory.lose(slice_id, lost, moved)
     return len(lost)
 
 
@@ -89,6 +97,8 @@ def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
         held=cursor,
         anchors=tuple(known[1 : 1 + _ANCHORS]),
         limit=key_range.limit,
+        first_keys=key_range.first_keys if known else (),
+        rows=sum(part.rows for part in kept) if key_range.start else 0,
     )
 
 

@@ -71,11 +71,11 @@ class Sealer:
         """Seals what is due of a slice.
 
         A complete slice is sealed to its end, and its last file says the proof; of an incomplete one, full files are
-        sealed, or, with ``everything``, all that is staged.
+        sealed, or, with ``everything``, all that is staged. Of a slice that is split, that is its first range.
         """
         record = self.ledger.record(slice_id)
         complete = record.proof is not None
-        staged = self.inventory.staged(slice_id)
+        staged = self.inventory.sealable(slice_id)
         groups = plan_files(staged, self.target_bytes / self.ratio, complete=complete, everything=everything)
         for number, group in enumerate(groups):
             self._seal_group(record, group, last=complete and number == len(groups) - 1)

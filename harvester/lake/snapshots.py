@@ -39,7 +39,7 @@ class SliceSnapshot:
         intended: data files that may or may not have got their names.
         staged: its segments.
         refreshed: segments that a refresh brought, whose rows do not count yet.
-        ranges: where its walk is: one, or none for an unpaged dataset and before the first row.
+        ranges: where its walks are, in key order: mostly one; none for an unpaged dataset and before the first row.
     """
 
     id: int

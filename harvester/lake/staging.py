@@ -57,6 +57,9 @@ class Taken:
         refresh: where the slice's refresh is; None where it isn't refreshed.
         reopened: whether the slice is complete no more, until what follows its refresh is proven.
         whole: the slice, if ``rows`` are all that it has; None if there are others, or may be.
+        key_ranges: where all walks of a slice are that is, or was, split, in key order; else none.
+        discards: a key range, by its start and stop, that is to be walked again, and whose rows go; there are no others
+            then.
     """
 
     slice_id: int
@@ -72,6 +75,8 @@ class Taken:
     refresh: Progress | None = None
     reopened: bool = False
     whole: Whole | None = None
+    key_ranges: tuple[KeyRange, ...] = ()
+    discards: tuple[int, int] | None = None
 
     @property
     def leaves_nothing_to_seal(self) -> bool:
@@ -92,6 +97,11 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
         The bytes that wait for sealing of each page: its segment's; 0 for a page without new rows, and for one that is
         a data file already.
     """
+    at = next((place for place, page in enumerate(pages) if page.discards is not None), None)
+    if at is not None:  # what comes after may bring the same keys again: it has to find them gone
+        before = stage(sealer, pages[:at], now) if at else []
+        _discard(sealer, pages[at])
+        return [*before, 0, *(stage(sealer, pages[at + 1 :], now) if at + 1 < len(pages) else [])]
     store = sealer.store
     whole.make_room(sealer, pages)
     records = [None if page.rows is None else _record(page, page.rows, now) for page in pages]
@@ -105,6 +115,13 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
     numbers = sealer.ledger.advance(advances, now)
     whole.publish_whole(sealer, advances, numbers)
     return [step.segment.bytes if step.segment is not None and step.file is None else 0 for step in advances]
+
+
+def _discard(sealer: Sealer, page: Taken) -> None:
+    """Takes a key range's rows out of the lake; none of them is in a data file."""
+    assert page.discards is not None
+    for name in sealer.inventory.discard(page.slice_id, *page.discards, page.key_ranges):
+        sealer.store.remove(name)
 
 
 def _advance(
@@ -130,6 +147,7 @@ def _advance(
         refresh=page.refresh,
         reopened=page.reopened,
         file=file,
+        key_ranges=page.key_ranges,
     )
 
 

@@ -8,14 +8,14 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Tab
 from sqlalchemy.dialects.sqlite import insert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from harvester.model import KeyRange
 
-FORMAT = 2
+FORMAT = 3
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -77,6 +77,8 @@ def _range_columns() -> list[Column[Any]]:
         Column("limit", Integer, nullable=False),
         Column("short_answers", Integer, nullable=False),
         Column("missing", String, nullable=False),  # likewise
+        Column("first_keys", String, nullable=False, default=""),  # likewise, in order
+        Column("rows", Integer, nullable=False, default=0),
     ]
 
 
@@ -87,6 +89,7 @@ ranges = Table(
     Column("start", Integer, primary_key=True),
     *_range_columns(),
 )
+"""Where the walks of slices are. Mostly a slice has one; those of a slice that is split adjoin, from 0 to the end."""
 
 refreshes = Table(
     "refreshes",
@@ -163,6 +166,8 @@ def range_values(key_range: KeyRange) -> dict[str, Any]:
         "limit": key_range.limit,
         "short_answers": key_range.short_answers,
         "missing": " ".join(map(str, key_range.missing)),
+        "first_keys": " ".join(map(str, key_range.first_keys)),
+        "rows": key_range.rows,
     }
 
 
@@ -180,31 +185,45 @@ def put_ranges(connection: Connection, walks: Sequence[tuple[int, KeyRange]]) ->
         connection.execute(_PUT_RANGE, rows)
 
 
+def replace_ranges(connection: Connection, split: Mapping[int, Sequence[KeyRange]]) -> None:
+    """Writes where the walks of slices are that are, or were, split: all ranges of each, in place of all before."""
+    if split:
+        connection.execute(ranges.delete().where(ranges.c.slice_id.in_(split)))
+        put_ranges(connection, [(slice_id, key_range) for slice_id, many in split.items() for key_range in many])
+
+
 def as_text(time: datetime) -> str:
     """A time as the ledger writes it: text that sorts as the times do."""
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
+OLDER = ("1", "2")
+"""Formats that a run brings along."""
+
 _ADDED = {
     slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at"),
     data_files: ("overdue", "gone", "changed", "refresh"),
     segments: ("overdue", "refresh", "checksum"),
+    ranges: ("first_keys", "rows"),
+    refreshes: ("first_keys", "rows"),
 }
 
 
 def bring_along(connection: Connection) -> None:
-    """Turns a ledger of format 1 into one of format 2: new columns, beside the new tables that are made anyway."""
+    """Turns an older ledger into one of this format: new columns, beside the new tables that are made anyway."""
     for table, names in _ADDED.items():
         there = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
         for name in (name for name in names if name not in there):  # SQLite commits each change of a table by itself
             column = table.c[name]
-            rule = "" if column.nullable else " NOT NULL DEFAULT 0"
+            nothing = "0" if isinstance(column.type, Integer) else "''"
+            rule = "" if column.nullable else f" NOT NULL DEFAULT {nothing}"
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {column.type}{rule}")
     connection.execute(facts.update().where(facts.c.name == "format").values(value=str(FORMAT)))
 
 
 __all__ = [
     "FORMAT",
+    "OLDER",
     "as_text",
     "bring_along",
     "data_files",
@@ -215,6 +234,7 @@ __all__ = [
     "range_values",
     "ranges",
     "refreshes",
+    "replace_ranges",
     "segments",
     "slices",
 ]

@@ -27,6 +27,8 @@ class Selection:
         incomplete: sends that were given up, and why.
     """
 
+    splits = False  # a reader has a send's rows in the order of their keys
+
     def __init__(self, dataset: Dataset, sends: Iterable[Send], now: datetime, limit: int) -> None:
         """Sends are asked once each, the largest first (``order``), and else in this order.
 

@@ -1,0 +1,235 @@
+"""When a send is split and where: decided over plain numbers, and what that comes to in simulated time."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pyarrow as pa
+import pytest
+
+from harvester.datasets import BOUNCES, MESSAGES
+from harvester.harvest import parts, plan, splitting, walks
+from harvester.harvest.lineup import Lineup
+from harvester.harvest.plan import Ask, Split, State, Wait
+from harvester.harvest.spacing import Profile, Spacing, learned
+from harvester.harvest.splitting import Stretch
+from harvester.harvest.walks import Walk
+from harvester.model import KEY_END, KeyRange
+from tests.walking import Source, Walking
+
+EVEN = Spacing(rows=1e9, keys=1e10, spread=0.0)
+"""A record every ten keys."""
+
+
+def stretch(
+    start: int, stop: int = KEY_END, *, cursor: int | None = None, busy: bool = True, ended: bool = False
+) -> Stretch:
+    return Stretch(start, stop, cursor, EVEN if cursor else None, page_rows=100, in_flight=busy, ended=ended)
+
+
+def cut(*stretches: Stretch, idle: int, rows: int, expected: int | None, empty_from: int | None = None) -> list[int]:
+    """At which keys so many idle permits split, one after the other."""
+    found: list[int] = []
+    now = list(stretches)
+    for left in range(idle, 0, -1):
+        where = splitting.cut(now, idle=left, rows=rows, expected=expected, empty_from=empty_from)
+        if where is None:
+            break
+        found.append(where.at)
+        split = now[where.place]
+        now[where.place] = Stretch(split.start, where.at, split.cursor, EVEN, 100, in_flight=True)
+        now.insert(where.place + 1, Stretch(where.at, split.stop, None, None, 100, in_flight=True))
+    return found
+
+
+class TestCut:
+    def test_permits_that_are_idle_together_share_what_is_left_in_whole_pages(self) -> None:
+        first = stretch(0, cursor=1000)  # 100 rows are taken, 100 are under way
+        found = cut(first, idle=3, rows=100, expected=1800)
+        # 16 pages are left, and 4 walks: 4 for each. Two rows less, so that each passes its stop.
+        assert found == pytest.approx([1000 + 10 * (pages * 100 - 2) for pages in (13, 9, 5)], abs=1)
+
+    def test_the_range_with_most_left_is_split(self) -> None:
+        short, long = stretch(0, 3000, cursor=1000), stretch(3000, 20_000, cursor=4000)
+        where = splitting.cut([short, long], idle=1, rows=200, expected=2000, empty_from=None)
+        assert where is not None
+        assert where.place == 1
+
+    @pytest.mark.parametrize("expected", [100, 150, 200, 240])
+    def test_what_the_next_page_may_hold_is_left_alone(self, expected: int) -> None:
+        assert cut(stretch(0, cursor=1000), idle=5, rows=100, expected=expected) == []
+
+    def test_a_split_that_would_cost_a_query_needs_something_to_gain(self) -> None:
+        # Two pages are left; a split has two rows come twice, and the second has room for them or not.
+        assert cut(stretch(0, cursor=1000), idle=1, rows=100, expected=397) == []
+        assert cut(stretch(0, cursor=1000), idle=1, rows=100, expected=390) == pytest.approx([1980], abs=1)
+
+    def test_nothing_is_taken_from_a_range_that_is_not_opened_or_waits(self) -> None:
+        assert cut(stretch(0), idle=1, rows=100, expected=9000) == []
+        assert cut(stretch(0, cursor=1000, busy=False), idle=1, rows=100, expected=9000) == []
+
+    def test_where_others_have_more_that_can_be_split_soon_nothing_is(self) -> None:
+        known, unopened = stretch(0, 6000, cursor=1000), stretch(6000, 60_000)
+        assert cut(known, unopened, idle=2, rows=100, expected=6000) == []
+
+    def test_keys_that_seemed_to_be_empty_are_not_looked_at_again(self) -> None:
+        found = cut(stretch(0, cursor=1000), idle=3, rows=100, expected=10_000, empty_from=20_000)
+        assert found
+        assert max(found) < 20_000
+
+    def test_without_a_count_few_look_where_perhaps_nothing_is(self) -> None:
+        assert len(cut(stretch(0, cursor=10_000), idle=11, rows=1000, expected=None)) == 1
+        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=None)) == 2
+        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=3000)) == 2
+
+    def test_uneven_keys_leave_more_to_the_right(self) -> None:
+        uneven = Stretch(0, KEY_END, 1000, Spacing(100, 1000, spread=1.0), 100, in_flight=True)
+        where = splitting.cut([uneven], idle=1, rows=100, expected=2000, empty_from=None)
+        assert where is not None
+        assert where.at < cut(stretch(0, cursor=1000), idle=1, rows=100, expected=2000)[0]
+
+    def test_a_stop_that_is_near_has_fewer_rows_asked_for(self) -> None:
+        assert splitting.near_stop(stretch(0, 1300, cursor=1000)) == 30 * 1.1 + 8
+        assert splitting.near_stop(stretch(0, 2000, cursor=1000)) is None
+        assert splitting.near_stop(stretch(0, cursor=1000)) is None
+
+
+class TestSpacing:
+    def test_even_keys_have_no_spread_and_chance_has_about_one(self) -> None:
+        even = learned(None, pa.array(range(0, 10_000, 5), pa.int64()))
+        assert even is not None
+        assert (even.density, even.spread < 0.1) == (0.2, True)
+        dice = Random(1)
+        chance = learned(None, pa.array(sorted(dice.sample(range(1_000_000), 4000)), pa.int64()))
+        assert chance is not None
+        assert 0.5 < chance.spread < 1.6
+
+    def test_one_key_tells_nothing(self) -> None:
+        assert learned(None, pa.array([7], pa.int64())) is None
+        assert learned(EVEN, pa.array([7], pa.int64())) is EVEN
+
+    def test_what_came_last_counts_most(self) -> None:
+        now = learned(Spacing(100, 1000, 0.0), pa.array(range(100), pa.int64()))
+        assert now is not None
+        assert now.rows / now.keys == now.density > 0.2
+
+    def test_a_profile_goes_from_one_density_to_the_next_evenly_and_stays_beyond(self) -> None:
+        profile = Profile([(2**60, 0.5), (2**60 + 1000, 0.1)])
+        assert profile.rows(2**60 - 100, 2**60) == pytest.approx(50)
+        assert profile.rows(2**60, 2**60 + 1000) == pytest.approx(300)
+        assert profile.rows(2**60 + 1000, 2**60 + 2000) == pytest.approx(100)
+        for key in (2**60 - 70, 2**60 + 333, 2**60 + 5000):
+            assert profile.key_after(2**60 - 100, profile.rows(2**60 - 100, key)) == pytest.approx(key, abs=2)
+
+
+def state(*begun: Walk, in_flight: int, concurrency: int = 4, splits: bool = True) -> State:
+    return State(
+        walks=Lineup({each.slice_id: each for each in begun}),
+        witness=walks.witness_walk(),
+        concurrency=concurrency,
+        share=1 << 30,
+        body_bytes=1000,
+        window=3,
+        apart_s=5,
+        alone=False,
+        fed=True,
+        in_flight=in_flight,
+        splits=splits,
+        rate=100.0,
+    )
+
+
+def giant(**more: object) -> Walk:
+    """A walk of 10,000 rows whose first page has come, and whose second is under way."""
+    key_range = KeyRange(cursor=1000, held=1000, limit=101, rows=100)
+    walk = Walk(1, MESSAGES, 601, expected=10_000, rows=100, key_range=key_range, full_limit=101, spacing=EVEN)
+    walk.busy = True
+    for name, value in more.items():
+        setattr(walk, name, value)
+    return walk
+
+
+class TestChoose:
+    def test_a_permit_that_nobody_is_ready_for_splits(self) -> None:
+        walk = giant()
+        decision = plan.choose(state(walk, in_flight=1), 0)
+        assert isinstance(decision, Split)
+        assert decision.walk is walk
+
+    def test_whoever_is_ready_goes_first(self) -> None:
+        ready = Walk(2, MESSAGES, 602)
+        assert plan.choose(state(giant(), ready, in_flight=1), 0) == Ask(ready)
+
+    def test_parts_of_a_send_go_in_the_order_of_their_keys(self) -> None:
+        walk = giant()
+        right = parts.split(walk, 50_000)
+        assert plan.choose(state(walk, in_flight=1), 0) == Ask(right)
+        walk.busy = False
+        assert plan.choose(state(walk, in_flight=0), 0) == Ask(walk)
+
+    @pytest.mark.parametrize(
+        "more",
+        [{"reopened": True}, {"done": True}, {"failing_since": 1.0}, {"rows": 0}, {"dataset": BOUNCES}, {"anchor": 0}],
+        ids=str,
+    )
+    def test_what_is_no_first_harvest_or_in_trouble_is_not_split(self, more: dict[str, object]) -> None:
+        assert plan.choose(state(giant(**more), in_flight=1), 0) == Wait()
+
+    def test_where_rows_have_to_come_in_order_nothing_is(self) -> None:
+        assert plan.choose(state(giant(), in_flight=1, splits=False), 0) == Wait()
+
+    def test_the_concurrency_is_not_exceeded(self) -> None:
+        assert plan.choose(state(giant(), in_flight=4), 0) == Wait()
+
+    def test_permits_that_the_rate_will_not_give_are_not_counted_on(self) -> None:
+        walk = giant()
+        few = state(walk, in_flight=1, concurrency=100)
+        few.rate, few.answer_s = 2.0, 1.0  # two are under way at most
+        decision = plan.choose(few, 0)
+        assert isinstance(decision, Split)
+        assert decision.at > 1000 + 10 * 100 * 45, "half of what is left, not a hundredth"
+
+
+def walked(keys: list[int], expected: int | None, **more: float) -> tuple[float, int, int]:
+    """Simulated seconds, where an answer takes one; queries; and the least there could be."""
+    walking = Walking(Source(keys), expected=expected, limit=250, **more)  # type: ignore[arg-type]
+    assert walking.run()
+    assert sorted(walking.committed.rows) == keys
+    return walking.now, len(walking.source.asked), 1 + -(-(len(keys) - 250) // 249)
+
+
+def spaced(count: int, gap: int, seed: int = 1) -> list[int]:
+    dice = Random(seed)
+    return [1000 + number * gap + dice.randrange(gap) for number in range(count)]
+
+
+class TestSimulated:
+    """60 pages, 12 permits, and answers that take a second: 61 seconds one after the other."""
+
+    @pytest.mark.parametrize("gap", [1, 2, 10, 1000])
+    def test_one_send_takes_an_eighth_of_the_time_and_next_to_no_more_queries(self, gap: int) -> None:
+        seconds, queries, least = walked(spaced(15_000, gap), 15_000)
+        assert seconds <= 60 / 8
+        assert queries <= least * 1.05
+
+    @pytest.mark.parametrize("share", [0.5, 0.9, 1.001, 1.1, 1.5])
+    def test_a_wrong_count_costs_little(self, share: float) -> None:
+        seconds, queries, least = walked(spaced(15_000, 10), int(15_000 * share))
+        assert seconds <= 60 / 5
+        assert queries <= least * 1.25
+
+    def test_without_a_count_it_is_still_faster(self) -> None:
+        seconds, queries, least = walked(spaced(15_000, 10), None)
+        assert seconds <= 60 / 3
+        assert queries <= least * 1.15
+
+    def test_where_the_rate_is_the_bound_nothing_is_split(self) -> None:
+        walking = Walking(Source(spaced(15_000, 10)), expected=15_000, limit=250, rate=0.99)
+        assert walking.run()
+        assert (walking.splits, walking.most_parts, len(walking.source.asked)) == (0, 1, 61)
+
+    def test_as_many_cursors_as_the_rate_needs_are_enough(self) -> None:
+        walking = Walking(Source(spaced(15_000, 10)), expected=15_000, limit=250, rate=3.9, concurrency=100)
+        assert walking.run()
+        assert walking.splits <= 8
+        assert walking.now <= 61 / 3.9 + 3
