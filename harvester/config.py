@@ -52,6 +52,16 @@ class Refresh(Enum):
     """Every one, in full."""
 
 
+class Scope(Enum):
+    """What one walk over messages covers."""
+
+    AUTO = "auto"
+    """Whatever takes fewest queries, as far as the sends say how many messages they have."""
+    SEND = "send"
+    CAMPAIGN = "campaign"
+    ACCOUNT = "account"
+
+
 def parse_duration(text: str) -> float:
     """Seconds from ``90``, ``1.5s``, ``10m``, ``6h``, ``14d``. Raises UsageError."""
     found = _DURATION.fullmatch(text.strip())
@@ -161,6 +171,7 @@ class Settings:
     refresh: Refresh = Refresh.DUE
     refresh_within_s: float = 14 * 86_400.0
     drop_gone: bool = False
+    scope: Scope = Scope.AUTO
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
@@ -201,6 +212,7 @@ __all__ = [
     "DEFAULT_ENDPOINT",
     "LEAST_LIMIT",
     "Refresh",
+    "Scope",
     "Settings",
     "Tuning",
     "Wire",

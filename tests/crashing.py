@@ -1,9 +1,10 @@
 """A small harvest, or a refresh, that ends at its n-th durable step: for every n, and each time for real.
 
-``python -m tests.crashing DIR harvest`` (or ``refresh``) runs it for n = 1, 2, 3, … until there is no such step, and
-prints one JSON object for each. Each run is a process of its own, forked from this one, that ends by ``os._exit`` right
-before the step: nothing is unwound or closed, and a file that was about to be synced is cut to half, as a power cut
-may do. The process after it goes on from there to the end, and holds the lake against the truth.
+``python -m tests.crashing DIR harvest`` (or ``refresh``, or ``wide``: three sends in one walk) runs it for n = 1, 2, 3,
+… until there is no such step, and prints one JSON object for each. Each run is a process of its own, forked from this
+one, that ends by ``os._exit`` right before the step: nothing is unwound or closed, and a file that was about to be
+synced is cut to half, as a power cut may do. The process after it goes on from there to the end, and holds the lake
+against the truth.
 
 A durable step is a folder made, a file synced, renamed or removed, or a commit of the ledger.
 """
@@ -26,7 +27,7 @@ from typing import Any
 import anyio
 from sqlalchemy.engine import Connection
 
-from harvester.config import Wire
+from harvester.config import Scope, Wire
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.harvest.status import read_status
 from harvester.simulator import AccountSpec, body, listed, records
@@ -39,7 +40,8 @@ STOPPED = 70
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
 SPEC = AccountSpec(sends=listed({601: 130}), failed=0.2, waiting=0.1, first_date=SENT, days_between=0.0)
 TUNING = replace(QUICK, clock=lambda: SENT + timedelta(days=20), target_bytes=20_000)
-HARVEST, REFRESH = "harvest", "refresh"
+HARVEST, REFRESH, WIDE = "harvest", "refresh", "wide"
+MANY = AccountSpec(sends=listed({601: 20, 602: 75, 603: 30}), failed=0.2)
 
 
 def stop_before(number: int, note: Callable[[str], None]) -> None:
@@ -111,6 +113,24 @@ async def harvest(lake: Path, settled: bool, stops_at: int | None, note: Path) -
     write(None)
 
 
+async def harvest_many(lake: Path, stops_at: int | None, note: Path) -> None:
+    """Likewise, of several sends at once; one is in several pages."""
+    async with field(lake, MANY, limit=50, concurrency=1, scope=Scope.ACCOUNT, datasets=("messages",)) as account:
+        requests = account.server.stats
+
+        def write(step: str | None) -> None:
+            note.write_text(json.dumps([step, requests.requests]))
+
+        if stops_at is not None:
+            stop_before(stops_at, write)
+        result = await account.run(account.server.account.sends)
+        assert result.complete, [outcome.error for outcome in result.slices()]
+        account.assert_exact(datasets=("messages",))
+    assert not [path for folder in ("segments", "writing") for path in (lake / "_harvest" / folder).iterdir()]
+    assert read_status(lake).data_files == len(list(lake.rglob("*.parquet"))) == 3
+    write(None)
+
+
 def run(lake: Path, what: str, stops_at: int | None) -> tuple[str | None, int]:
     """A run in a process of its own: the step that it was stopped before, if it was, and its requests."""
     note = lake.with_suffix(".json")
@@ -118,7 +138,10 @@ def run(lake: Path, what: str, stops_at: int | None) -> tuple[str | None, int]:
     if process == 0:
         status = 1
         try:
-            anyio.run(harvest, lake, what == REFRESH, stops_at, note)
+            if what == WIDE:
+                anyio.run(harvest_many, lake, stops_at, note)
+            else:
+                anyio.run(harvest, lake, what == REFRESH, stops_at, note)
             status = 0
         except BaseException:  # noqa: BLE001  whatever it is, it is told, and this process ends here
             traceback.print_exc()

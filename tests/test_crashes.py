@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashing import HARVEST, REFRESH
+from tests.crashing import HARVEST, REFRESH, WIDE
 
-KINDS = {HARVEST: {"mkdir", "fsync", "replace", "unlink", "commit"}, REFRESH: {"fsync", "replace", "unlink", "commit"}}
+KINDS = {
+    HARVEST: {"mkdir", "fsync", "replace", "unlink", "commit"},
+    REFRESH: {"fsync", "replace", "unlink", "commit"},
+    WIDE: {"mkdir", "fsync", "replace", "unlink", "commit"},
+}
 
 
 @pytest.mark.timeout(400)

@@ -20,6 +20,7 @@ from harvester.config import (
     DEFAULT_ENDPOINT,
     LEAST_LIMIT,
     Refresh,
+    Scope,
     Settings,
     Wire,
     parse_duration,
@@ -221,6 +222,15 @@ class RunOptions:
     limit: Annotated[
         int, Parameter(group=PACE, metavar="N", help=f"Records to ask for in one query, {LEAST_LIMIT} to {PAGE_CAP}.")
     ] = PAGE_CAP
+    scope: Annotated[
+        Literal["auto", "send", "campaign", "account"],
+        Parameter(
+            group=PACE,
+            metavar="NAME",
+            help="What one walk over messages covers: a send, a campaign, the account; or auto, whatever takes fewest "
+            "queries, as far as the lists of sends say how many messages there are.",
+        ),
+    ] = "auto"
     memory: Annotated[
         int,
         Parameter(
@@ -344,6 +354,7 @@ class RunOptions:
             refresh=Refresh.DUE if self.refresh is None else Refresh(self.refresh),
             refresh_within_s=self.refresh_within,
             drop_gone=self.drop_gone,
+            scope=Scope(self.scope),
         )
 
     @contextmanager

@@ -77,6 +77,7 @@ class Found:
         queries: queries asked, retries not counted.
         attempts: attempts at them.
         interrupted: whether it was told to stop before all was asked.
+        always: whether they were looked for whenever they were sent, so that there are no others in those campaigns.
     """
 
     sends: tuple[Send, ...]
@@ -88,6 +89,7 @@ class Found:
     queries: int
     attempts: int
     interrupted: bool
+    always: bool = False
 
     @property
     def proven(self) -> bool:
@@ -263,6 +265,7 @@ class Finder:
             queries=self.queries,
             attempts=attempts,
             interrupted=interrupted,
+            always=self.wanted.since is None and self.wanted.until is None,
         )
 
     def _is_wanted(self, send: Send) -> bool:

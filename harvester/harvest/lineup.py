@@ -73,7 +73,7 @@ class Lineup(MutableMapping[int, "Walk"]):
             found = next((part for part in _idle(walk) if part.ready_at <= now and part.empty_since is None), None)
             if found is not None:
                 break
-            if not (walk.parts or walk.busy or walk.done):  # what is split is never set aside
+            if not (walk.parts or walk.busy or walk.done or walk.stays):  # what is split is never set aside
                 aside.append(walk)
         for walk in aside:
             self._set_aside(walk)
@@ -131,7 +131,7 @@ def _idle(walk: Walk) -> list[Walk]:
     if walk.done:
         return []
     if not walk.parts:
-        return [] if walk.busy else [walk]
+        return [] if walk.busy or walk.stays else [walk]
     return [part for part in walk.parts if not (part.busy or parts.waits(part))]
 
 

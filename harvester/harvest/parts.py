@@ -99,7 +99,7 @@ def left_of(walk: Walk) -> Walk | None:
 
 def may_be_split(lead: Walk) -> bool:
     """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come."""
-    plain = lead.dataset.counted and lead.refresh is None and not lead.reopened
+    plain = lead.dataset.counted and lead.scope is None and lead.refresh is None and not lead.reopened
     if not plain or lead.done or not lead.rows or len(lead.parts) >= _MOST_PARTS:
         return False
     return bool(lead.parts) or worth_a_look(lead.rows, lead.expected, lead.key_range.limit)
@@ -137,7 +137,7 @@ def waits(walk: Walk) -> bool:
     One that came to its stop; one that seems to be at the end of the send, as long as its right neighbour's first
     answer is under way; and the last one at its end, once that is proven, or where the rows of all may prove it.
     """
-    if walk.met is not None:
+    if walk.met is not None or walk.stays:
         return True
     parts = walk.of_slice.parts
     if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two

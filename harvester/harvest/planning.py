@@ -18,6 +18,7 @@ from harvester.api.client import Client
 from harvester.datasets import CATALOGUE
 from harvester.harvest.finding import Finder
 from harvester.harvest.paging import more_pages, pages
+from harvester.harvest.scoping import Weighing, known_by
 from harvester.harvest.wanted import Wanted
 from harvester.lake import layout
 from harvester.lake.entries import Due, Held
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from harvester.config import Settings
+    from harvester.config import Scope, Settings
     from harvester.datasets import Dataset
     from harvester.harvest.finding import Found
+    from harvester.harvest.scoping import Known
     from harvester.model import Send
 
 _BATCH = 500
@@ -95,7 +97,7 @@ async def make_plan(settings: Settings, wanted: Iterable[Send] | Wanted) -> Plan
 def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> Plan:
     """Adds up what the sends need, beyond what the lake holds. Blocking. Raises LakeError."""
     proven = found is not None and found.proven
-    sums = _Sums(settings.limit, proven=proven)
+    sums = _Sums(settings.limit, Weighing(settings.limit), proven=proven)
     policy, within_s, now = settings.refresh, settings.refresh_within_s, settings.tuning.clock()
     with ExitStack() as stack:
         lake = stack.enter_context(look_into(settings.lake)) if _is_lake(settings.lake) else None
@@ -105,6 +107,7 @@ def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> P
             for send in batch:
                 for name in settings.datasets:
                     sums.add(CATALOGUE[name], send, held.get((name, send.id_send), NOTHING))
+    sums.walk_together(settings.scope, known_by(found))
     return Plan(
         sends=sums.sends,
         slices=sums.sends * len(settings.datasets),
@@ -159,6 +162,7 @@ class _Sums:
     """What has been added up so far."""
 
     limit: int
+    weighing: Weighing
     proven: bool
     sends: int = 0
     complete: int = 0
@@ -168,6 +172,7 @@ class _Sums:
     at_least: bool = False
     rows: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
+    one_by_one: Counter[int | None] = field(default_factory=Counter)
     _last: int | None = None
 
     def add(self, dataset: Dataset, send: Send, held: Held) -> None:
@@ -187,14 +192,30 @@ class _Sums:
         settled = held.complete and not grown
         if settled and held.due is Due.NOTHING:
             self.complete += 1
+            if dataset.counted:
+                self.weighing.add(send.id_message, held.rows, wanted=False)
             return
         self.due += settled
+        fresh = dataset.counted and held == NOTHING
         if settled and held.rows:
             queries, at_least = least_refresh(dataset, held, self.limit), True
         else:
             queries, at_least = least_queries(dataset, expected, held, self.limit, proven=self.proven)
         self.queries += queries
         self.at_least |= at_least
+        if fresh:
+            self.weighing.add(send.id_message, expected, wanted=True)
+            self.one_by_one[send.id_message] += queries
+        elif dataset.counted:
+            self.weighing.add(send.id_message, max(expected or 0, held.rows), wanted=False)
+
+    def walk_together(self, scope: Scope, known: Known) -> None:
+        """All slices are added: some of messages may be walked together, which takes other queries."""
+        chosen, campaigns = self.weighing.choose(scope, known), self.weighing.campaigns
+        if chosen.account:
+            self.queries += chosen.queries(campaigns, self.limit) - self.one_by_one.total()
+        for id_message in chosen.campaigns:
+            self.queries += campaigns[id_message].together(self.limit) - self.one_by_one[id_message]
 
 
 def _once(sends: Iterable[Send]) -> Iterator[Send]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -16,13 +17,14 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
-from harvester.harvest import parts
+from harvester.harvest import parts, widewalks
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
 from harvester.harvest.sealing import Sealing
 from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
+from harvester.harvest.widewalks import WideWalks
 from harvester.lake.lake import open_lake
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ class Harvest:
             since, until = self._found.since.isoformat(), self._found.until.isoformat()
             unlisted = await to_thread.run_sync(lake.runs.unlisted, run, self._found.campaigns, since, until)
             self._unlisted = tuple(unlisted)
+        settled = await to_thread.run_sync(widewalks.choose, lake, run, settings, self._found)
+        await Sealing(lake, client.budget).seal(settled)
         self._before = await to_thread.run_sync(lake.runs.tally, run)
 
     async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
@@ -132,7 +136,8 @@ class Harvest:
         if self._drained_at is not None:
             sealing.drain(self._drained_at)
         async with sealing.beside(await to_thread.run_sync(lake.inventory.unsealed_slices)) as seal_soon:
-            if any(tally.complete < tally.slices for tally in self._before.values()):
+            incomplete = any(tally.complete < tally.slices for tally in self._before.values())
+            if incomplete or await to_thread.run_sync(lake.scopes.has_any):
                 await self._ask(lake, run, client, seal_soon)
         if self._drained_at is None:
             await sealing.seal(await to_thread.run_sync(lake.inventory.unsealed_slices), everything=True)
@@ -141,7 +146,10 @@ class Harvest:
         deliver, delivered = anyio.create_memory_object_stream[Delivery](_COMMIT_PAGES)
         async with anyio.create_task_group() as tasks:
             slices = LakeSlices(lake, run, self.settings.limit)
-            self._scheduler = scheduler = Scheduler(self.settings, client=client, slices=slices, deliver=deliver)
+            wide = WideWalks(lake, slices)
+            self._scheduler = scheduler = Scheduler(
+                self.settings, client=client, slices=slices, deliver=deliver, wide=wide
+            )
             await to_thread.run_sync(slices.foretell, scheduler.workload)
             if self._drained_at is not None:
                 scheduler.drain()
@@ -184,7 +192,7 @@ class Harvest:
         """The state of the run at this instant. On the event loop only."""
         now = anyio.current_time()
         scheduler, client, before = self._scheduler, self._client, self._before
-        walks = list(scheduler.state.walks.values()) if scheduler else []
+        walks = [walk for walk in scheduler.state.walks.values() if walk.scope is None] if scheduler else []
         shown = sorted(walks, key=lambda walk: walk.rows, reverse=True)[:_SHOWN]
         finder = self._sends if isinstance(self._sends, Finder) else None
         trouble = scheduler.trouble if scheduler else finder.trouble if finder else None
@@ -238,7 +246,11 @@ async def _stage(
             deliveries = [first]
             while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
                 deliveries.append(delivered.receive_nowait())
-            await _commit(lake, scheduler, deliveries, seal_soon)
+            for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
+                if scope is None:
+                    await _commit(lake, scheduler, list(group), seal_soon)
+                else:
+                    await _commit_wide(lake, scheduler, list(group), seal_soon)
             del first, deliveries  # or their rows would be held until the next ones come
 
 
@@ -252,6 +264,17 @@ async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Deliver
         if ended or walk.staged_bytes >= lake.full_bytes:
             walk.staged_bytes = 0
             seal_soon(walk.slice_id, walk.turn)
+
+
+async def _commit_wide(
+    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon
+) -> None:
+    """Makes pages of a walk over many sends durable, one by one; and then what follows from each."""
+    for delivery in deliveries:
+        committed = await to_thread.run_sync(widewalks.commit, lake, delivery.taken)
+        for slice_id in committed.seal:
+            seal_soon(slice_id, 0)
+        await scheduler.delivered_wide(delivery, committed)
 
 
 __all__ = ["Harvest"]

@@ -23,7 +23,7 @@ from harvester.errors import (
     PageRefused,
     SliceRefused,
 )
-from harvester.harvest import parts, plan, taking, walks
+from harvester.harvest import parts, plan, taking, walks, widewalks
 from harvester.harvest.events import log
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.lineup import Lineup
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from harvester.budget import Hold
     from harvester.config import Settings
     from harvester.harvest.slices import Slices
+    from harvester.harvest.widewalks import Committed, WideWalks
     from harvester.lake.entries import SliceRecord
     from harvester.lake.staging import Taken
     from harvester.model import Page
@@ -90,7 +91,9 @@ class Scheduler:
         client: Client,
         slices: Slices,
         deliver: MemoryObjectSendStream[Delivery],
+        wide: WideWalks | None = None,
     ) -> None:
+        """``wide`` has the walks over many sends, if there are any."""
         self.settings = settings
         self.state = State(
             walks=Lineup(),
@@ -117,6 +120,8 @@ class Scheduler:
         self._limiter = client.limiter
         self._slices = slices
         self._deliver = deliver
+        self._wide = wide
+        self._rewinds = False
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
         self._reach = Reach(settings, client)
         self._later: dict[int, SliceRecord] = {}
@@ -225,10 +230,19 @@ class Scheduler:
     # --- slices in and out
 
     async def _feed(self) -> None:
+        if self._wide is not None:
+            scopes = await to_thread.run_sync(self._wide.take, _FEED_SENDS)
+            for scope in scopes:
+                self.state.walks[-scope.id] = widewalks.begin(scope, self.settings.limit)
+            if scopes:
+                return
+            if self._rewinds:
+                self._rewinds = False
+                self._wide.rewind()
         under_way = {*self.state.walks, *(record.id for record in self._later.values())}
         taken = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
         if not taken:
-            self.state.fed = True
+            self.state.fed = not self._rewinds
             return
         records = [record for record in taken if record.id not in under_way]
         first_of_send: dict[int, SliceRecord] = {}
@@ -284,12 +298,36 @@ class Scheduler:
         self._change()
 
     async def _give_up(self, walk: Walk, reason: str) -> None:
+        if walk.scope is not None:
+            await self._give_up_wide(walk, reason)
+            return
         query, limit, lead = str(walk.query()), walk.key_range.limit, walk.of_slice
         log.warning("gave up", query=query, reason=reason, rows=lead.rows)
         reason = reason if query in reason else f"{reason} (asked for {query})"
         await to_thread.run_sync(self._slices.give_up, walk.slice_id, reason, lead.queries, limit)
         self.gave_up += 1
         await self.ended(walk.slice_id)
+
+    async def _give_up_wide(self, walk: Walk, reason: str) -> None:
+        """Gives up a walk over many sends, once the lake has all of its pages."""
+        assert self._wide is not None
+        assert walk.scope is not None
+        if not walk.done:
+            log.warning("many sends are walked one by one after all", query=str(walk.query()), reason=reason)
+        walk.done = True
+        if not walk.pages_ahead:
+            await to_thread.run_sync(self._wide.give_up, walk.scope)
+            await self._go_on_without(walk)
+
+    async def _go_on_without(self, walk: Walk) -> None:
+        """A walk over many sends is over: what waited for it, or goes on by itself, may begin."""
+        self._rewind()
+        await self.ended(walk.slice_id)
+
+    def _rewind(self) -> None:
+        """Slices may have joined those that are to be asked: all are looked through again."""
+        self._rewinds = True
+        self.state.fed = False
 
     # --- one query
 
@@ -362,7 +400,10 @@ class Scheduler:
         trust = self.state.trust
         believed = not (trust.false_ends or trust.false_empties)
         try:
-            taken = await taking.take(self.state, walk, page, self._slices.failed_keys)
+            if walk.scope is not None:
+                taken: Taken | None = await widewalks.take(self.state, walk, page)
+            else:
+                taken = await taking.take(self.state, walk, page, self._slices.failed_keys)
         finally:
             if believed and (trust.false_ends or trust.false_empties):
                 log.warning("the source said that there is nothing more where there was; ends are asked for more often")
@@ -374,7 +415,9 @@ class Scheduler:
     async def _hand_over(self, walk: Walk, taken: Taken, hold: Hold) -> None:
         lead = walk.of_slice
         lead.done = taken.proof is not None
-        if taken.rows is not None:
+        if walk.scope is not None:
+            widewalks.note_delivery(walk)
+        elif taken.rows is not None:
             self.rows[walk.key.dataset] += taken.rows.num_rows
         self.state.uncommitted += 1
         # Nothing is awaited from where the walk moved on until here: a slice's pages go in the order they were taken.
@@ -391,6 +434,22 @@ class Scheduler:
             await self.ended(delivery.walk.slice_id)
         self._change()
 
+    async def delivered_wide(self, delivery: Delivery, committed: Committed) -> None:
+        """The lake has made a page of a walk over many sends durable, and what it held of each."""
+        walk = delivery.walk
+        delivery.hold.release()
+        self.state.uncommitted -= 1
+        self.rows[walk.key.dataset] += committed.rows
+        self.complete += committed.complete
+        widewalks.note_commit(walk)
+        if committed.ended:
+            await self._go_on_without(walk)
+        elif walk.done:
+            await self._give_up_wide(walk, "")
+        elif committed.complete:
+            self._rewind()
+        self._change()
+
     # --- failures
 
     async def _failed(self, walk: Walk, error: AttemptFailed) -> None:
@@ -403,7 +462,7 @@ class Scheduler:
         if self._is_over(walk):
             return
         walks.note_failure(walk, error, now, self.settings, self._dice)
-        if not walks.out_of_patience(walk, now, self.settings):
+        if not (walks.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
             return
         if walk is not self.state.witness:
             await self._give_up(walk, str(error))

@@ -75,6 +75,10 @@ class LakeSlices:
         self._feeding = Feeding(lake.ledger, run, limit)
         self.take = self._feeding.take
 
+    def rewind(self) -> None:
+        """Begins anew with the first send: slices may have joined those that are to be asked. It does not block."""
+        self._feeding.rewind()
+
     def foretell(self, workload: Workload) -> None:
         """Says what all of the selection will need. Blocking."""
         for dataset, expected, rows, due in self._feeding.sizes():

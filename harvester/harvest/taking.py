@@ -73,7 +73,7 @@ def take_witness(state: State, page: Page) -> None:
 
 
 async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
-    step, keys = await _stepped(state, walk, page)
+    step, keys = await stepped(state, walk, page)
     if walk.of_slice.parts:
         return _take_part(state, walk, page, step, keys)
     new = _advanced(state, walk, page, step)
@@ -178,11 +178,11 @@ async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page)
 
 async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.RecordBatch]:
     """A page held against the record that it was asked from; the walk moves on. Its step, and its new rows."""
-    step, _ = await _stepped(state, walk, page)
+    step, _ = await stepped(state, walk, page)
     return step, _advanced(state, walk, page, step)
 
 
-async def _stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64Array]:
+async def stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64Array]:
     """A page held against the record that it was asked from: its step, and its keys. Nothing is changed."""
     asked_from, limit, key_range = walk.asked_from, page.query.limit, walk.key_range
     assert limit is not None
@@ -315,4 +315,4 @@ def _some(rows: pa.RecordBatch) -> pa.RecordBatch | None:
     return rows if rows.num_rows else None
 
 
-__all__ = ["take", "take_witness"]
+__all__ = ["stepped", "take", "take_witness"]

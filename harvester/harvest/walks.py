@@ -111,6 +111,10 @@ class Walk:
         spacing: how far apart its keys lie; None where no page tells.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
+        id_message: of a walk over many sends, the campaign; None for the account.
+        scope: of a walk over many sends, its number in the ledger; None of any other.
+        pages_ahead: of such a walk, pages on their way into the lake.
+        stays: whether it has nothing to ask before one of those is committed.
     """
 
     slice_id: int
@@ -158,6 +162,10 @@ class Walk:
     spacing: Spacing | None = None
     doubts: int = 0
     empty_from: int | None = None
+    id_message: int | None = None
+    scope: int | None = None
+    pages_ahead: int = 0
+    stays: bool = False
 
     @property
     def of_slice(self) -> Walk:
@@ -190,7 +198,7 @@ class Walk:
             return Query(self.dataset, self.id_send)
         start = self.key_range.start or None if self.asked_from is None else self.asked_from
         limit = self.key_range.limit if self.fewer is None else min(self.fewer, self.key_range.limit)
-        return Query(self.dataset, self.id_send, start and start - 1, limit)
+        return Query(self.dataset, self.id_send, start and start - 1, limit, self.id_message)
 
 
 def begin_refresh(walk: Walk, plan: RefreshPlan) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from harvester.datasets import CATALOGUE
+from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.lake.entries import Due
 from harvester.lake.tables import refreshes, slices
 
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from harvester.lake.ledger import Ledger
 
 _BATCH = 1000
+_others = slices.alias()
+_PAGED = [name for name, dataset in CATALOGUE.items() if dataset.paged]
+_FED_BESIDE = sa.exists().where(
+    (_others.c.id_send == slices.c.id_send)
+    & (_others.c.dataset == MESSAGES.name)
+    & _others.c.scope.is_not(None)
+    & _others.c.proof.is_(None)
+)
+_FED = slices.c.scope.is_not(None) & slices.c.proof.is_(None) | slices.c.dataset.not_in(_PAGED) & _FED_BESIDE
+"""What a scope feeds, or may prove with what it feeds."""
 _COUNTED = tuple(name for name, dataset in CATALOGUE.items() if dataset.counted)
 
 
@@ -46,6 +56,8 @@ class Wanted(NamedTuple):
 class Feeding:
     """Hands out the slices of a run's selection that are incomplete, or due for refreshing.
 
+    Slices that a scope feeds (``scopes``) are not among them; nor are unpaged ones whose proof may need those.
+
     What is handed out may be so once more, as long as it is neither complete nor given up.
     """
 
@@ -53,15 +65,22 @@ class Feeding:
         """Sends of ``limit`` messages or more are large: one query does not bring them."""
         self._ledger = ledger
         incomplete = slices.c.proof.is_(None)
-        self._wanted = (slices.c.run == run) & (incomplete | (slices.c.due > 0)) & (slices.c.gave_up == 0)
+        selected = (slices.c.run == run) & (incomplete | (slices.c.due > 0)) & (slices.c.gave_up == 0)
+        self._foretold = selected & (slices.c.scope.is_(None) | slices.c.proof.is_not(None))
+        self._wanted = selected & sa.not_(_FED)
         counted = slices.c.dataset.in_(_COUNTED)
-        self._parts: list[Callable[[_Reached, int], list[_Reached]]] = [
+        self._order: list[Callable[[_Reached, int], list[_Reached]]] = [
             lambda reached, most: self._by_send(_begun(run), reached, most),
             lambda reached, most: self._by_size(slices.c.expected >= limit, reached, most),
             lambda reached, most: self._by_send(counted & slices.c.expected.is_(None), reached, most),
             lambda reached, most: self._by_size(slices.c.expected < limit, reached, most),
             lambda reached, most: self._by_send(sa.true(), reached, most),
         ]
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begins anew with the first send: others may be wanted by now. It does not block."""
+        self._parts = list(self._order)
         self._reached = _Reached()
 
     def take(self, sends: int) -> Sequence[SliceRecord]:
@@ -77,7 +96,7 @@ class Feeding:
 
     def sizes(self) -> Iterator[Wanted]:
         """Every slice that is to be handed out, as small as can be, read some at a time."""
-        query = sa.select(slices.c.dataset, slices.c.expected, slices.c.rows, slices.c.due).where(self._wanted)
+        query = sa.select(slices.c.dataset, slices.c.expected, slices.c.rows, slices.c.due).where(self._foretold)
         with self._ledger.database.reading() as connection:
             for name, expected, rows, due in connection.execute(query.execution_options(yield_per=_BATCH)):
                 yield Wanted(name, expected, rows, Due(max(0, due)))

@@ -208,7 +208,9 @@ class Inventory:
         """Takes segments out and moves the slice's cursors back; the slice is no longer complete."""
         with self.database.writing() as connection:
             connection.execute(segments.delete().where(segments.c.id.in_([segment.id for segment in lost])))
-            connection.execute(slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None))
+            connection.execute(
+                slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None, scope=None)
+            )
             _recount(connection, slice_id)
             put_ranges(connection, [(slice_id, key_range) for key_range in key_ranges])
 

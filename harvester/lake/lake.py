@@ -17,6 +17,7 @@ from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
 from harvester.lake.runs import Runs
+from harvester.lake.scopes import Scopes
 from harvester.lake.sealing import Sealer
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from harvester.config import Tuning
-    from harvester.lake.entries import SliceRecord
+    from harvester.lake.entries import ScopeStep, SliceRecord
 
 _MOST_REMEMBERED = 4096
 _LEAST_LEDGER_BYTES = 512
@@ -48,6 +49,7 @@ class Lake:
         runs: what is known of its runs.
         ledger: what is known of its slices.
         inventory: what is known of its files.
+        scopes: what is known of walks over many sends.
         sealer: makes data files.
         refresher: replaces them.
         repairs: what was put right when it was opened.
@@ -57,6 +59,7 @@ class Lake:
     runs: Runs
     ledger: Ledger
     inventory: Inventory
+    scopes: Scopes
     sealer: Sealer
     refresher: Refresher
     repairs: Repairs
@@ -64,12 +67,12 @@ class Lake:
     _turns: Turns = field(default_factory=Turns)
     _failed: dict[int, pa.Int64Array] = field(default_factory=dict)  # by send, of small slices that came whole lately
 
-    def stage(self, pages: Sequence[Taken]) -> list[int]:
-        """Makes pages durable and commits them, in the order given, all or none.
+    def stage(self, pages: Sequence[Taken], scope: ScopeStep | None = None) -> list[int]:
+        """Makes pages durable and commits them, in the order given, all or none; see ``staging.stage``.
 
         Returns the bytes of each that wait for sealing; 0 for one that came whole, and is a data file already.
         """
-        waiting = stage(self.sealer, pages, self.clock())
+        waiting = stage(self.sealer, pages, self.clock(), scope)
         for page in pages:
             whole = whole_of(page)
             if whole is not None and whole.key.dataset == MESSAGES.name and page.rows is not None:
@@ -144,7 +147,8 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         repairs = put_right(store, ledger, inventory)
         runs = Runs(database)
         sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
-        yield Lake(store, runs, ledger, inventory, sealer, Refresher(sealer, drop_gone), repairs, tuning.clock)
+        refresher = Refresher(sealer, drop_gone)
+        yield Lake(store, runs, ledger, inventory, Scopes(database), sealer, refresher, repairs, tuning.clock)
 
 
 def _refuse_orphans(store: Store) -> None:

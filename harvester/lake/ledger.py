@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from harvester.lake.entries import Advance, FileRecord, Progress, SliceRecord, key_range_of, slice_record
+from harvester.lake.entries import (
+    Advance,
+    FileRecord,
+    Progress,
+    ScopeStep,
+    SliceRecord,
+    key_range_of,
+    slice_record,
+)
+from harvester.lake.scopes import put_step
 from harvester.lake.tables import (
     as_text,
     data_files,
@@ -93,13 +102,17 @@ class Ledger:
 
     # --- a page's one commit point, and its failures
 
-    def advance(self, advances: Sequence[Advance], now: datetime) -> list[int]:
+    def advance(self, advances: Sequence[Advance], now: datetime, scope: ScopeStep | None = None) -> list[int]:
         """Commits pages, all of them or none; ``now`` is the time in UTC, without a zone.
+
+        With ``scope``, they are what one page of that scope's walk came to, and the walk moves on with them.
 
         Returns the numbers of the data files that are about to get their names, in the pages' order.
         """
         with self.database.writing() as connection:
-            return _advance(connection, advances, as_text(now))
+            if scope is not None:
+                put_step(connection, scope)
+            return _advance(connection, advances, as_text(now)) if advances else []
 
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
         """Notes that this run has given up on a slice, and why; the limit that it came to is where the next begins."""

@@ -22,6 +22,7 @@ from harvester.model import Proof
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harvester.lake.entries import ScopeStep
     from harvester.lake.sealing import Sealer
     from harvester.model import KeyRange, SliceKey
 
@@ -85,13 +86,14 @@ class Taken:
         return nothing or whole.whole_of(self) is not None
 
 
-def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
+def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime, scope: ScopeStep | None = None) -> list[int]:
     """Makes pages durable and commits them, in the order given, all of them or none. Blocking.
 
     Args:
         sealer: knows the lake.
         pages: the pages.
         now: the time, without a zone, in UTC: rows that wait for too long before it count as settled.
+        scope: of which scope's walk they are one page's rows, and where that is now.
 
     Returns:
         The bytes that wait for sealing of each page: its segment's; 0 for a page without new rows, and for one that is
@@ -112,7 +114,7 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime) -> list[int]:
     ]
     if any(advance.segment or advance.refreshed for advance in advances):
         store.sync_folder(layout.SEGMENTS)
-    numbers = sealer.ledger.advance(advances, now)
+    numbers = sealer.ledger.advance(advances, now, scope)
     whole.publish_whole(sealer, advances, numbers)
     return [step.segment.bytes if step.segment is not None and step.file is None else 0 for step in advances]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, String, Table, UniqueConstraint, text
 from sqlalchemy.dialects.sqlite import insert
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 3
+FORMAT = 4
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -60,10 +60,12 @@ slices = Table(
     Column("due", Integer, nullable=False, default=0),
     Column("checked_run", Integer, nullable=False, default=0),  # the run that completed or last refreshed it
     Column("checked_at", String),  # when, in UTC
+    Column("scope", Integer),  # the scope that feeds it, beside others; null where it goes by itself
     UniqueConstraint("dataset", "id_send"),
     Index("slices_by_run", "run", "id_send", "id"),
     Index("slices_by_send", "id_send", "id"),
     Index("slices_by_size", "run", Column("expected").desc(), "id_send", sqlite_where=Column("expected").is_not(None)),
+    Index("slices_by_scope", "scope", "id_send", sqlite_where=text("scope IS NOT NULL")),
 )
 
 
@@ -90,6 +92,17 @@ ranges = Table(
     *_range_columns(),
 )
 """Where the walks of slices are. Mostly a slice has one; those of a slice that is split adjoin, from 0 to the end."""
+
+scopes = Table(
+    "scopes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("id_message", Integer, index=True),  # the campaign; null for the whole account
+    Column("start", Integer, nullable=False),
+    *_range_columns(),
+    Column("ended", Integer, nullable=False),  # 1: its walk has ended, and its members are to be seen to
+)
+"""Walks over many sends of messages at once."""
 
 refreshes = Table(
     "refreshes",
@@ -197,11 +210,11 @@ def as_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-OLDER = ("1", "2")
+OLDER = ("1", "2", "3")
 """Formats that a run brings along."""
 
 _ADDED = {
-    slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at"),
+    slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at", "scope"),
     data_files: ("overdue", "gone", "changed", "refresh"),
     segments: ("overdue", "refresh", "checksum"),
     ranges: ("first_keys", "rows"),
@@ -218,6 +231,8 @@ def bring_along(connection: Connection) -> None:
             nothing = "0" if isinstance(column.type, Integer) else "''"
             rule = "" if column.nullable else f" NOT NULL DEFAULT {nothing}"
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {column.type}{rule}")
+    for index in slices.indexes:
+        index.create(connection, checkfirst=True)
     connection.execute(facts.update().where(facts.c.name == "format").values(value=str(FORMAT)))
 
 
@@ -235,6 +250,7 @@ __all__ = [
     "ranges",
     "refreshes",
     "replace_ranges",
+    "scopes",
     "segments",
     "slices",
 ]

@@ -1,0 +1,212 @@
+"""Scopes in the ledger: walks over more than one send, and the slices that they feed.
+
+Nouns: a *scope* is a campaign or the whole account, walked once for many sends; its *members* are the slices that it
+feeds. Each of them has a cursor of its own all the same, at its last row.
+
+Invariant: of a member, the lake holds every row up to its scope's cursor, since one transaction commits both
+(``Ledger.advance``). What breaks that for a slice, such as a segment that is lost, takes it out of its scope; then it
+goes on by itself, from its own cursor. So a scope can be given up at any time, and nothing is doubled or left out.
+
+Everything here is blocking: call it from a worker thread.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from harvester.datasets import MESSAGES
+from harvester.lake.entries import KnownSend, Member, ScopeRecord, key_range_of
+from harvester.lake.tables import as_text, range_values, ranges, scopes, segments, slices
+from harvester.model import KeyRange, Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from harvester.lake.database import Database
+    from harvester.lake.entries import ScopeStep
+
+_BATCH = 1000
+
+
+_WALKED = sa.exists().where(ranges.c.slice_id == slices.c.id)
+_MINE = slices.c.scope == sa.bindparam("of_scope")
+
+
+def _fresh(run: int) -> sa.ColumnElement[bool]:
+    """Slices of messages that are wanted, and of which nothing was ever asked."""
+    untouched = slices.c.proof.is_(None) & slices.c.checked_at.is_(None) & (slices.c.rows == 0) & (slices.c.due == 0)
+    mine = (slices.c.run == run) & (slices.c.dataset == MESSAGES.name) & slices.c.scope.is_(None)
+    return mine & untouched & sa.not_(_WALKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """Scopes that are walked, and their members."""
+
+    database: Database
+
+    # --- which there are
+
+    def resume(self, run: int, *, keep: bool) -> None:
+        """Decides which scopes of earlier runs go on: those with members that are wanted still, or none.
+
+        What this run does not want, or is to refresh, leaves its scope.
+        """
+        gone = (slices.c.run != run) | (slices.c.due > 0) if keep else sa.true()
+        with self.database.writing() as connection:
+            connection.execute(slices.update().where(slices.c.scope.is_not(None) & gone).values(scope=None))
+            fed = sa.exists().where(slices.c.scope == scopes.c.id)
+            connection.execute(scopes.delete().where(sa.not_(fed)))
+
+    def sends(self, run: int) -> Iterator[KnownSend]:
+        """Every send that the ledger knows the messages of; not to be stopped half-way."""
+        size = sa.case(
+            (slices.c.proof.is_not(None), slices.c.rows), else_=sa.func.max(slices.c.expected, slices.c.rows)
+        )
+        query = sa.select(slices.c.id_message, size, _fresh(run)).where(slices.c.dataset == MESSAGES.name)
+        with self.database.reading() as connection:
+            for id_message, rows, fresh in connection.execution_options(yield_per=_BATCH).execute(query):
+                yield KnownSend(id_message, rows, bool(fresh))
+
+    def begin(self, run: int, campaigns: Collection[int] | None, limit: int) -> None:
+        """Begins to walk these campaigns, or the account if None, for all sends of theirs that are fresh."""
+        beginning = range_values(KeyRange(limit=limit)) | {"ended": 0}
+        with self.database.writing() as connection:
+            before = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(scopes.c.id), 0))) or 0
+            many: Sequence[int | None] = [None] if campaigns is None else sorted(campaigns)
+            if not many:
+                return
+            connection.execute(scopes.insert(), [beginning | {"id_message": one} for one in many])
+            new = sa.select(scopes.c.id).where(scopes.c.id > before)
+            if campaigns is not None:
+                new = new.where(scopes.c.id_message == slices.c.id_message)
+            number = new.scalar_subquery()
+            connection.execute(slices.update().where(_fresh(run) & number.is_not(None)).values(scope=number))
+
+    def take(self, after: int, count: int) -> list[ScopeRecord]:
+        """The next scopes whose walks go on, by number."""
+        query = sa.select(scopes).where((scopes.c.id > after) & (scopes.c.ended == 0)).order_by(scopes.c.id)
+        return self._records(query.limit(count))
+
+    def ended(self) -> list[ScopeRecord]:
+        """Scopes whose walks have ended, and whose members are not all seen to."""
+        return self._records(sa.select(scopes).where(scopes.c.ended == 1))
+
+    def _records(self, query: sa.Select[Any]) -> list[ScopeRecord]:
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [ScopeRecord(row["id"], row["id_message"], key_range_of(row), bool(row["ended"])) for row in rows]
+
+    def has_any(self) -> bool:
+        """Whether there are any."""
+        with self.database.reading() as connection:
+            return bool(connection.scalar(sa.select(sa.exists().select_from(scopes))))
+
+    # --- members
+
+    def members(self, scope: int, ids: Sequence[int]) -> dict[int, Member]:
+        """The scope's members among these sends, by ``id_send``."""
+        named = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+        query = (
+            sa.select(slices, ranges.c.held, ranges.c.anchors)
+            .join_from(slices, ranges, isouter=True)
+            .where(_MINE & slices.c.id_send.in_(sa.select(named.c.value)))
+        )
+        with self.database.reading() as connection:
+            rows = connection.execute(query, {"of_scope": scope, "ids": json.dumps(ids)}).mappings().all()
+        return {row["id_send"]: _member(row) for row in rows}
+
+    def has_open(self, scope: int, *, beside_empty: bool) -> bool:
+        """Whether members are left that nothing but the walk's own end can prove, or not even that.
+
+        ``beside_empty``: those that a proven list says are empty don't count.
+        """
+        reached = slices.c.rows.is_not_distinct_from(slices.c.expected) & (slices.c.rows > 0)
+        left = _MINE & slices.c.proof.is_(None) & sa.not_(reached)
+        if beside_empty:
+            left &= slices.c.listed.is_distinct_from(0)
+        with self.database.reading() as connection:
+            return bool(connection.scalar(sa.select(sa.exists().where(left)), {"of_scope": scope}))
+
+    def full(self, slice_ids: Sequence[int], full_bytes: float) -> list[int]:
+        """Those of these slices whose segments make a data file of the target size."""
+        mine = segments.c.slice_id.in_(slice_ids) & segments.c.data_file_id.is_(None)
+        size = sa.func.sum(segments.c.bytes)
+        query = sa.select(segments.c.slice_id).where(mine).group_by(segments.c.slice_id).having(size >= full_bytes)
+        with self.database.reading() as connection:
+            return list(connection.scalars(query))
+
+    # --- how they end
+
+    def end(self, scope: int) -> None:
+        """Notes that a scope's walk has ended."""
+        with self.database.writing() as connection:
+            connection.execute(scopes.update().where(scopes.c.id == scope).values(ended=1))
+
+    def settle(self, scope: int, now: datetime) -> list[int] | None:
+        """Sees to some members of a scope whose walk has ended; they leave it. Call it until it returns None.
+
+        What has rows is complete, unless they contradict its ``SEND_COUNT``; so is what has none, by a proven list.
+        Anything else goes on by itself.
+
+        Returns:
+            The numbers of slices that are complete now, and are to be sealed; None if none were left.
+        """
+        with self.database.writing() as connection:
+            some = connection.execute(sa.select(slices).where(_MINE).limit(_BATCH), {"of_scope": scope})
+            rows = some.mappings().all()
+            if not rows:
+                connection.execute(scopes.delete().where(scopes.c.id == scope))
+                return None
+            proven = [(row["id"], why) for row in rows if row["proof"] is None and (why := _why(row)) is not None]
+            if proven:
+                checked = {"error": None, "gave_up": 0, "checked_run": slices.c.run, "checked_at": as_text(now)}
+                change = slices.update().where(slices.c.id == sa.bindparam("number"))
+                change = change.values(checked | {"proof": sa.bindparam("why")})
+                connection.execute(change, [{"number": number, "why": why.value} for number, why in proven])
+            numbers = [row["id"] for row in rows]
+            connection.execute(slices.update().where(slices.c.id.in_(numbers)).values(scope=None))
+        return [number for number, _ in proven]
+
+    def give_up(self, scope: int) -> None:
+        """Ends a scope before its time: its members go on by themselves, each from its own cursor."""
+        with self.database.writing() as connection:
+            connection.execute(slices.update().where(slices.c.scope == scope).values(scope=None))
+            connection.execute(scopes.delete().where(scopes.c.id == scope))
+
+
+def put_step(connection: sa.Connection, step: ScopeStep) -> None:
+    """Writes what a page changes for its scope, in the transaction that commits the page's rows."""
+    values = range_values(step.key_range) | {"ended": int(step.ended)}
+    connection.execute(scopes.update().where(scopes.c.id == step.id).values(values))
+    if step.left:
+        connection.execute(slices.update().where(slices.c.id.in_(step.left)).values(scope=None))
+
+
+def _member(row: sa.RowMapping) -> Member:
+    since = row["sent_at"] or row["first_seen"]
+    return Member(
+        slice_id=row["id"],
+        rows=row["rows"],
+        expected=row["expected"],
+        complete=row["proof"] is not None,
+        held=row["held"],
+        anchors=tuple(map(int, row["anchors"].split())) if row["anchors"] else (),
+        since=datetime.fromisoformat(since) if since else None,
+    )
+
+
+def _why(row: sa.RowMapping) -> Proof | None:
+    if not row["rows"]:
+        return Proof.EMPTY if row["listed"] == 0 else None
+    if row["expected"] is None:
+        return Proof.TAIL
+    return Proof.COUNT if row["rows"] == row["expected"] else None
+
+
+__all__ = ["Scopes", "put_step"]

@@ -1,0 +1,281 @@
+"""Many small sends, harvested for real by one walk: exact, in a handful of queries, and nothing that is not wanted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harvester.api.client import Client
+from harvester.api.limiter import Permit
+from harvester.budget import Hold
+from harvester.config import Scope, Settings
+from harvester.datasets import MESSAGES
+from harvester.errors import ServerFailed
+from harvester.harvest import widewalks
+from harvester.harvest.finding import Finder
+from harvester.harvest.run import Harvest
+from harvester.harvest.wanted import Wanted
+from harvester.lake.lake import look_into, open_lake
+from harvester.lake.scopes import Scopes
+from harvester.lake.staging import Taken
+from harvester.lake.verify import verifying
+from harvester.model import KeyRange, Page, Proof, Query, Send
+from harvester.simulator import AccountSpec, Behaviour, Fault, Shape, equal, listed
+from tests.harvesting import QUICK, Field, at_attempt, field, lake_table, outcomes, proofs
+from tests.test_scoping import batch
+
+pytestmark = pytest.mark.anyio
+SPEC = AccountSpec(sends=equal(300, 12), sends_per_campaign=60, failed=0.1)
+SMALL = AccountSpec(sends=equal(40, 12), sends_per_campaign=10)
+ACCOUNT: dict[str, Any] = {"limit": 1000, "datasets": ("messages",), "scope": Scope.ACCOUNT}
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    return ACCOUNT | changes
+
+
+def said(account: Field, expected: int | None = 12, **odd: int | None) -> list[Send]:
+    """All sends, with so many messages each, but for the odd ones: ``s3=7``."""
+    sends = [replace(send, expected=expected) for send in account.server.account.sends]
+    return [
+        replace(send, expected=odd[f"s{number}"]) if f"s{number}" in odd else send for number, send in enumerate(sends)
+    ]
+
+
+def assert_sound(account: Field) -> None:
+    account.assert_exact(datasets=("messages",))
+    assert_verified(account)
+
+
+def assert_verified(account: Field) -> None:
+    with verifying(account.lake, quick=False) as seen:
+        assert list(seen.findings()) == []
+    with look_into(account.lake) as seen:
+        assert not Scopes(seen.ledger.database).has_any()
+
+
+def counted(patch: pytest.MonkeyPatch, failing: Callable[[Query], bool] | None = None) -> Counter[int | None]:
+    """Attempts at messages, by send; None for those of many. Those that are ``failing`` fail."""
+    attempts: Counter[int | None] = Counter()
+    attempt = Client.attempt
+
+    async def counting(self: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
+        if query.dataset is MESSAGES:
+            attempts[query.id_send] += 1
+            if failing is not None and failing(query):
+                raise ServerFailed(f"{query}: not today")
+        return await attempt(self, query, permit, hold)
+
+    patch.setattr(Client, "attempt", counting)
+    return attempts
+
+
+class TestQueries:
+    @pytest.mark.parametrize(("inclusive", "gap"), [(True, 1), (False, 7)])
+    async def test_300_sends_of_12_rows_take_a_handful(self, tmp_path: Path, inclusive: bool, gap: int) -> None:
+        async with field(tmp_path, replace(SPEC, gap=gap), Behaviour(inclusive=inclusive), **ACCOUNT) as account:
+            result = await account.run(said(account))
+            assert (result.complete, result.rows["messages"], result.queries) == (True, 3600, 4)
+            assert account.server.stats.requests == 4
+            assert set(proofs(result, "messages")) == {"count"}
+            assert_sound(account)
+            again = await account.run(said(account))
+            assert (again.complete, again.queries) == (True, 0)
+
+    async def test_campaigns_are_walked_side_by_side(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SPEC, **given(scope=Scope.CAMPAIGN)) as account:
+            result = await account.run(said(account))
+            assert (result.complete, result.queries, account.server.stats.requests) == (True, 5, 5)
+            assert_sound(account)
+
+    async def test_one_by_one_as_before(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SMALL, **given(scope=Scope.SEND)) as account:
+            result = await account.run(said(account))
+            assert (result.complete, result.queries) == (True, 40)
+            assert_sound(account)
+
+    async def test_sends_that_are_named_are_not_guessed_about(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SMALL, **given(scope=Scope.AUTO)) as account:
+            assert (await account.run(said(account))).queries == 40
+
+    async def test_all_of_an_account_is_walked_at_once_where_lists_say_that_sends_are_small(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempts = counted(monkeypatch)
+        async with field(tmp_path, replace(SMALL, failed=0.2), limit=1000) as account:
+            result = await of_account(account.settings).run()
+            assert result.complete
+            # One is for the first day of the account, one brings all messages.
+            assert (attempts.total(), attempts[None]) == (2, 2)
+            # Bounces go after the messages that prove them.
+            assert account.server.stats.sends == dict.fromkeys(range(601_181, 601_221), 1)
+            assert set(proofs(result, "bounces")) <= {"covers", "empty", "agreed"}
+            account.assert_exact()
+            assert_verified(account)
+
+    async def test_large_sends_are_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        attempts = counted(monkeypatch)
+        async with field(tmp_path, SMALL, limit=40, datasets=("messages",)) as account:
+            assert (await of_account(account.settings).run()).complete
+            assert attempts[None] == 1
+            account.assert_exact(datasets=("messages",))
+
+
+def of_account(settings: Settings) -> Harvest:
+    return Harvest(settings, Finder(settings, Wanted()))
+
+
+class TestRows:
+    async def test_what_was_not_asked_for_is_not_kept(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SPEC, **ACCOUNT) as account:
+            wanted = said(account)[::7]
+            result = await account.run(wanted)
+            assert (result.complete, result.rows["messages"]) == (True, 12 * len(wanted))
+            names = {f"send={send.id_send}" for send in wanted}
+            assert {path.name for path in (tmp_path / "messages").iterdir()} == names
+            account.assert_exact(*(send.id_send for send in wanted), datasets=("messages",))
+            assert not list((tmp_path / "_harvest" / "segments").iterdir())
+            assert_verified(account)
+
+    async def test_a_walk_whose_sends_are_complete_ends_with_a_page_of_others(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SPEC, **given(limit=100)) as account:
+            result = await account.run(said(account)[:5])
+            assert (result.complete, result.queries) == (True, 2)
+            assert_verified(account)
+
+    async def test_sends_of_more_than_a_page_come_in_parts(self, tmp_path: Path) -> None:
+        spec = AccountSpec(sends=listed({601: 500, 602: 30, 603: 0, 604: 777, 605: 1}))
+        tuning = replace(QUICK, target_bytes=60_000)
+        async with field(tmp_path, spec, **given(limit=100), tuning=tuning) as account:
+            result = await account.run()  # and no size is known
+            assert result.complete
+            assert proofs(result, "messages") == ["tail", "tail", "empty", "tail", "tail"]
+            assert len(list((tmp_path / "messages" / "send=604").iterdir())) > 1
+            assert_sound(account)
+
+    @pytest.mark.parametrize("limit", [50, 60, 1000])
+    async def test_a_count_that_lies_costs_that_send_alone(
+        self, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempts = counted(monkeypatch)
+        async with field(tmp_path, SMALL, **given(limit=limit)) as account:
+            sends = said(account, s3=11, s4=2, s10=13, s20=None)
+            result = await account.run(sends)
+            assert result.complete
+            found = proofs(result, "messages")
+            assert [number for number, why in enumerate(found) if why != "count"] == [3, 4, 10, 20]
+            assert set(attempts) == {None, *(sends[number].id_send for number in (3, 4, 10))}
+            assert_sound(account)
+
+    async def test_records_that_do_not_say_their_send_are_asked_one_by_one(self, tmp_path: Path) -> None:
+        spec = replace(SMALL, shape=Shape(missing=("ID_send",)))
+        async with field(tmp_path, spec, **ACCOUNT) as account:
+            result = await account.run(said(account))
+            assert (result.complete, result.queries) == (True, 41)
+            assert_verified(account)
+        assert lake_table(tmp_path, "messages", 601_185).column("id_send").to_pylist() == [601_185] * 12
+
+    async def test_more_of_a_complete_send_reopens_it(self, tmp_path: Path) -> None:
+        """Pages made by hand, of sends whose keys interleave, into a real lake."""
+        with open_lake(tmp_path, QUICK) as lake:
+            run = lake.runs.begin("12345")
+            sends = [Send(7, expected=2), Send(8, expected=3)]
+            lake.runs.select(run, sends, ("messages",), QUICK.clock())
+            lake.scopes.begin(run, None, 5)
+            (scope,) = lake.scopes.take(0, 9)
+
+            def page(*rows: tuple[int, int], short: int = 0, proof: Proof | None = None) -> widewalks.Committed:
+                here = KeyRange(cursor=rows[-1][0], held=rows[-1][0], limit=5, short_answers=short)
+                taken = Taken(scope.id, MESSAGES, rows=batch(*rows), key_range=here, proof=proof, queries=0)
+                return widewalks.commit(lake, taken)
+
+            first = page((1, 7), (2, 8), (3, 7), (4, 8), (5, 9))
+            assert (first.rows, first.complete, first.ended) == (4, 1, False)
+            assert lake_table(tmp_path, "messages", 7).column(MESSAGES.key).to_pylist() == [1, 3]
+            second = page((6, 7), (7, 8), short=1)
+            assert (second.rows, second.complete, second.ended) == (1, 0, True)
+            (alone,) = lake.ledger.pending(run, -1, 9)
+            assert (alone.key.id_send, alone.proof, alone.reopened, alone.rows) == (7, None, True, 2)
+            assert alone.key_range is not None
+            assert alone.key_range.cursor == 3
+            assert not lake.scopes.has_any()
+
+
+class TestTrouble:
+    async def test_faults_make_no_difference(self, tmp_path: Path) -> None:
+        faults = dict.fromkeys(
+            [Fault.RESET, Fault.TRUNCATE, Fault.SHORT, Fault.EMPTY, Fault.HTML, Fault.FAILED, Fault.ERROR], 0.05
+        )
+        behaviour = Behaviour(faults=faults, fault_seed=5)
+        async with field(tmp_path, SMALL, behaviour, **given(limit=20)) as account:
+            result = await account.run(said(account))
+            assert result.complete
+            assert result.queries < 40
+            assert_sound(account)
+
+    async def test_what_always_fails_is_asked_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        attempts = counted(monkeypatch, lambda query: query.id_send is None and (query.start or 0) > 0)
+        async with field(tmp_path, SMALL, **given(limit=100)) as account:
+            result = await account.run(said(account))
+            assert result.complete
+            assert attempts[None] == 13
+            # Eight sends came whole with the only page that came, and the ninth in part.
+            assert len(attempts) == 1 + 40 - 8
+            assert_sound(account)
+
+    async def test_a_campaign_that_is_not_known_is_no_loss(self, tmp_path: Path) -> None:
+        async with field(tmp_path, SMALL, **given(scope=Scope.CAMPAIGN)) as account:
+            sends = [replace(send, id_message=99 if number < 5 else None) for number, send in enumerate(said(account))]
+            result = await account.run(sends)
+            assert (result.complete, result.queries) == (True, 41)
+            assert_sound(account)
+
+    @pytest.mark.parametrize("number", range(2, 8))
+    async def test_a_run_that_is_stopped_goes_on_where_it_was(
+        self, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with field(tmp_path, SMALL, **given(limit=100)) as account:
+            first = account.harvest(said(account))
+            at_attempt(number, first.drain, monkeypatch)
+            before = await first.run()
+            result = await account.run(said(account))
+            assert result.complete
+            assert before.queries + result.queries <= 6
+            assert_sound(account)
+
+    @pytest.mark.parametrize("scope", [Scope.SEND, Scope.AUTO, Scope.ACCOUNT])
+    async def test_other_sends_in_another_scope_are_no_harm(
+        self, tmp_path: Path, scope: Scope, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with field(tmp_path, SMALL, **given(limit=100)) as account:
+            first = account.harvest(said(account)[:30])
+            at_attempt(3, first.drain, monkeypatch)
+            assert (await first.run()).interrupted
+            result = await account.run(said(account)[10:], scope=scope)
+            assert result.complete
+            result = await account.run(said(account), scope=scope)
+            assert result.complete
+            assert set(outcomes(result)) == {("messages", id_send) for id_send in range(601_181, 601_221)}
+            assert_sound(account)
+
+    async def test_a_segment_that_is_lost_takes_its_slice_out_of_the_walk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempts = counted(monkeypatch)
+        async with field(tmp_path, SMALL, **given(limit=100)) as account:
+            first = account.harvest(said(account, expected=None))
+            at_attempt(3, first.drain, monkeypatch)
+            assert (await first.run()).interrupted
+            segments = sorted((tmp_path / "_harvest" / "segments").iterdir())
+            assert len(segments) > 3
+            for segment in segments[:3]:
+                segment.unlink()
+            result = await account.run(said(account, expected=None))
+            assert result.complete
+            assert 1 < len(attempts) <= 4
+            assert_sound(account)
