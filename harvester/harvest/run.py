@@ -266,9 +266,7 @@ async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Deliver
             seal_soon(walk.slice_id, walk.turn)
 
 
-async def _commit_wide(
-    lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon
-) -> None:
+async def _commit_wide(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:
     """Makes pages of a walk over many sends durable, one by one; and then what follows from each."""
     for delivery in deliveries:
         committed = await to_thread.run_sync(widewalks.commit, lake, delivery.taken)
