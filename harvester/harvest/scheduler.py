@@ -169,6 +169,7 @@ class Scheduler:
 
     def _decide(self) -> plan.Decision:
         self.state.in_flight = self._limiter.in_flight
+        self.state.concurrency = self._limiter.concurrency
         self.state.parked = self._budget.parked_holds
         return plan.choose(self.state, anyio.current_time())
 
@@ -191,10 +192,11 @@ class Scheduler:
         if permit is None:
             return
         self.state.in_flight = self._limiter.in_flight - 1  # without the permit in hand
+        self.state.concurrency = self._limiter.concurrency
         self.state.parked = self._budget.parked_holds
         decision = plan.choose(self.state, anyio.current_time())
         if not isinstance(decision, Ask):
-            permit.release()
+            permit.unused()
             return
         walk = decision.walk
         walk.busy = True
