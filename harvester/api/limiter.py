@@ -32,6 +32,8 @@ half is left to the way there."""
 
 _COARSE_S = 0.001
 """Event loops wait in whole milliseconds, rounded up (``selectors.EpollSelector``)."""
+_LEAST_ROUND_S = 1e-6
+"""Going round the loop takes longer, by a real clock."""
 _LAG_KEPT = 0.95
 """On a busy machine they wake up later; that is forgotten by so much with each permit."""
 _BUSY_PART = 0.5
@@ -218,7 +220,7 @@ class Limiter:
             self._lag_s = max(_COARSE_S, anyio.current_time() - wake_at, self._lag_s * _LAG_KEPT)
         while (now := anyio.current_time()) < due and not sooner.is_set():
             await anyio.lowlevel.checkpoint()
-            if anyio.current_time() == now:  # a clock turned by hand stands still as long as anything is to do
+            if anyio.current_time() - now < _LEAST_ROUND_S:  # a clock turned by hand stands still meanwhile
                 await anyio.sleep_until(due)
 
     def give_back(self, number: int) -> None:
