@@ -164,6 +164,7 @@ class Settings:
     rate: float = 1.0
     burst: int = 1
     concurrency: int = 8
+    adaptive: bool = True
     memory: int = 2**30
     timeout_s: float = 600.0
     patience_s: float = 3600.0

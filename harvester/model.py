@@ -54,6 +54,19 @@ class Send:
     proven: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Borne:
+    """What the server was found to bear, where that is less than a run may use.
+
+    Attributes:
+        rate: queries per second; None where nothing less than ``--rate`` is known.
+        concurrency: queries at once; None likewise.
+    """
+
+    rate: float | None = None
+    concurrency: int | None = None
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SliceKey:
     """Names a slice: the unit of resuming, of completeness and of failing alone."""
@@ -185,4 +198,4 @@ def _pattern(secret: str) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
 
-__all__ = ["KEY_END", "KeyRange", "Page", "Proof", "Query", "Secret", "Send", "SliceKey"]
+__all__ = ["KEY_END", "Borne", "KeyRange", "Page", "Proof", "Query", "Secret", "Send", "SliceKey"]

@@ -18,7 +18,6 @@ import pytest
 from aiohttp import web
 
 from harvester.api.client import Client
-from harvester.api.meaning import DEFAULT_PAUSE_S
 from harvester.api.transport import PATHS
 from harvester.config import Settings, Tuning, Wire
 from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, MESSAGES, SENDS
@@ -291,7 +290,7 @@ async def test_a_404_with_records_is_used() -> None:
     ("status", "headers", "pause_s"),
     [
         (429, {"Retry-After": "30"}, 30.0),
-        (429, {}, DEFAULT_PAUSE_S),
+        (429, {}, Tuning().backoff_s),
         (503, {"Retry-After": "30"}, 30.0),
         (429, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 600.0),
     ],

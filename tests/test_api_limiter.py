@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvester.api.limiter import Limiter, Permit
+from harvester.api.limiter import LATE_S, Limiter, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,11 +41,23 @@ class TurnedByHand(asyncio.SelectorEventLoop):
         above._run_once()
 
 
-def run(main: Callable[[], Awaitable[T]]) -> T:
+class Coarse(TurnedByHand):
+    """A loop as real ones are: it wakes up at whole milliseconds, rounded up, and going round once takes a while."""
+
+    def _run_once(self) -> None:
+        loop: Any = self
+        timers = [timer.when() for timer in loop._scheduled if not timer.cancelled()]
+        if timers and not loop._ready and min(timers) > self._now:
+            self._now += math.ceil((min(timers) - self._now) * 1e3) / 1e3
+        self._now += 2e-5
+        super()._run_once()
+
+
+def run(main: Callable[[], Awaitable[T]], loop: type[TurnedByHand] = TurnedByHand) -> T:
     async def awaited() -> T:
         return await main()
 
-    with asyncio.Runner(loop_factory=TurnedByHand) as runner:
+    with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(awaited())
 
 
@@ -106,6 +120,165 @@ def test_the_full_rate_is_reached() -> None:
         return anyio.current_time() - began
 
     assert run(main) == pytest.approx(10.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("rate", "least"), [(8.0, 0.99), (10.0, 0.99), (50.0, 0.97)])
+def test_on_a_clock_of_milliseconds_too_and_whatever_the_latency(rate: float, least: float) -> None:
+    async def main() -> float:
+        limiter = Limiter(rate, 1, 1000)
+        dice = random.Random(1)
+        began, times = anyio.current_time(), list[float]()
+
+        async def attempt(permit: Permit) -> None:
+            with permit:
+                await anyio.sleep(dice.uniform(0.2, 3.0))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(int(8 * rate) + 1):
+                permit = await limiter.acquire()
+                times.append(anyio.current_time())
+                tasks.start_soon(attempt, permit)
+        return 8 / (times[-1] - began)
+
+    assert least <= run(main, Coarse) <= 1.0
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(8.0, 1), (50.0, 3)])
+def test_what_leaves_late_waits_for_another_turn_so_that_nothing_bunches_at_the_server(rate: float, burst: int) -> None:
+    left: list[float] = []
+
+    async def main() -> None:
+        limiter = Limiter(rate, burst, 40)
+        dice = random.Random(2)
+
+        async def attempt(permit: Permit) -> None:
+            with permit:
+                while True:
+                    await permit.confirm()
+                    await anyio.sleep(dice.choice([0.0, 0.0, 0.0, 0.01, 0.3, 0.7]))  # it may have to connect
+                    if permit.still_good():
+                        break
+                left.append(anyio.current_time())
+                await anyio.sleep(dice.uniform(0.0, 1.0))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(400):
+                tasks.start_soon(attempt, await limiter.acquire())
+        assert len(left) == 400
+        assert limiter.in_flight == 0
+
+    run(main)
+    left.sort()
+    for first, last in itertools.combinations(range(len(left)), 2):
+        assert last - first + 1 <= burst + rate * (left[last] - left[first] + 2 * LATE_S)
+
+
+def test_a_permit_that_was_not_needed_costs_no_turn() -> None:
+    async def main() -> None:
+        limiter = Limiter(1.0, 1, 2)
+        began = anyio.current_time()
+        for _ in range(5):
+            (await limiter.acquire()).unused()
+        first = await limiter.acquire()
+        assert anyio.current_time() - began == pytest.approx(0.0, abs=1e-3)
+        second = await limiter.acquire()
+        first.unused()  # another came after it
+        first.unused()
+        assert (limiter.issued, limiter.in_flight) == (2, 1)
+        third = await limiter.acquire()
+        assert anyio.current_time() - began == pytest.approx(2.0, abs=1e-3)
+        second.release()
+        third.release()
+        assert limiter.in_flight == 0
+
+    run(main)
+
+
+def test_whoever_waits_goes_sooner_where_a_turn_is_given_back_or_the_rate_rises() -> None:
+    async def main() -> list[float]:
+        limiter = Limiter(0.1, 1, 5)
+        began, times = anyio.current_time(), list[float]()
+
+        async def acquire() -> None:
+            await limiter.acquire()
+            times.append(round(anyio.current_time() - began, 3))
+
+        async with anyio.create_task_group() as tasks:
+            permit = await limiter.acquire()
+            for _ in range(3):
+                tasks.start_soon(acquire)
+            await anyio.sleep(1.0)
+            permit.unused()
+            await anyio.sleep(2.0)
+            limiter.change(1.0, 5)
+        return times
+
+    assert run(main) == [1.0, 3.8, 4.8]
+
+
+def test_what_keeps_the_loop_busy_lets_a_turn_go_first_that_is_due() -> None:
+    async def main() -> list[tuple[str, float]]:
+        limiter = Limiter(10.0, 1, 9)
+        began, order = anyio.current_time(), list[tuple[str, float]]()
+
+        async def acquire() -> None:
+            await limiter.acquire()
+            order.append(("permit", round(anyio.current_time() - began, 3)))
+
+        async def busy(name: str, seconds: float) -> None:
+            await limiter.give_way(seconds)
+            order.append((name, round(anyio.current_time() - began, 3)))
+
+        await busy("nobody waits", 0.03)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(acquire)
+            await anyio.sleep(0.05)
+            await busy("none is due", 0.03)
+            await anyio.sleep(0.03)
+            await busy("too long to wait with", 0.06)
+            await busy("waits", 0.03)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(acquire)
+            await anyio.sleep(0.08)
+            tasks.start_soon(busy, "the turn is called off", 0.03)
+            await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        return order
+
+    assert run(main) == [
+        ("nobody waits", 0.0),
+        ("permit", 0.0),
+        ("none is due", 0.05),
+        ("too long to wait with", 0.08),
+        ("permit", 0.1),
+        ("waits", 0.1),
+    ]
+
+
+def test_as_many_at_a_time_as_it_is_told_from_then_on() -> None:
+    async def main() -> None:
+        limiter = Limiter(1000.0, 100, 4)
+        freed: list[int] = []
+        limiter.on_release = lambda: freed.append(limiter.in_flight)
+        held = [await limiter.acquire() for _ in range(4)]
+        limiter.change(1000.0, 2)
+        with anyio.move_on_after(1):
+            await limiter.acquire()
+        held.pop().release()
+        held.pop().release()
+        with anyio.move_on_after(1) as scope:
+            await limiter.acquire()
+        assert scope.cancelled_caught
+        assert limiter.in_flight == limiter.concurrency == 2
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(limiter.acquire)
+            await anyio.sleep(1)
+            limiter.change(0.5, 3)
+        assert (limiter.in_flight, limiter.rate) == (3, 0.5)
+        assert len(freed) == 4
+
+    run(main)
 
 
 def test_a_burst_is_admitted_at_once_after_a_quiet_time_and_none_after_a_pause() -> None:

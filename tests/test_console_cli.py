@@ -444,6 +444,7 @@ def test_status_lists_what_is_there_and_what_is_missing(
     assert "7 messages unsettled" in out
     assert "proofs: tail 3" in out
     assert "2024-05-31 08:00:00 UTC; a run is at work on it now" in out
+    assert "the server bears 4.71 queries a second, as of 2024-05-31 08:30:00 UTC" in out
     assert "messages of send 22: 3 rows; the server answered 500" in out
     assert "… and 5 more; --json lists all" in out
 
@@ -466,6 +467,7 @@ def test_status_can_be_read_by_programs(monkeypatch: pytest.MonkeyPatch, capsys:
     assert summary["rows"] == {"messages": 100_203, "bounces": 5}
     assert (summary["in_use"], summary["data_files"], summary["data_bytes"]) == (True, 3, 5 * 2**20)
     assert summary["last_run"] == "2024-05-31T08:00:00+00:00"
+    assert summary["pace"] == {"rate": 4.71, "concurrency": None, "at": "2024-05-31T08:30:00"}
     assert len(summary["slices"]) == 28
 
 

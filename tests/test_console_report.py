@@ -17,7 +17,7 @@ from harvester.console.progress import LineView, LiveView, Meter, Pace, picture
 from harvester.console.report import report
 from harvester.console.secrecy import hide, redacted
 from harvester.console.wording import count, size, size_option, span, span_option
-from harvester.harvest.outcome import Result, Search, SliceOutcome, SliceProgress, Snapshot
+from harvester.harvest.outcome import Paced, Result, Search, SliceOutcome, SliceProgress, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,6 +117,29 @@ def test_the_live_view_says_what_matters() -> None:
     assert "523 queries (+8 again) · 0.97 of 1 a second · 6/8 in flight" in text
     assert "5,000 of 20,000 slices complete · 1 waiting after a failure" in text
     assert "waiting" in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "concurrency", "says"),
+    [
+        (1.0, 8, None),
+        (0.4712, 8, "the server bears 0.471 queries a second"),
+        (1.0, 6, "the server bears 6 queries at once"),
+        (0.5, 1, "the server bears 0.5 queries a second, 1 at once"),
+    ],
+)
+def test_what_the_server_bears_is_shown_where_it_is_less(rate: float, concurrency: int, says: str | None) -> None:
+    paced = Paced(rate, concurrency, refused=3, pauses=1)
+    text = drawn(picture(replace(SNAPSHOT, paced=paced), Pace(1, 0.5, None)))
+    with structlog.testing.capture_logs() as events:
+        LineView().show(replace(SNAPSHOT, paced=paced))
+    assert events[0].get("bears") == says
+    assert (says in text) if says else ("bears" not in text)
+    summed = drawn(*report(result([COMPLETE], told=(1.0, 8), paced=paced), LAKE), width=120)
+    told = f"bears {says.removeprefix('the server bears ')}; " if says else ""
+    assert f"  server    {told}refused 3 attempts; asked for 1 pause\n" in summed
+    took_it = result([COMPLETE], told=(1.0, 8), paced=Paced(1.0, 8, refused=0, pauses=0))
+    assert "server" not in drawn(*report(took_it, LAKE))
 
 
 def test_the_live_view_of_the_first_instant_needs_no_knowledge() -> None:

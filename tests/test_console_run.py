@@ -33,6 +33,8 @@ from harvester.errors import LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest.finding import Finder
 from harvester.harvest.outcome import Result, SliceOutcome, Snapshot
 from harvester.harvest.status import LakeStatus
+from harvester.lake.bearing import Remembered
+from harvester.model import Borne
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -167,6 +169,7 @@ STATUS = LakeStatus(
     unsettled=7,
     in_use=True,
     last_run=datetime(2024, 5, 31, 8, 0, tzinfo=UTC),
+    remembered=Remembered(Borne(4.71, None), datetime.fromisoformat("2024-05-31 08:30:00")),
     slices=many_outcomes,
 )
 
@@ -273,7 +276,7 @@ def test_the_exit_status_says_how_it_went_and_json_says_it_in_full(
     assert returncode == status
     assert summary["complete"] is (status == 0)
     fields = ["complete", "rows", "queries", "attempts", "seconds", "doubts", "unlisted", "new_fields"]
-    assert list(summary)[:10] == [*fields, "lowered_limit", "slices"]
+    assert list(summary)[:11] == [*fields, "lowered_limit", "pace", "slices"]
     assert summary.get("error") == error
     if error is None:
         assert list(summary["slices"][0]) == list(SliceOutcome.__dataclass_fields__)

@@ -47,8 +47,8 @@ EVERYTHING = (
     "--today 2026-12-01 --awkward --foul --client-id 777 --pretty --ascii --numbers mixed --xml-types untyped "
     "--shuffle --case upper --missing FAX PHONE "
     "--unknown --bare-single --nothing [] --page-cap 10 --exclusive --latency 0.2..0.8 --server-rate 5 "
-    "--server-burst 2 --server-concurrency 3 --busy-status 429 --no-gzip --faults 500=0.05,reset=0.02 --fault-seed 9 "
-    "--retry-after 2s "
+    "--server-burst 2 --server-concurrency 3 --server-workers 2 --busy-status 429 --no-gzip "
+    "--faults 500=0.05,reset=0.02 --fault-seed 9 --retry-after 2s "
     "--fail-sends 601181 601182 --vanish 0.25 --disallowed --script 429-date,ok,hang --no-reports "
     "--unsteady-lists 0.5 --total-counts --hidden-sends 601182"
 )
@@ -108,6 +108,7 @@ def test_every_field_of_the_simulators_recipes_can_be_set(told: list[SimulateOpt
         rate=5,
         burst=2,
         most_in_flight=3,
+        workers=2,
         busy_status=429,
         gzip=False,
         faults={Fault.FAILED: 0.05, Fault.RESET: 0.02},

@@ -45,7 +45,7 @@ SCENES = {
     "bandwidth-bound": replace(scene(USUAL, rate=50.0), bytes_per_s=200_000.0),
     "skewed": scene(skewed(250, 1_000_000).rows, rate=4.0),
     "one giant": scene([400_000, *even(100, 2_000)]),
-    "throttling": scene(USUAL, Behaviour(latency_s=(0.5, 1.0), rate=5.0, retry_after_s=2.0), 20.0),
+    "throttling": scene(even(1_000, 8_000), Behaviour(latency_s=(0.5, 1.0), rate=5.0, retry_after_s=2.0), 20.0),
     "flaky": scene(USUAL, Behaviour(latency_s=(0.5, 1.0), faults=FAULTS), 4.0),
 }
 MOST = {"rate-bound": 1.05, "latency-bound": 1.15, "bandwidth-bound": 1.05, "skewed": 1.05}

@@ -293,6 +293,19 @@ async def test_one_too_many_at_a_time_is_turned_away() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_those_that_nobody_works_on_stand_in_line() -> None:
+    async with (
+        client(AccountSpec(), Behaviour(workers=2, latency_s=(0.05, 0.05))) as api,
+        anyio.create_task_group() as tasks,
+    ):
+        began = anyio.current_time()
+        for _ in range(6):
+            tasks.start_soon(api.ask)
+        await until(lambda: api.server.stats.messages > 0 and api.server.stats.in_flight == 0)
+        assert anyio.current_time() - began >= 3 * 0.05
+        assert api.server.stats.max_in_flight == 6
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 async def test_faults_that_are_a_status(status: int) -> None:
     behaviour = Behaviour(faults={Fault(str(status)): 1.0}, retry_after_s=7)

@@ -64,7 +64,7 @@ class TestSplit:
         assert ranges(tmp_path) == [(0, KEY_END, ranges(tmp_path)[0][2])]
 
     async def test_files_adjoin_and_hold_their_rows_in_the_order_of_keys(self, tmp_path: Path) -> None:
-        tuning = replace(QUICK, target_bytes=200_000)
+        tuning = replace(QUICK, target_bytes=50_000)
         async with field(tmp_path, AccountSpec(sends=listed({601: ROWS}), gap=3), SLOW, tuning=tuning) as account:
             await harvested(account)
         files = sorted(tmp_path.glob("messages/*/*.parquet"), key=lambda path: int(path.name.split("-")[1]))

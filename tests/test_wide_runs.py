@@ -20,6 +20,7 @@ from harvester.harvest import widewalks
 from harvester.harvest.finding import Finder
 from harvester.harvest.run import Harvest
 from harvester.harvest.wanted import Wanted
+from harvester.lake.feeding import Feeding
 from harvester.lake.lake import look_into, open_lake
 from harvester.lake.scopes import Scopes
 from harvester.lake.staging import Taken
@@ -30,7 +31,7 @@ from tests.harvesting import QUICK, Field, at_attempt, field, lake_table, outcom
 from tests.test_scoping import batch
 
 pytestmark = pytest.mark.anyio
-SPEC = AccountSpec(sends=equal(300, 12), sends_per_campaign=60, failed=0.1)
+SPEC = AccountSpec(sends=equal(100, 12), sends_per_campaign=20, failed=0.1)
 SMALL = AccountSpec(sends=equal(40, 12), sends_per_campaign=10)
 ACCOUNT: dict[str, Any] = {"limit": 1000, "datasets": ("messages",), "scope": Scope.ACCOUNT}
 
@@ -77,10 +78,12 @@ def counted(patch: pytest.MonkeyPatch, failing: Callable[[Query], bool] | None =
 
 class TestQueries:
     @pytest.mark.parametrize(("inclusive", "gap"), [(True, 1), (False, 7)])
-    async def test_300_sends_of_12_rows_take_a_handful(self, tmp_path: Path, inclusive: bool, gap: int) -> None:
-        async with field(tmp_path, replace(SPEC, gap=gap), Behaviour(inclusive=inclusive), **ACCOUNT) as account:
+    async def test_100_sends_of_12_rows_take_a_handful(self, tmp_path: Path, inclusive: bool, gap: int) -> None:
+        async with field(
+            tmp_path, replace(SPEC, gap=gap), Behaviour(inclusive=inclusive), **given(limit=400)
+        ) as account:
             result = await account.run(said(account))
-            assert (result.complete, result.rows["messages"], result.queries) == (True, 3600, 4)
+            assert (result.complete, result.rows["messages"], result.queries) == (True, 1200, 4)
             assert account.server.stats.requests == 4
             assert set(proofs(result, "messages")) == {"count"}
             assert_sound(account)
@@ -107,13 +110,12 @@ class TestQueries:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         attempts = counted(monkeypatch)
-        async with field(tmp_path, replace(SMALL, failed=0.2), limit=1000) as account:
+        async with field(tmp_path, replace(SMALL, failed=0.6), limit=1000) as account:
             result = await of_account(account.settings).run()
             assert result.complete
             # One is for the first day of the account, one brings all messages.
             assert (attempts.total(), attempts[None]) == (2, 2)
-            # Bounces go after the messages that prove them.
-            assert account.server.stats.sends == dict.fromkeys(range(601_181, 601_221), 1)
+            assert not account.server.stats.sends, "no messages were asked for send by send"
             assert set(proofs(result, "bounces")) <= {"covers", "empty", "agreed"}
             account.assert_exact()
             assert_verified(account)
@@ -145,7 +147,8 @@ class TestRows:
     async def test_a_walk_whose_sends_are_complete_ends_with_a_page_of_others(self, tmp_path: Path) -> None:
         async with field(tmp_path, SPEC, **given(limit=100)) as account:
             result = await account.run(said(account)[:5])
-            assert (result.complete, result.queries) == (True, 2)
+            assert result.complete
+            assert result.queries <= 3, "one may be on its way when the lake says that there is no need"
             assert_verified(account)
 
     async def test_sends_of_more_than_a_page_come_in_parts(self, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ class TestRows:
             assert lake_table(tmp_path, "messages", 7).column(MESSAGES.key).to_pylist() == [1, 3]
             second = page((6, 7), (7, 8), short=1)
             assert (second.rows, second.complete, second.ended) == (1, 0, True)
-            (alone,) = lake.ledger.pending(run, -1, 9)
+            (alone,) = Feeding(lake.ledger, run, 5).take(9)
             assert (alone.key.id_send, alone.proof, alone.reopened, alone.rows) == (7, None, True, 2)
             assert alone.key_range is not None
             assert alone.key_range.cursor == 3

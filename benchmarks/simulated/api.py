@@ -18,13 +18,15 @@ import msgspec
 from benchmarks.simulated.account import FIRST_ID_SEND
 from benchmarks.simulated.link import Link
 from harvester.api.records import RawTable, Words
-from harvester.api.transport import Answer
+from harvester.api.transport import Answer, ConnectedLate
 from harvester.api.wires import JsonSpeaker
 from harvester.datasets import BOUNCES, MESSAGES, PAGE_CAP
 from harvester.errors import Cut
 from harvester.simulator.behaviour import Behaviour, Chance, Fault, RateLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from benchmarks.simulated.account import SimulatedAccount
@@ -91,9 +93,16 @@ class SimulatedApi:
         self._paused_until = 0.0
 
     async def post(
-        self, path: str, payload: bytes, content_type: str = "application/json", hold: Hold | None = None
+        self,
+        path: str,
+        payload: bytes,
+        content_type: str = "application/json",
+        hold: Hold | None = None,
+        leave: Callable[[], bool] | None = None,
     ) -> Answer:
-        """As ``Transport.post``."""
+        """As ``Transport.post``. There always is a connection."""
+        if leave is not None and not leave():
+            raise ConnectedLate
         assert (path, content_type) == (JsonSpeaker.path, JsonSpeaker.content_type)
         asked, now = self.asked, asyncio.get_running_loop().time()
         asked.at.append(now)

@@ -19,9 +19,10 @@ import anyio.to_thread
 from harvester.api import meaning
 from harvester.api.limiter import Limiter
 from harvester.api.line import Line
+from harvester.api.pace import Pace
 from harvester.api.records import Fault, Words
 from harvester.api.shown import LOOKED_AT, field_name, shown, words
-from harvester.api.transport import Transport
+from harvester.api.transport import ConnectedLate, Transport
 from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
 from harvester.budget import Budget
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from harvester.api.limiter import Permit
+    from harvester.api.pace import Sent
     from harvester.api.transport import Answer
     from harvester.api.wires import Speaker
     from harvester.budget import Hold
     from harvester.config import Settings
-    from harvester.model import Query
+    from harvester.model import Borne, Query
 
 
 _READING_BYTES = 2**17
@@ -47,6 +49,8 @@ _LIST_TIMES = 3
 
 _SMALL_BYTES = 32 * 1024
 """Reading an answer of up to this many bytes takes less than the way to another thread and back."""
+_SMALL_S = 0.008
+"""… and about so many seconds at most, in which the loop does nothing else."""
 
 
 class Client:
@@ -54,6 +58,7 @@ class Client:
 
     Attributes:
         limiter: where permits come from.
+        pace: what the server bears, as far as it is known.
         budget: what answers may take in memory, all together.
         attempts: attempts made so far.
         reached: whether the server was connected to at least once.
@@ -64,6 +69,7 @@ class Client:
     ) -> None:
         """``speaks`` reads the answers; if not given, who speaks the wire of the settings."""
         self.limiter = limiter
+        self.pace = self._pace(settings, None)
         self.budget = Budget(settings.memory)
         self.attempts = 0
         self.reached = False
@@ -79,6 +85,25 @@ class Client:
         """A client with a transport and a limiter of its own."""
         async with Transport(settings) as transport:
             yield cls(settings, transport, Limiter(settings.rate, settings.burst, settings.concurrency))
+
+    def begin_with(self, borne: Borne) -> None:
+        """Begins with what an earlier run found that the server bears. To be called before anything is asked."""
+        self.pace = self._pace(self._settings, borne)
+        self._follow()
+
+    @staticmethod
+    def _pace(settings: Settings, borne: Borne | None) -> Pace:
+        return Pace(
+            settings.rate,
+            settings.concurrency,
+            adaptive=settings.adaptive,
+            borne=borne,
+            backoff_s=settings.tuning.backoff_s,
+            backoff_cap_s=settings.tuning.backoff_cap_s,
+        )
+
+    def _follow(self) -> None:
+        self.limiter.change(self.pace.rate, self.pace.concurrency)
 
     @property
     def answer_cap_bytes(self) -> int:
@@ -116,23 +141,9 @@ class Client:
 
     async def _attempt(self, query: Query, permit: Permit, hold: Hold) -> Page:
         with permit:
-            await permit.confirm()
-            self.attempts += 1
-            wire, asked_at = self._speaker, anyio.current_time()
-            try:
-                answer = await self._transport.post(wire.path, wire.call(query), wire.content_type, hold)
-            except NotConnected:
-                raise
-            except AttemptFailed:
-                self.reached = True
-                raise
-            self.reached, took_s = True, anyio.current_time() - asked_at
-            failure = meaning.of_status(answer.status, answer.retry_after)
-            if isinstance(failure, Throttled):
-                self.limiter.pause(
-                    failure.retry_after_s if failure.retry_after_s is not None else meaning.DEFAULT_PAUSE_S
-                )
-                raise failure
+            answer, failure, took_s = await self._ask(query, permit, hold)
+        if isinstance(failure, Throttled):
+            raise failure
         async with self._line.turn(hold.ticket):
             page = await self._read(query, answer, failure, hold)
         if isinstance(page, HarvesterError):
@@ -140,6 +151,42 @@ class Client:
         size = page.batch.get_total_buffer_size()  # at a tenth of the time that nbytes takes, with so many columns
         hold.shrink(int(size * (_PAGED_TIMES if query.dataset.paged else _LIST_TIMES)))
         return replace(page, seconds=took_s)
+
+    async def _ask(self, query: Query, permit: Permit, hold: Hold) -> tuple[Answer, HarvesterError | None, float]:
+        """Ask once, when it is the permit's turn, and learn from the answer; with it, how many seconds it took."""
+        wire, leaving = self._speaker, _Leaving(self.pace, permit, query)
+        self.attempts += 1
+        while True:
+            await permit.confirm()
+            try:
+                answer = await self._transport.post(wire.path, wire.call(query), wire.content_type, hold, leaving.leave)
+                break
+            except ConnectedLate:
+                continue
+            except BaseException as error:
+                if leaving.sent is not None:
+                    self.pace.lost(leaving.sent)
+                if isinstance(error, AttemptFailed) and not isinstance(error, NotConnected):
+                    self.reached = True
+                raise
+        self.reached = True
+        failure = meaning.of_status(answer.status, answer.retry_after)
+        assert leaving.sent is not None
+        now = anyio.current_time()
+        self._learn(leaving.sent, now, answer, failure)
+        return answer, failure, now - leaving.sent.at
+
+    def _learn(self, sent: Sent, now: float, answer: Answer, failure: HarvesterError | None) -> None:
+        """Learns from an answer how much the server bears, and pauses if it asks for that."""
+        if isinstance(failure, Throttled):
+            self.limiter.pause(self.pace.throttled(sent, now, failure.retry_after_s))
+        elif failure is None:
+            self.pace.answered(sent, now)
+        elif answer.status == meaning.UNAVAILABLE:
+            self.pace.turned_away(sent, now)
+        else:
+            self.pace.lost(sent)
+        self._follow()
 
     async def _read(
         self, query: Query, answer: Answer, failure: HarvesterError | None, hold: Hold
@@ -153,6 +200,7 @@ class Client:
         while True:
             await hold.work(self._speaker.needs * size + _READING_BYTES)
             if size <= _SMALL_BYTES:
+                await self.limiter.give_way(_SMALL_S)
                 page = self._page_or_error(query, answer, failure, size)
             else:
                 page = await anyio.to_thread.run_sync(self._page_or_error, query, answer, failure, size)
@@ -203,6 +251,22 @@ class Client:
                     break
         begins = shown(head, self._hide)
         return type(error)(f"{error}; it begins: {begins}") if begins else error
+
+
+class _Leaving:
+    """An attempt before it leaves, and as it does."""
+
+    def __init__(self, pace: Pace, permit: Permit, query: Query) -> None:
+        self.sent: Sent | None = None
+        self._pace = pace
+        self._permit = permit
+        self._kind = (query.dataset.name, (query.limit or 0).bit_length())
+
+    def leave(self) -> bool:
+        """There is a connection: it leaves, unless its turn is over."""
+        if self._permit.still_good():
+            self.sent = self._pace.sent(self._kind, anyio.current_time())
+        return self.sent is not None
 
 
 __all__ = ["Client"]

@@ -40,11 +40,12 @@ RETRY_AFTER_CAP_S = 600.0
 """The longest pause that a ``Retry-After`` is believed, in seconds."""
 
 DEFAULT_PAUSE_S = 5.0
-"""The pause after a 429 that names none, or one that is over by this machine's clock, in seconds."""
+"""The pause after a ``Retry-After`` that is over by this machine's clock, in seconds."""
 
 _PARTIAL = 206
 _TOO_MANY = 429
-_UNAVAILABLE = 503
+UNAVAILABLE = 503
+"""The status of a server that has too much to do, or is being looked after."""
 _NOT_FOUND = 404
 _ODD_FAILURE = 443  # a status that clients of the API have seen; it belongs with the 5xx
 _NUMBER = re.compile(r"[0-9]{1,300}(\.[0-9]{1,9})?")
@@ -64,7 +65,7 @@ def of_status(status: int, retry_after: str | None = None) -> HarvesterError | N
     pause_s = retry_after_s(retry_after)
     if status == _PARTIAL:
         return Cut("the server sent a part of its answer only (status 206)")
-    if status == _TOO_MANY or (status == _UNAVAILABLE and pause_s is not None):
+    if status == _TOO_MANY or (status == UNAVAILABLE and pause_s is not None):
         wait = "" if pause_s is None else f" of {pause_s:g} s"
         return Throttled(f"the server asks for a pause{wait} (status {status})", pause_s)
     if status >= 500 or status == _ODD_FAILURE:  # noqa: PLR2004  HTTP's classes
@@ -214,7 +215,7 @@ FAILURES = (
     Failure(
         ("429", "429-seconds", "429-date", "503-seconds", "503-date"),
         "status 429, or 503 with Retry-After",
-        "the server asks for a pause: Retry-After, in seconds or as a date, up to 10 minutes; else 5 s",
+        "the server asks for a pause: Retry-After, seconds or a date, up to 10 minutes; else 1 s, 2, 4 … at most 60",
         Throttled,
     ),
     Failure(
@@ -296,6 +297,7 @@ __all__ = [
     "DEFAULT_PAUSE_S",
     "FAILURES",
     "RETRY_AFTER_CAP_S",
+    "UNAVAILABLE",
     "Action",
     "Failure",
     "action_of",

@@ -6,6 +6,7 @@ MD5 code). Refuses to follow redirects, to keep cookies, and to unpack: that is 
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +19,12 @@ from harvester.api import tls
 from harvester.errors import Cut, NotConnected, NotData, NotTrusted, OverCap, TimedOut, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
     from harvester.budget import Hold
     from harvester.config import Settings
@@ -31,6 +37,10 @@ READ_BYTES = 2**18
 
 _CHUNK_BYTES = 2**16
 """Chunks that come smaller are put together: a million of one byte each would take much more than a megabyte."""
+
+
+class ConnectedLate(Exception):
+    """The connection is there, but took so long that the attempt may not leave any more; it waits for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=self._tls),
+            connector=_Connector(limit=self._concurrency, ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=READ_BYTES,
@@ -97,7 +107,12 @@ class Transport:
             self._session = None
 
     async def post(
-        self, path: str, payload: bytes, content_type: str = "application/json", hold: Hold | None = None
+        self,
+        path: str,
+        payload: bytes,
+        content_type: str = "application/json",
+        hold: Hold | None = None,
+        leave: Callable[[], bool] | None = None,
     ) -> Answer:
         """Ask once.
 
@@ -106,8 +121,10 @@ class Transport:
             payload: the request's body.
             content_type: what the payload is.
             hold: grows with the answer, chunk by chunk. While it has to wait, nothing is read, so the server waits.
+            leave: called once there is a connection, right before the request leaves; whether it may.
 
         Raises:
+            ConnectedLate: it may not; nothing was asked.
             NotConnected: no connection was made, so nothing was asked.
             NotTrusted: likewise, because the server's certificate is refused.
             TimedOut: no answer within ``timeout_s``, or silence in the middle of a body for ``silence_s``.
@@ -119,6 +136,7 @@ class Transport:
             raise RuntimeError("the transport is not open; use it as an async context manager")
         host = self._base.host
         headers = {"Content-Type": content_type}
+        _LEAVE.set(leave)
         try:
             async with self._session.post(
                 self._url(path), data=payload, headers=headers, allow_redirects=False
@@ -186,6 +204,21 @@ class Transport:
         return OverCap(f"the packed answer is larger than {self._cap} bytes")
 
 
+_LEAVE: ContextVar[Callable[[], bool] | None] = ContextVar("_LEAVE", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Making a connection takes time, and then the request's turn may be over: the connection is kept for the next."""
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        leave = _LEAVE.get()
+        if leave is not None and not leave():
+            connection.release()
+            raise ConnectedLate
+        return connection
+
+
 def _cause(error: aiohttp.ClientConnectorError) -> str:
     """One short line that names why a connection failed."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -195,4 +228,4 @@ def _cause(error: aiohttp.ClientConnectorError) -> str:
     return f"{error.os_error.strerror or error.os_error} (port {error.port})"
 
 
-__all__ = ["PATHS", "READ_BYTES", "Answer", "Transport"]
+__all__ = ["PATHS", "READ_BYTES", "Answer", "ConnectedLate", "Transport"]

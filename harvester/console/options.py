@@ -219,6 +219,15 @@ class RunOptions:
         int, Parameter(group=PACE, metavar="N", help="How many queries may start at once after a quiet time.")
     ] = 1
     concurrency: Annotated[int, Parameter(group=PACE, metavar="N", help="The most queries in flight at once.")] = 8
+    adaptive: Annotated[
+        Literal["on", "off"],
+        Parameter(
+            group=PACE,
+            metavar="HOW",
+            help="on: ask less often, and fewer queries at once, where the server bears no more. off: rate and "
+            "concurrency are fixed; pauses that the server asks for are kept all the same.",
+        ),
+    ] = "on"
     limit: Annotated[
         int, Parameter(group=PACE, metavar="N", help=f"Records to ask for in one query, {LEAST_LIMIT} to {PAGE_CAP}.")
     ] = PAGE_CAP
@@ -347,6 +356,7 @@ class RunOptions:
             rate=self.rate,
             burst=self.burst,
             concurrency=self.concurrency,
+            adaptive=self.adaptive == "on",
             memory=self.memory,
             timeout_s=self.timeout,
             patience_s=self.patience,

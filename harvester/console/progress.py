@@ -20,7 +20,7 @@ from rich.text import Text
 
 from harvester.console.output import Terminal
 from harvester.console.secrecy import redacted
-from harvester.console.wording import count, span
+from harvester.console.wording import bears, count, span
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -85,6 +85,8 @@ def picture(snapshot: Snapshot, pace: Pace) -> RenderableType:
     parts += [_queries(snapshot), _search(snapshot.search) if _searches(snapshot) else _slices(snapshot)]
     if snapshot.under_way:
         parts.append(_under_way(snapshot.under_way[:MOST_SLICES]))
+    if slowed := _slowed(snapshot):
+        parts.append(_line(slowed, "yellow"))
     if snapshot.paused_s > 0:
         parts.append(_line(f"the server asked for a pause: {span(snapshot.paused_s)} more", "yellow"))
     if snapshot.trouble:
@@ -122,6 +124,16 @@ def _queries(snapshot: Snapshot) -> Text:
         f"{count(snapshot.queries, 'query', 'queries')}{retries} · {snapshot.rate_used:.2f} of {snapshot.rate:g}"
         f" a second · {snapshot.in_flight}/{snapshot.concurrency} in flight"
     )
+
+
+def _slowed(snapshot: Snapshot) -> str | None:
+    """What the server bears, where that is less than the run may use."""
+    paced = snapshot.paced
+    if paced is None:
+        return None
+    rate = paced.rate if paced.rate < snapshot.rate else None
+    concurrency = paced.concurrency if paced.concurrency < snapshot.concurrency else None
+    return f"the server bears {bears(rate, concurrency)}" if rate is not None or concurrency is not None else None
 
 
 def _searches(snapshot: Snapshot) -> bool:
@@ -212,6 +224,7 @@ class LineView:
             "done_percent": None if pace.done is None else math.floor(pace.done * 100),
             "left_s": None if pace.left_s is None else round(pace.left_s),
             "paused_s": round(snapshot.paused_s) or None,
+            "bears": _slowed(snapshot),
             "trouble": snapshot.trouble,
             "draining": snapshot.draining or None,
         }

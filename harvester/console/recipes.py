@@ -136,6 +136,10 @@ class SimulateOptions:
     server_concurrency: Annotated[
         int | None, Parameter(group=SERVER, metavar="N", help="Requests that may be under way at a time.")
     ] = None
+    server_workers: Annotated[
+        int | None,
+        Parameter(group=SERVER, metavar="N", help="Requests worked on at a time; the others stand in line."),
+    ] = None
     busy_status: Annotated[
         int, Parameter(group=SERVER, metavar="STATUS", help="The answer to one request too many.")
     ] = 503
@@ -293,6 +297,7 @@ class SimulateOptions:
             rate=self.server_rate,
             burst=self.server_burst,
             most_in_flight=self.server_concurrency,
+            workers=self.server_workers,
             busy_status=self.busy_status,
             gzip=not self.no_gzip,
             faults=parse_faults(self.faults),

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from harvester.console.findings import Examples, Findings
 from harvester.console.secrecy import redacted
-from harvester.console.wording import count, span
+from harvester.console.wording import bears, count, span
 from harvester.datasets import BOUNCES, MESSAGES
 
 if TYPE_CHECKING:
@@ -97,10 +97,29 @@ def _totals(result: Result, findings: Findings, lake: Path) -> Iterator[Text]:
     yield Text(
         f"  {'asked':<{wide}}{count(result.queries, 'query', 'queries')}{retries} in {span(result.seconds)}{pace}"
     )
+    if refused := _refused(result):
+        yield Text(f"  {'server':<{wide}}{refused}", style="yellow")
     if result.limit is not None:
         fewer = f"{count(result.limit, 'record')} at a time: answers with more would not fit into --memory"
         yield Text(f"  {'limit':<{wide}}{fewer}", style="yellow")
     yield Text(f"  {'lake':<{wide}}{lake}")
+
+
+def _refused(result: Result) -> str | None:
+    """What the server refused, and what it was found to bear; None if it took all that it was asked."""
+    if result.told is None or result.paced is None:
+        return None
+    paced, (most_rate, most_at_once) = result.paced, result.told
+    rate = paced.rate if paced.rate < most_rate else None
+    concurrency = paced.concurrency if paced.concurrency < most_at_once else None
+    parts = []
+    if rate is not None or concurrency is not None:
+        parts.append(f"bears {bears(rate, concurrency)}")
+    if paced.refused:
+        parts.append(f"refused {count(paced.refused, 'attempt')}")
+    if paced.pauses:
+        parts.append(f"asked for {count(paced.pauses, 'pause')}")
+    return "; ".join(parts) or None
 
 
 def _oddities(findings: Findings) -> Iterator[Text]:

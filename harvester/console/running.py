@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harvester.config import Settings
     from harvester.console.conduct import Ending, Harvesting, Progress
     from harvester.console.options import LogFormat
-    from harvester.harvest.outcome import Result, Snapshot
+    from harvester.harvest.outcome import Paced, Result, Snapshot
     from harvester.model import Send
 
 
@@ -151,7 +151,13 @@ def _fields_of_lists(result: Result | None) -> dict[str, Any]:
         "unlisted": [] if result is None else list(result.unlisted),
         "new_fields": {} if result is None else {name: list(fields) for name, fields in result.met.items()},
         "lowered_limit": None if result is None else result.limit,
+        "pace": None if result is None else _pace(result.paced),
     }
+
+
+def _pace(paced: Paced | None) -> dict[str, Any] | None:
+    """What the run might ask of the server in the end."""
+    return None if paced is None else asdict(paced) | {"rate": round(paced.rate, 3)}
 
 
 def _fields_of_snapshot(last: Snapshot | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from harvester.console.exits import Exit, complain, status_of
 from harvester.console.findings import COMPLETE, Findings
 from harvester.console.output import print_lines, print_object
 from harvester.console.report import open_slices
-from harvester.console.wording import count, size
+from harvester.console.wording import bears, count, size
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import HarvesterError
 
@@ -70,6 +70,9 @@ def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
         yield Text(f"proofs: {proofs}")
     last = "never" if status.last_run is None else f"{status.last_run:%Y-%m-%d %H:%M:%S} UTC"
     yield Text(f"last run: {last}{'; a run is at work on it now' if status.in_use else ''}")
+    if status.remembered is not None:
+        borne, at = status.remembered.borne, status.remembered.at
+        yield Text(f"the server bears {bears(borne.rate, borne.concurrency)}, as of {at:%Y-%m-%d %H:%M:%S} UTC")
     yield from open_slices(findings, "--json lists all")
 
 
@@ -99,7 +102,16 @@ def _fields(status: LakeStatus) -> dict[str, Any]:
         "staged_bytes": status.staged_bytes,
         "unsettled": status.unsettled,
         "last_run": None if status.last_run is None else status.last_run.isoformat(),
+        "pace": _pace(status),
     }
+
+
+def _pace(status: LakeStatus) -> dict[str, Any] | None:
+    if status.remembered is None:
+        return None
+    borne, at = status.remembered.borne, status.remembered.at
+    rate = None if borne.rate is None else round(borne.rate, 3)
+    return {"rate": rate, "concurrency": borne.concurrency, "at": at.isoformat()}
 
 
 __all__ = ["describe", "is_complete", "show_status"]

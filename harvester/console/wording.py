@@ -55,4 +55,14 @@ def count(number: int, noun: str, nouns: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
-__all__ = ["count", "size", "size_option", "span", "span_option"]
+def bears(rate: float | None, concurrency: int | None) -> str:
+    """What a server bears: ``4.7 queries a second``, ``6 queries at once``, ``4.7 queries a second, 6 at once``."""
+    parts = []
+    if rate is not None:
+        parts.append(f"{rate:.3g} queries a second")
+    if concurrency is not None:
+        parts.append(f"{concurrency:,} at once" if parts else count(concurrency, "query", "queries") + " at once")
+    return ", ".join(parts)
+
+
+__all__ = ["bears", "count", "size", "size_option", "span", "span_option"]

@@ -87,7 +87,7 @@ class Asker:
             if not begins and not self._busy:
                 return
             until: float | None = None
-            if begins and self._busy < (1 if self._reach.alone else self._settings.concurrency):
+            if begins and self._busy < (1 if self._reach.alone else self._client.limiter.concurrency):
                 until = self._waiting[0][0]
                 if until <= anyio.current_time():
                     await self._begin(group)
@@ -104,7 +104,7 @@ class Asker:
         if permit is None:
             return
         if self.draining or self._ends or self._waiting[0][0] > anyio.current_time():
-            permit.release()
+            permit.unused()
             return
         asking = heappop(self._waiting)[2]
         if not asking.counted:

@@ -35,6 +35,7 @@ class Snapshot:
         left_s: seconds that the run still takes; None while too little is known, and once it is drained.
         draining: whether the run finishes what is in flight and begins nothing.
         search: how far finding the sends is; None where they are named, or not looked for yet.
+        paced: what the run may ask now; None before it has begun.
     """
 
     seconds: float
@@ -57,6 +58,24 @@ class Snapshot:
     draining: bool
     search: Search | None = None
     left_s: float | None = None
+    paced: Paced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """What the run may ask of the server now, which is less than its settings where the server bears less.
+
+    Attributes:
+        rate: permits per second.
+        concurrency: attempts at once.
+        refused: attempts that the server has refused because there were too many.
+        pauses: pauses that it has asked for.
+    """
+
+    rate: float
+    concurrency: int
+    refused: int
+    pauses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,8 @@ class Result:
         met: names of fields that the API sent and that the catalogue does not know, by dataset.
         limit: the fewest records that were asked for at a time because more would not fit into memory; None if memory
             was no matter.
+        told: the most permits per second, and attempts at once, that it might use at all.
+        paced: what it might ask of the server in the end; None if it asked nothing.
     """
 
     complete: bool
@@ -143,6 +164,8 @@ class Result:
     unlisted: tuple[int, ...] = ()
     met: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
+    told: tuple[float, int] | None = None
+    paced: Paced | None = None
 
 
-__all__ = ["Result", "Search", "SliceOutcome", "SliceProgress", "Snapshot"]
+__all__ = ["Paced", "Result", "Search", "SliceOutcome", "SliceProgress", "Snapshot"]

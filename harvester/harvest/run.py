@@ -19,7 +19,8 @@ from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
 from harvester.harvest import parts, widewalks
 from harvester.harvest.finding import Finder
-from harvester.harvest.outcome import Result, SliceProgress, Snapshot
+from harvester.harvest.learning import Learning
+from harvester.harvest.outcome import Paced, Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
 from harvester.harvest.sealing import Sealing
 from harvester.harvest.slices import LakeSlices
@@ -70,6 +71,7 @@ class Harvest:
         self._began_at = 0.0
         self._drained_at: float | None = None
         self._sealing: Sealing | None = None
+        self._learning: Learning | None = None
 
     def drain(self) -> None:
         """Finishes and commits what is in flight, and begins nothing. ``run`` then returns."""
@@ -98,6 +100,8 @@ class Harvest:
         opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone)
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
+            self._learning = Learning(settings, client, lake.bearing)
+            await self._learning.begin()
             run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
@@ -110,6 +114,7 @@ class Harvest:
                 raise first_of(group) from None
             finally:
                 with anyio.CancelScope(shield=True):
+                    await self._learning.keep(ended=True)
                     self.result = await self._tell(lake, run)
         assert self.result is not None
         return self.result
@@ -154,7 +159,27 @@ class Harvest:
             if self._drained_at is not None:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)
-            await _stage(lake, scheduler, delivered, seal_soon)
+            await self._stage(lake, scheduler, delivered, seal_soon)
+
+    async def _stage(
+        self,
+        lake: Lake,
+        scheduler: Scheduler,
+        delivered: MemoryObjectReceiveStream[Delivery],
+        seal_soon: SealSoon,
+    ) -> None:
+        """Makes pages durable in the order in which they come; those that came meanwhile share one commit."""
+        assert self._learning is not None
+        async with delivered:
+            async for first in delivered:
+                deliveries = [first]
+                while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
+                    deliveries.append(delivered.receive_nowait())
+                for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
+                    commit = _commit if scope is None else _commit_wide
+                    await commit(lake, scheduler, list(group), seal_soon)
+                del first, deliveries  # or their rows would be held until the next ones come
+                await self._learning.keep()
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)
@@ -181,7 +206,16 @@ class Harvest:
             unlisted=self._unlisted,
             met={name: tuple(sorted(names)) for name, names in met.items() if names},
             limit=self._scheduler.fitting.lowest if self._scheduler else None,
+            told=(self.settings.rate, self.settings.concurrency),
+            paced=self._paced,
         )
+
+    @property
+    def _paced(self) -> Paced | None:
+        if self._client is None:
+            return None
+        pace = self._client.pace
+        return Paced(pace.rate, pace.concurrency, pace.refused, pace.pauses)
 
     @property
     def _queries(self) -> int:
@@ -220,6 +254,7 @@ class Harvest:
             paused_s=client.limiter.paused_s if client else 0.0,
             draining=self._drained_at is not None,
             search=finder.search if finder else None,
+            paced=self._paced,
         )
 
 
@@ -232,26 +267,6 @@ async def _in_threads(manager: AbstractContextManager[Entered]) -> AsyncIterator
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(manager.__exit__, None, None, None)
-
-
-async def _stage(
-    lake: Lake,
-    scheduler: Scheduler,
-    delivered: MemoryObjectReceiveStream[Delivery],
-    seal_soon: SealSoon,
-) -> None:
-    """Makes pages durable in the order in which they come; those that came meanwhile share one commit."""
-    async with delivered:
-        async for first in delivered:
-            deliveries = [first]
-            while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
-                deliveries.append(delivered.receive_nowait())
-            for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
-                if scope is None:
-                    await _commit(lake, scheduler, list(group), seal_soon)
-                else:
-                    await _commit_wide(lake, scheduler, list(group), seal_soon)
-            del first, deliveries  # or their rows would be held until the next ones come
 
 
 async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:

@@ -180,8 +180,11 @@ class Scheduler:
                 error = next((part.error for part in parts.of(walk) if part.error), None)
                 await to_thread.run_sync(self._slices.note, walk.slice_id, error, walk.queries)
 
-    def _decide(self) -> plan.Decision:
-        self.state.in_flight = self._limiter.in_flight
+    def _decide(self, in_hand: int = 0) -> plan.Decision:
+        """Decides over how things are now; ``in_hand`` permits are taken and not used yet."""
+        self.state.in_flight = self._limiter.in_flight - in_hand
+        self.state.concurrency = self._limiter.concurrency
+        self.state.rate = self._limiter.rate
         self.state.parked = self._budget.parked_holds
         return plan.choose(self.state, anyio.current_time())
 
@@ -206,15 +209,13 @@ class Scheduler:
         self._idle_wait = False
         if permit is None:
             return
-        self.state.in_flight = self._limiter.in_flight - 1  # without the permit in hand
-        self.state.parked = self._budget.parked_holds
-        decision = plan.choose(self.state, anyio.current_time())
+        decision = self._decide(in_hand=1)
         if isinstance(decision, Ask):
             walk = decision.walk
         elif isinstance(decision, Split):
             walk = parts.split(decision.walk, decision.at)
         else:
-            permit.release()
+            permit.unused()
             return
         walk.busy = True
         self.fitting.lower(walk)

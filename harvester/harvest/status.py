@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import RowMapping
 
+    from harvester.lake.bearing import Remembered
+
 
 @dataclass(frozen=True, slots=True)
 class LakeStatus:
@@ -32,6 +34,7 @@ class LakeStatus:
         unsettled: rows whose status may still change.
         in_use: whether a run holds the lake.
         last_run: when the last run began, in UTC; None if there was none.
+        remembered: what the server was found to bear, and when; None where it bore all that it was asked.
         slices: reads every slice, in order of send and dataset, a few at a time.
     """
 
@@ -44,6 +47,7 @@ class LakeStatus:
     unsettled: int
     in_use: bool
     last_run: datetime | None
+    remembered: Remembered | None
     slices: Callable[[], Iterator[SliceOutcome]]
 
 
@@ -95,6 +99,7 @@ def read_status(lake: Path) -> LakeStatus:
             unsettled=unsettled,
             in_use=seen.store.is_locked(layout.LOCK),
             last_run=seen.runs.last(),
+            remembered=seen.bearing.remembered(),
             slices=lambda: outcomes(lake),
         )
 

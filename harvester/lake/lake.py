@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeBroken
 from harvester.lake import layout
+from harvester.lake.bearing import Bearing
 from harvester.lake.database import Database
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
@@ -50,6 +51,7 @@ class Lake:
         ledger: what is known of its slices.
         inventory: what is known of its files.
         scopes: what is known of walks over many sends.
+        bearing: what is known of the server.
         sealer: makes data files.
         refresher: replaces them.
         repairs: what was put right when it was opened.
@@ -60,6 +62,7 @@ class Lake:
     ledger: Ledger
     inventory: Inventory
     scopes: Scopes
+    bearing: Bearing
     sealer: Sealer
     refresher: Refresher
     repairs: Repairs
@@ -117,12 +120,13 @@ class Lake:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A lake that is only looked at: its files, runs, slices and inventory."""
+    """A lake that is only looked at: its files, runs, slices and inventory, and what the server bears."""
 
     store: Store
     runs: Runs
     ledger: Ledger
     inventory: Inventory
+    bearing: Bearing
 
 
 @contextmanager
@@ -147,8 +151,8 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         repairs = put_right(store, ledger, inventory)
         runs = Runs(database)
         sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
-        refresher = Refresher(sealer, drop_gone)
-        yield Lake(store, runs, ledger, inventory, Scopes(database), sealer, refresher, repairs, tuning.clock)
+        refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
+        yield Lake(store, runs, ledger, inventory, scopes, bearing, sealer, refresher, repairs, tuning.clock)
 
 
 def _refuse_orphans(store: Store) -> None:
@@ -170,7 +174,7 @@ def look_into(root: Path) -> Iterator[Glance]:
         _refuse_orphans(store)
         raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
     with looking(root / layout.LEDGER) as database:
-        yield Glance(store, Runs(database), Ledger(database), Inventory(database))
+        yield Glance(store, Runs(database), Ledger(database), Inventory(database), Bearing(database))
 
 
 __all__ = ["Glance", "Lake", "look_into", "open_lake"]

@@ -49,6 +49,7 @@ class Runs:
             if known.get("account", account) != account and not connection.scalar(_HOLDS_ANYTHING):
                 for table in (ranges, refreshes, erased, scopes, slices):
                     connection.execute(table.delete())
+                connection.execute(facts.delete().where(facts.c.name == "borne"))
                 known = {"run": known["run"]}
             if known.get("account", account) != account:
                 message = (

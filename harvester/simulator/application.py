@@ -7,6 +7,7 @@ Nothing is logged: requests hold credentials.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class Server:
         self._behaviour = behaviour
         self._chance = Chance(behaviour)
         self._rate = RateLimit(behaviour.rate, behaviour.burst, time.monotonic()) if behaviour.rate else None
+        self._workers = anyio.Semaphore(behaviour.workers) if behaviour.workers else None
 
     def listening(self, host: str, port: int) -> None:
         """Notes where the server is."""
@@ -154,8 +156,9 @@ class Server:
     async def _query(self, exchange: Exchange, asked: Asked) -> web.StreamResponse:
         """The answer to a query, or what it meets instead. Chance is drawn before anything is waited for."""
         latency_s, fault, share = self._chance.latency_s(), self._chance.fault(), self._chance.share()
-        if latency_s:
-            await anyio.sleep(latency_s)
+        async with self._workers or nullcontext():
+            if latency_s:
+                await anyio.sleep(latency_s)
         if asked.id_send in self.fail_sends:
             fault = Fault.FAILED
         if fault is not None:

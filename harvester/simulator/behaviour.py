@@ -34,6 +34,8 @@ class Behaviour:
         rate: requests a second that are let in; None for any number. Above it: 429, with ``Retry-After``.
         burst: requests that are let in at once after a silence, where there is a rate.
         most_in_flight: requests that may be under way at a time; None for any number.
+        workers: requests that are worked on at a time, where latency is the work; the others stand in line, so that
+            latency grows with their number. None for all.
         busy_status: the status of the answer to one too many of them.
         gzip: bodies of 1 KiB and more are compressed for clients that accept it.
         faults: the probability of each kind of fault; each request meets one at most. Together 1 at most.
@@ -55,6 +57,7 @@ class Behaviour:
     rate: float | None = None
     burst: int = 1
     most_in_flight: int | None = None
+    workers: int | None = None
     busy_status: int = 503
     gzip: bool = True
     faults: Mapping[Fault, float] = field(default_factory=lambda: NO_FAULTS)
@@ -77,6 +80,7 @@ class Behaviour:
             (self.rate is None or self.rate > 0, "the rate is more than 0"),
             (self.burst >= 1, "the burst is at least 1"),
             (self.most_in_flight is None or self.most_in_flight >= 1, "at least one request may be in flight"),
+            (self.workers is None or self.workers >= 1, "at least one request is worked on"),
             (min(self.faults.values(), default=0) >= 0, "probabilities of faults are not negative"),
             (math.fsum(self.faults.values()) <= 1, "the probabilities of all faults are at most 1 together"),
             (0 <= self.vanish <= 1, "the probability of vanishing goes from 0 to 1"),

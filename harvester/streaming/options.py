@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
         rate: the most queries a second; else HARVESTER_RATE.
         burst: how many queries may start at once after a quiet time.
         concurrency: the most queries in flight at once.
+        adaptive: whether to ask less often, and fewer at once, where the server bears no more.
         memory: the memory to stay within, in bytes or such as ``512MiB``.
         timeout: the longest that one answer may take, in seconds or such as ``10m``.
         patience: how long to keep trying what fails, in seconds or such as ``1h``.
@@ -61,6 +62,7 @@ class Options(TypedDict, total=False):
     rate: float
     burst: int
     concurrency: int
+    adaptive: bool
     memory: int | str
     timeout: float | str | timedelta
     patience: float | str | timedelta
@@ -174,6 +176,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "rate": float,
     "burst": index,
     "concurrency": index,
+    "adaptive": bool,
     "memory": _size,
     "timeout": _seconds,
     "patience": _seconds,
