@@ -16,7 +16,7 @@ from harvester.budget import Hold
 from harvester.config import Scope, Settings
 from harvester.datasets import MESSAGES
 from harvester.errors import ServerFailed
-from harvester.harvest import widewalks
+from harvester.harvest import keeping
 from harvester.harvest.finding import Finder
 from harvester.harvest.run import Harvest
 from harvester.harvest.wanted import Wanted
@@ -192,10 +192,10 @@ class TestRows:
             lake.scopes.begin(run, None, 5)
             (scope,) = lake.scopes.take(0, 9)
 
-            def page(*rows: tuple[int, int], short: int = 0, proof: Proof | None = None) -> widewalks.Committed:
+            def page(*rows: tuple[int, int], short: int = 0, proof: Proof | None = None) -> keeping.Committed:
                 here = KeyRange(cursor=rows[-1][0], held=rows[-1][0], limit=5, short_answers=short)
-                taken = Taken(scope.id, MESSAGES, rows=batch(*rows), key_range=here, proof=proof, queries=0)
-                return widewalks.commit(lake, taken)
+                taken = Taken(-scope.id, MESSAGES, rows=batch(*rows), key_range=here, proof=proof, queries=0)
+                return sum(keeping.commit(lake, taken, 5), keeping.Committed())
 
             first = page((1, 7), (2, 8), (3, 7), (4, 8), (5, 9))
             assert (first.rows, first.complete, first.ended) == (4, 1, False)

@@ -75,6 +75,8 @@ def _part(lead: Walk, key_range: KeyRange) -> Walk:
         slice_id=lead.slice_id,
         dataset=lead.dataset,
         id_send=lead.id_send,
+        id_message=lead.id_message,
+        scope=lead.scope,
         key_range=key_range,
         full_limit=lead.full_limit,
         lead=lead,
@@ -98,8 +100,11 @@ def left_of(walk: Walk) -> Walk | None:
 
 
 def may_be_split(lead: Walk) -> bool:
-    """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come."""
-    plain = lead.dataset.counted and lead.scope is None and lead.refresh is None and not lead.reopened
+    """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come.
+
+    So may a walk over many sends.
+    """
+    plain = lead.dataset.counted and lead.refresh is None and not lead.reopened
     if not plain or lead.done or not lead.rows or len(lead.parts) >= _MOST_PARTS:
         return False
     return bool(lead.parts) or worth_a_look(lead.rows, lead.expected, lead.key_range.limit)
@@ -265,7 +270,7 @@ def conclusion(walk: Walk, ends_needed: int) -> Proof | None:
         return None
     (last,) = lead.parts
     short = last.key_range.short_answers
-    if short and lead.expected is not None and lead.rows == lead.expected > 0:
+    if short and lead.send_count is not None and lead.rows == lead.send_count > 0:
         return Proof.COUNT
     return Proof.TAIL if short >= ends_needed else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import groupby
+from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -17,8 +17,9 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
-from harvester.harvest import parts, widewalks
+from harvester.harvest import keeping, parts
 from harvester.harvest.finding import Finder
+from harvester.harvest.keeping import Committed
 from harvester.harvest.learning import Learning
 from harvester.harvest.outcome import Paced, Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
@@ -29,7 +30,7 @@ from harvester.harvest.widewalks import WideWalks
 from harvester.lake.lake import open_lake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from anyio.streams.memory import MemoryObjectReceiveStream
@@ -132,8 +133,9 @@ class Harvest:
             since, until = self._found.since.isoformat(), self._found.until.isoformat()
             unlisted = await to_thread.run_sync(lake.runs.unlisted, run, self._found.campaigns, since, until)
             self._unlisted = tuple(unlisted)
-        settled = await to_thread.run_sync(widewalks.choose, lake, run, settings, self._found)
-        await Sealing(lake, client.budget).seal(settled)
+        await to_thread.run_sync(keeping.choose, lake, run, settings, self._found)
+        async with Sealing(lake, client.budget).beside(()) as seal_soon:
+            await self._take_steps(keeping.make_up(lake, settings.limit), seal_soon)
         self._before = await to_thread.run_sync(lake.runs.tally, run)
 
     async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
@@ -175,11 +177,34 @@ class Harvest:
                 deliveries = [first]
                 while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
                     deliveries.append(delivered.receive_nowait())
-                for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
-                    commit = _commit if scope is None else _commit_wide
-                    await commit(lake, scheduler, list(group), seal_soon)
-                del first, deliveries  # or their rows would be held until the next ones come
+                del first  # or its rows would be held until the next ones come
+                while deliveries:
+                    if deliveries[0].walk.scope is not None:
+                        await self._commit_wide(lake, scheduler, deliveries.pop(0), seal_soon)
+                        continue
+                    plain = [*takewhile(lambda delivery: delivery.walk.scope is None, deliveries)]
+                    del deliveries[: len(plain)]
+                    await _commit(lake, scheduler, plain, seal_soon)
+                    del plain
                 await self._learning.keep()
+
+    async def _commit_wide(self, lake: Lake, scheduler: Scheduler, delivery: Delivery, seal_soon: SealSoon) -> None:
+        """Makes a page of a walk over many sends durable; and then what follows from it."""
+        walk, hold = delivery.walk, delivery.hold
+        steps = keeping.commit(lake, delivery.taken, self.settings.limit)
+        del delivery  # each page that goes to its slices after it takes the place of its rows in memory
+        await scheduler.delivered_wide(walk, hold, await self._take_steps(steps, seal_soon))
+
+    async def _take_steps(self, steps: Iterator[Committed], seal_soon: SealSoon) -> Committed:
+        """Takes steps, one after the other, until all are taken or the run is drained; what they came to."""
+        total = Committed()
+        while (step := await to_thread.run_sync(next, steps, None)) is not None:
+            for slice_id in step.seal:
+                seal_soon(slice_id, 0)
+            total += replace(step, seal=())
+            if self._drained_at is not None:
+                break
+        return total
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)
@@ -279,15 +304,6 @@ async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Deliver
         if ended or walk.staged_bytes >= lake.full_bytes:
             walk.staged_bytes = 0
             seal_soon(walk.slice_id, walk.turn)
-
-
-async def _commit_wide(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:
-    """Makes pages of a walk over many sends durable, one by one; and then what follows from each."""
-    for delivery in deliveries:
-        committed = await to_thread.run_sync(widewalks.commit, lake, delivery.taken)
-        for slice_id in committed.seal:
-            seal_soon(slice_id, 0)
-        await scheduler.delivered_wide(delivery, committed)
 
 
 __all__ = ["Harvest"]

@@ -20,7 +20,18 @@ from harvester.config import Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.entries import Due, Held, Tally
-from harvester.lake.tables import as_text, data_files, erased, facts, ranges, refreshes, scopes, slices
+from harvester.lake.tables import (
+    as_text,
+    data_files,
+    erased,
+    facts,
+    ranges,
+    refreshes,
+    scope_ranges,
+    scope_segments,
+    scopes,
+    slices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +58,7 @@ class Runs:
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
             if known.get("account", account) != account and not connection.scalar(_HOLDS_ANYTHING):
-                for table in (ranges, refreshes, erased, scopes, slices):
+                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
                     connection.execute(table.delete())
                 connection.execute(facts.delete().where(facts.c.name == "borne"))
                 known = {"run": known["run"]}
