@@ -123,17 +123,20 @@ def stretch(walk: Walk) -> Stretch:
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
         first_density=walk.first_density,
-        in_flight=walk.busy and walk.failing_since is None and walk.anchor < 0,
+        in_flight=walk.busy and not walk.stays and walk.failing_since is None and walk.anchor < 0,
     )
 
 
 def _seems_to_end(walk: Walk) -> bool:
     """Whether the send seems to end where a part is: a short page says so, unless others are no longer.
 
-    That is how a server's own cap on pages looks.
+    That is how a server's own cap on pages looks. But a walk over many sends that has all rows that they should have is
+    at its end: whether one of them has more is then for its own walk to see.
     """
-    short = walk.key_range.short_answers
-    return short >= ASKINGS or (short > 0 and walk.page_rows < max(part.page_rows for part in of(walk)))
+    short, lead = walk.key_range.short_answers, walk.of_slice
+    shorter = walk.page_rows < max(part.page_rows for part in of(walk))
+    has_all = lead.scope is not None and lead.rows >= (lead.expected or KEY_END)
+    return short >= ASKINGS or (short > 0 and (shorter or has_all))
 
 
 def waits(walk: Walk) -> bool:

@@ -23,7 +23,7 @@ from harvester.harvest.keeping import Committed
 from harvester.harvest.learning import Learning
 from harvester.harvest.outcome import Paced, Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
-from harvester.harvest.sealing import Sealing
+from harvester.harvest.sealing import AFTER_DRAIN_S, Sealing
 from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
 from harvester.harvest.widewalks import WideWalks
@@ -196,13 +196,13 @@ class Harvest:
         await scheduler.delivered_wide(walk, hold, await self._take_steps(steps, seal_soon))
 
     async def _take_steps(self, steps: Iterator[Committed], seal_soon: SealSoon) -> Committed:
-        """Takes steps, one after the other, until all are taken or the run is drained; what they came to."""
+        """Takes steps, one after the other, until all are taken or a drain has no more time; what they came to."""
         total = Committed()
         while (step := await to_thread.run_sync(next, steps, None)) is not None:
             for slice_id in step.seal:
                 seal_soon(slice_id, 0)
             total += replace(step, seal=())
-            if self._drained_at is not None:
+            if self._drained_at is not None and anyio.current_time() > self._drained_at + AFTER_DRAIN_S:
                 break
         return total
 
