@@ -134,6 +134,23 @@ class WideWalking(Walking):
             on_their_way.append(taken)
 
 
+def test_what_is_to_the_right_of_a_seam_waits_and_goes_to_its_slices_in_the_order_of_keys(tmp_path: Path) -> None:
+    found = list(range(1000, 1900, 3))
+    into = IntoLake(keys=tuple(found))
+    walking = WideWalking(Source(found), limit=20, concurrency=8, lag=2, committed=into)
+    with open_lake(tmp_path, QUICK) as into.lake:
+        run = into.lake.runs.begin("12345")
+        into.lake.runs.select(run, sizes(found, Random(1)), ("messages",), QUICK.clock())
+        into.lake.scopes.begin(run, None, walking.limit)
+        walking.run()
+        assert not into.lake.scopes.has_any()
+        for id_send in SENDS:
+            assert into.rows_of(id_send) == [key for key in found if send_of(key) == id_send]
+    assert walking.splits > 3
+    assert into.most_waiting > 3
+    assert walking.now < 0.5 * len(found) / walking.limit, "one cursor takes a second for each page"
+
+
 def sizes(found: Sequence[int], dice: Random) -> list[Send]:
     """All sends, with their sizes, wrong ones, or none."""
     kind = dice.choice(["right", "none", "some wrong"])
@@ -145,10 +162,10 @@ def sizes(found: Sequence[int], dice: Random) -> list[Send]:
     return sends
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(10))
 def test_whatever_is_guessed_served_lost_or_killed_each_row_comes_once(tmp_path: Path, seed: int) -> None:
     dice = Random(seed)
-    found = some_keys(dice)
+    found = next(keys for keys in iter(lambda: some_keys(dice), None) if len(keys) >= 200)[:400]
     source = Source(found, failing(dice), inclusive=dice.random() < 0.5)
     kills = iter([dice.random() < 0.3 for _ in range(30)]) if dice.random() < 0.7 else iter(())
     into = IntoLake(keys=tuple(found), kills=kills)
@@ -160,7 +177,7 @@ def test_whatever_is_guessed_served_lost_or_killed_each_row_comes_once(tmp_path:
         lag=dice.choice([0, 3]),
         committed=into,
     )
-    begun, nlost = False, 0
+    begun = False
     while into.proof is None:
         with open_lake(tmp_path, QUICK) as into.lake:
             run = into.lake.runs.begin("12345")
@@ -176,8 +193,6 @@ def test_whatever_is_guessed_served_lost_or_killed_each_row_comes_once(tmp_path:
         lost = sorted((tmp_path / "_harvest" / "segments").glob("scope-*"))
         if lost and dice.random() < 0.5:
             dice.choice(lost).unlink()
-            nlost += 1
-    print("STAT", seed, len(found), into.most_waiting, walking.splits, nlost)
     with open_lake(tmp_path, QUICK) as into.lake:
         assert not into.lake.scopes.has_any()
         assert not list((tmp_path / "_harvest" / "segments").glob("scope-*"))
