@@ -162,10 +162,10 @@ def sizes(found: Sequence[int], dice: Random) -> list[Send]:
     return sends
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(8))
 def test_whatever_is_guessed_served_lost_or_killed_each_row_comes_once(tmp_path: Path, seed: int) -> None:
     dice = Random(seed)
-    found = next(keys for keys in iter(lambda: some_keys(dice), None) if len(keys) >= 200)[:400]
+    found = next(keys for keys in iter(lambda: some_keys(dice), None) if len(keys) >= 200)[:240]
     source = Source(found, failing(dice), inclusive=dice.random() < 0.5)
     kills = iter([dice.random() < 0.3 for _ in range(30)]) if dice.random() < 0.7 else iter(())
     into = IntoLake(keys=tuple(found), kills=kills)
