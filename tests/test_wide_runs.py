@@ -291,7 +291,7 @@ class TestSplit:
             assert len(kept) > 3
             ids = {send.id_send for send in of_60(account)[wanted]}
             for path in kept:
-                with pa.ipc.open_file(path) as file:
+                with pa.ipc.open_file(str(path)) as file:
                     assert set(file.read_all().column("id_send").to_pylist()) <= ids
             assert read_status(tmp_path).staged_segments >= len(kept)
             with verifying(tmp_path, quick=False) as seen:

@@ -90,7 +90,7 @@ class IntoLake(Committed):
         found = lake_table(Path(self.lake.store.path("")), "messages", id_send).column(MESSAGES.key).to_pylist()
         for segment in self.lake.inventory.staged(record.id):
             found += read_segment(self.lake.store, segment).column(MESSAGES.key).to_pylist()
-        return [int(key) for key in found]
+        return [key for key in found if key is not None]
 
 
 @dataclass(slots=True)
