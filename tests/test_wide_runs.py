@@ -340,19 +340,23 @@ class TestSplit:
             assert not waiting(tmp_path)
             assert_sound(account)
 
-    async def test_a_slice_that_is_mended_leaves_its_walk(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_slice_that_is_mended_leaves_its_walk(self, tmp_path: Path) -> None:
         """The walk has passed rows that are not there any more: nothing of it may prove that slice."""
-        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
-            first = account.harvest(of_60(account, expected=None), tuning=replace(QUICK, target_bytes=1))
-            at_attempt(16, first.drain, monkeypatch)
-            await first.run()
-            sealed = sorted((tmp_path / "messages").rglob("*.parquet"))
-            sealed[0].unlink()
-            recover(tmp_path, Recovered())
-            assert (await account.run(of_60(account, expected=None))).complete
-            assert_sound(account)
+        with open_lake(tmp_path, QUICK) as lake:
+            run = lake.runs.begin("12345")
+            lake.runs.select(run, [Send(7), Send(8)], ("messages",), QUICK.clock())
+            lake.scopes.begin(run, None, 5)
+            (scope,) = lake.scopes.take(0, 9)
+            rows, here = batch((1, 7), (2, 8), (3, 7)), KeyRange(cursor=3, held=3, limit=5)
+            (done,) = keeping.commit(lake, Taken(-scope.id, MESSAGES, rows, here, proof=None, queries=0), 5)
+            assert done.rows == 3
+            member = lake.scopes.members(scope.id, [7, 8])[7]
+            lake.seal(member.slice_id, everything=True)
+        (sealed,) = (tmp_path / "messages" / "send=7").iterdir()
+        sealed.unlink()
+        recover(tmp_path, Recovered())
+        with open_lake(tmp_path, QUICK) as lake:
+            assert set(lake.scopes.members(scope.id, [7, 8])) == {8}
 
     @pytest.mark.timeout(240)
     def test_kill_9_while_it_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class SimulatedWide:
         """What a page comes to."""
         if page.discards is not None:
             raise AssertionError("the source stands by all that it brings")
-        here = page.key_ranges or ((page.key_range,) if page.key_range is not None else ())
+        here = page.key_ranges or tuple(filter(None, [page.key_range]))
         if page.rows is not None:
             self._waiting.append(_of(page.rows))
         ready = sorted((part for part in self._waiting if part[0] < here[0].stop), key=lambda part: part[0])
