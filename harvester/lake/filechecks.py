@@ -18,6 +18,7 @@ from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
 from harvester.lake.segments import read_segment
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +38,13 @@ class Checks:
         store: the lake's files.
         quick: whether data pages stay unread.
         account: whose lake it is; None if that is not known.
+        redaction: what is done to people's data, by its label; empty where nothing is.
     """
 
     store: Store
     quick: bool
     account: str | None
+    redaction: str = ""
 
     @property
     def recover(self) -> str:
@@ -97,6 +100,8 @@ class Checks:
         footer = cover.footer
         if self._of_another(footer):
             return Kind.FOREIGN, f"The file is of the account {footer.account}, not {self.account}."
+        if (footer.redaction or "") != self.redaction:
+            return Kind.FOREIGN, f"The file was {self._otherwise(footer)}."
         if (footer.dataset, footer.id_send) != (key.dataset, key.id_send):
             return Kind.SWAPPED, f"The file is one of {footer.dataset} of send {footer.id_send}."
         if (footer.start, footer.stop) != (record.start, record.stop):
@@ -164,6 +169,8 @@ class Checks:
             return Kind.FOREIGN, f"A file of {footer.dataset} of send {footer.id_send}, in the wrong folder."
         if self._of_another(footer):
             return Kind.FOREIGN, f"A file of the account {footer.account}, not of {self.account}."
+        if (footer.redaction or "") != self.redaction:
+            return Kind.FOREIGN, f"A file that was {self._otherwise(footer)}."
         for file in seen.files:
             if file.start < footer.stop and footer.start < file.stop:
                 if self.store.size(file.name) is not None:
@@ -174,6 +181,9 @@ class Checks:
     def _of_another(self, footer: layout.Footer) -> bool:
         """Whether a file says that it is another account's."""
         return None not in {footer.account, self.account} and footer.account != self.account
+
+    def _otherwise(self, footer: layout.Footer) -> str:
+        return f"harvested {in_words(footer.redaction)}, and the lake {in_words(self.redaction)}"
 
     @property
     def out_of_the_way(self) -> str:
