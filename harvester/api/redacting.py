@@ -71,7 +71,7 @@ class Redactor:
     def _changed(self, values: pa.StringArray, column: Column, way: Way) -> pa.StringArray:
         if way is Way.DROP or values.null_count == len(values):
             return absent(len(values))
-        encoded = cast("pa.DictionaryArray[Any, Any]", values.dictionary_encode())
+        encoded = values.dictionary_encode()
         distinct = cast("pa.StringArray", encoded.dictionary)
         if way is Way.DOMAIN:
             changed: Any = pc.struct_field(pc.extract_regex(distinct, pattern=_DOMAIN), [0])
