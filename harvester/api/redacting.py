@@ -127,9 +127,14 @@ def _may_be_nested(packed: object) -> bool:
 
 def _digests(distinct: pa.StringArray, key: bytes) -> bytes:
     """The keyed BLAKE2b of each value but the empty one, one after another; 128 bits each."""
-    size = _DIGEST_BYTES
-    found = some_at_a_time(cast("pa.Array[Any]", distinct.cast(pa.binary())))
-    return b"".join([blake2b(value, key=key, digest_size=size).digest() for value in found if value])
+    another = blake2b(key=key, digest_size=_DIGEST_BYTES).copy  # at two thirds of the time that a new one takes
+    digests: list[bytes] = []
+    for value in some_at_a_time(cast("pa.Array[Any]", distinct.cast(pa.binary()))):
+        if value:
+            hashing = another()
+            hashing.update(value)
+            digests.append(hashing.digest())
+    return b"".join(digests)
 
 
 def _hashed_texts(distinct: pa.StringArray, key: bytes) -> pa.StringArray:
