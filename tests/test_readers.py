@@ -11,12 +11,13 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import anyio
 import duckdb
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -115,11 +116,14 @@ def by_duckdb(name: str) -> pa.Table:
 
 
 def by_polars(name: str) -> pa.Table:
-    return pl.scan_parquet(f"lake/{name}/", hive_partitioning=True).collect().to_arrow()
+    table: pa.Table = pl.scan_parquet(f"lake/{name}/", hive_partitioning=True).collect().to_arrow()
+    return table
 
 
 def by_pandas(name: str) -> pa.Table:
-    return pa.Table.from_pandas(pd.read_parquet(f"lake/{name}", dtype_backend="pyarrow"), preserve_index=False)
+    frame = pd.read_parquet(f"lake/{name}", dtype_backend="pyarrow")
+    table: pa.Table = pa.Table.from_pandas(frame, preserve_index=False)
+    return table
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -163,7 +167,7 @@ def missing() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def spark(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     lacks = missing()
     if lacks is not None and SPARK_NEEDED:
         pytest.fail(lacks)
@@ -184,7 +188,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         builder = SparkSession.builder.master("local[1]")
         for name, value in settings.items():
             builder = builder.config(name, value)
-        session = builder.getOrCreate()
+        with chdir(home):  # what is relative is so to where its Java was started
+            session = builder.getOrCreate()
         yield session
         session.stop()
 
@@ -193,7 +198,6 @@ _OF_SPARK = {"bigint": "int64", "int": "int64", "timestamp_ntz": "timestamp[us]"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("spark")
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.filterwarnings("ignore")
 def test_spark_finds_the_same_rows_and_types(spark: Any, name: str) -> None:
@@ -205,7 +209,6 @@ def test_spark_finds_the_same_rows_and_types(spark: Any, name: str) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("spark")
 @pytest.mark.filterwarnings("ignore")
 def test_the_readme_s_python_runs_on_spark(spark: Any, capfd: pytest.CaptureFixture[str]) -> None:
     (text,) = [text for text in blocks("python") if "spark" in text]

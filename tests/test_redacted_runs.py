@@ -134,7 +134,7 @@ class TestLakes:
             truth = expected(account.server.account, MESSAGES, 601)
             people = {row["email"] for row in truth.to_pylist()}
             for path in staged:
-                rows = pa.ipc.open_file(path).read_all() if path.suffix == ".arrow" else pq.read_table(path)
+                rows = pa.ipc.open_file(str(path)).read_all() if path.suffix == ".arrow" else pq.read_table(path)
                 assert pc.all(pc.match_substring_regex(rows["email"], "^[0-9a-f]{32}$")).as_py()
                 assert rows["first_name"].null_count == rows.num_rows
             ledger = b"".join(path.read_bytes() for path in (tmp_path / layout.HOME).glob("ledger*"))
