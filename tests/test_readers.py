@@ -112,7 +112,8 @@ def by_pyarrow_alone(name: str) -> pa.Table:
 
 def by_duckdb(name: str) -> pa.Table:
     with duckdb.connect() as database:
-        return database.sql(f"SELECT * FROM read_parquet('lake/{name}/*/*.parquet')").to_arrow_table()
+        table: pa.Table = database.sql(f"SELECT * FROM read_parquet('lake/{name}/*/*.parquet')").to_arrow_table()
+    return table
 
 
 def by_polars(name: str) -> pa.Table:

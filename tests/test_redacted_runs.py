@@ -233,7 +233,7 @@ class TestUpkeep:
         assert command_line(["status", str(tmp_path), "--json"]) == Exit.COMPLETE
         told = json.loads(capsys.readouterr().out)["redaction"]
         assert told == {
-            "columns": dict(sorted(pair.split("=") for pair in SAID.split(","))),
+            "columns": {name: str(way) for name, way in REDACTION.columns},
             "key": REDACTION.label.partition(" key=")[2],
         }
         assert command_line(["status", str(tmp_path)]) == Exit.COMPLETE
