@@ -98,7 +98,7 @@ class Harvest:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
             await self._learning.begin()
-            run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
+            run = await to_thread.run_sync(lake.runs.begin, settings.client_id, settings.redaction.label)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
                 await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))

@@ -18,6 +18,7 @@ from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
 from harvester.lake.segments import is_sound, read_segment
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +39,13 @@ class Checks:
         store: the lake's files.
         quick: whether data pages stay unread.
         account: whose lake it is; None if that is not known.
+        redaction: what is done to people's data, by its label; empty where nothing is.
     """
 
     store: Store
     quick: bool
     account: str | None
+    redaction: str = ""
 
     @property
     def recover(self) -> str:
@@ -96,8 +99,8 @@ class Checks:
             wrong = f" and it has {size:,} bytes instead of {record.bytes:,}" if size != record.bytes else ""
             return Kind.DAMAGED, f"The file {error}{wrong}."
         footer = cover.footer
-        if self._of_another(footer):
-            return Kind.FOREIGN, f"The file is of the account {footer.account}, not {self.account}."
+        if (what := self._of_another(footer)) is not None:
+            return Kind.FOREIGN, f"The file is {what}."
         if (footer.dataset, footer.id_send) != (key.dataset, key.id_send):
             return Kind.SWAPPED, f"The file is one of {footer.dataset} of send {footer.id_send}."
         if (footer.start, footer.stop) != (record.start, record.stop):
@@ -180,8 +183,8 @@ class Checks:
     def _stray_data(self, seen: SliceSnapshot, footer: layout.Footer) -> tuple[Kind, str]:
         if (footer.dataset, footer.id_send) != (seen.key.dataset, seen.key.id_send):
             return Kind.FOREIGN, f"A file of {footer.dataset} of send {footer.id_send}, in the wrong folder."
-        if self._of_another(footer):
-            return Kind.FOREIGN, f"A file of the account {footer.account}, not of {self.account}."
+        if (what := self._of_another(footer)) is not None:
+            return Kind.FOREIGN, f"A file {what}."
         for file in seen.files:
             if file.start < footer.stop and footer.start < file.stop:
                 if self.store.size(file.name) is not None:
@@ -189,9 +192,13 @@ class Checks:
                 return Kind.STRAY, f"It covers keys that {file.name} covers, which is missing: it may be its copy."
         return Kind.STRAY, "A data file of this slice that the ledger does not know."
 
-    def _of_another(self, footer: layout.Footer) -> bool:
-        """Whether a file says that it is another account's."""
-        return None not in {footer.account, self.account} and footer.account != self.account
+    def _of_another(self, footer: layout.Footer) -> str | None:
+        """Whose a file says that it is, or how redacted, if that is not so of the lake."""
+        if None not in {footer.account, self.account} and footer.account != self.account:
+            return f"of the account {footer.account}, not of {self.account}"
+        if (footer.redaction or "") != self.redaction:
+            return f"harvested {in_words(footer.redaction)}, and the lake {in_words(self.redaction)}"
+        return None
 
     @property
     def out_of_the_way(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeBroken
@@ -155,7 +155,8 @@ def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterato
         waiting = WaitingPages(store, database)
         repairs = put_right(store, ledger, inventory, waiting)
         runs = Runs(database)
-        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
+        known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction}
+        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
         yield Lake(store, runs, ledger, inventory, scopes, waiting, bearing, sealer, refresher, repairs, tuning.clock)
 

@@ -71,6 +71,7 @@ class Footer:
         proof: in a slice's last file, why the slice is complete; None elsewhere.
         expected: in a slice's last file, the send's ``SEND_COUNT`` if known.
         account: the client id of the account that it was harvested from; None in files of early versions.
+        redaction: the label of what was done to people's data; None where nothing was.
     """
 
     dataset: str
@@ -83,6 +84,7 @@ class Footer:
     proof: str | None = None
     expected: int | None = None
     account: str | None = None
+    redaction: str | None = None
 
     def encode(self) -> dict[str, str]:
         """As Parquet key-value metadata. An open end is written as an empty string."""
@@ -101,6 +103,8 @@ class Footer:
             pairs["send_count"] = str(self.expected)
         if self.account is not None:
             pairs["account"] = self.account
+        if self.redaction is not None:
+            pairs["redaction"] = self.redaction
         return {_PREFIX + name: value for name, value in pairs.items()}
 
     @classmethod
@@ -122,6 +126,7 @@ class Footer:
             proof=pairs.get("proof"),
             expected=int(pairs["send_count"]) if "send_count" in pairs else None,
             account=pairs.get("account"),
+            redaction=pairs.get("redaction"),
         )
 
 

@@ -28,9 +28,10 @@ facts = Table(
 )
 """What holds for the whole lake.
 
-``format``; ``account`` (the client id); ``run`` (the last run's number) and ``last_run`` (when it began: UTC,
-ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run`` (the last
-run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
+``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
+is, absent in ledgers of early versions, which did nothing); ``run`` (the last run's number) and ``last_run`` (when it
+began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
+(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
 """
 
 slices = Table(

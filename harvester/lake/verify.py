@@ -73,7 +73,7 @@ class Verification:
         self.all_bytes = seen.inventory.sealed_bytes()[1]
         self._seen = seen
         self._database = seen.ledger.database
-        self._checks = Checks(seen.store, quick, seen.runs.account())
+        self._checks = Checks(seen.store, quick, seen.runs.account(), seen.runs.redaction())
 
     @property
     def complete(self) -> bool:
