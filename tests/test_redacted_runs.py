@@ -32,6 +32,7 @@ from harvester.simulator.spec import AccountSpec, listed
 from harvester.simulator.truth import expected
 from harvester.streaming import options
 from tests.harvesting import QUICK, Field, at_attempt, field, lake_table
+from tests.hostile import Reply, body, hostile
 from tests.lake_upkeep import found
 from tests.serving import asking, served
 from tests.test_console_run import untouched
@@ -139,6 +140,26 @@ class TestLakes:
                 assert rows["first_name"].null_count == rows.num_rows
             ledger = b"".join(path.read_bytes() for path in (tmp_path / layout.HOME).glob("ledger*"))
             assert not [one for one in people if one.encode() in ledger]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        body(b'[{"ID_EMAIL":"5551999","ID_send":"601","email":"bob'),
+        body(b'{"error_status":7,"error":"what of \\"ID_email\\":\\"5551999\\", \\"ID_send\\":\\"601\\""}'),
+    ],
+    ids=["cut", "words"],
+)
+async def test_an_error_shows_no_id_that_is_redacted(tmp_path: Path, answer: Reply) -> None:
+    async with field(tmp_path / "plain", SMALL) as account, hostile(answer) as url:
+        told = []
+        for redaction in (Redaction(), parse_redaction(["id_email=drop"])):
+            lake = tmp_path / (redaction.label or "plain")
+            result = await account.run(lake=lake, endpoint=url, redaction=redaction, patience_s=0.0)
+            told.append(next(result.slices()).error or "")
+    assert ["5551999" in one for one in told] == [True, False]
+    assert all("601" in one for one in told)
 
 
 OTHERS = {
