@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
-from harvester.errors import LakeError
+from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.consistency import fits
 from harvester.lake.contents import NotOurs, Unreadable, read_contents
@@ -80,7 +80,7 @@ class Rebuilt:
 
 
 def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: datetime) -> Part | Aside:
-    """Reads a file to its end: a part of a slice, or why it is none. Blocking.
+    """Reads a file to its end: a part of a slice, or why it is none. Raises LakeAway. Blocking.
 
     Args:
         store: the lake's files.
@@ -90,8 +90,11 @@ def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: 
         now: the time, without a zone, in UTC.
     """
     try:
-        cover, contents = read_contents(store.path(name), CATALOGUE[key.dataset], now=now)
-        size, checksum = store.size(name), store.checksum(name)
+        with store.at_hand(name) as copy:
+            cover, contents = read_contents(copy.source, CATALOGUE[key.dataset], now=now)
+            size, checksum = copy.bytes, copy.checksum()
+    except LakeAway:
+        raise
     except Unreadable as error:
         return Aside(name, f"it {error}", foreign=isinstance(error, NotOurs))
     except LakeError as error:
@@ -103,7 +106,7 @@ def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: 
         return Aside(name, f"it is of the account {footer.account}, not of {account}", foreign=True)
     if contents.fault is not None:
         return Aside(name, f"it {contents.fault}")
-    return Part(name, size or 0, checksum, footer, cover.rows, contents)
+    return Part(name, size, checksum, footer, cover.rows, contents)
 
 
 def rebuilt(key: SliceKey, found: Sequence[Part | Aside], known: Collection[str] = ()) -> Rebuilt:

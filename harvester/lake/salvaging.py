@@ -92,8 +92,8 @@ def likely_account(store: Store) -> str | None:
     told = Counter[str]()
     for key, _ in islice(folders(store), _SAMPLE):
         for name in [] if key is None else data_files(store, key)[:1]:
-            with suppress(Unreadable):
-                told[read_cover(store.path(name), CATALOGUE[name.partition("/")[0]]).footer.account or ""] += 1
+            with suppress(Unreadable), store.opened(name) as source:
+                told[read_cover(source, CATALOGUE[name.partition("/")[0]]).footer.account or ""] += 1
     del told[""]
     return told.most_common(1)[0][0] if told else None
 
@@ -109,7 +109,7 @@ class Reader:
 
     def read(self, keys: Iterable[SliceKey]) -> Iterator[tuple[SliceKey, list[Part | Aside]]]:
         """Each slice with what its files are, in order."""
-        for key, found in looked_at((key, self._looks(key)) for key in keys):
+        for key, found in looked_at(((key, self._looks(key)) for key in keys), self._store.at_once):
             self._done.bytes += sum(one.bytes for one in found if isinstance(one, Part))
             self._tick()
             yield key, found

@@ -156,7 +156,11 @@ class Sealer:
 
     def read_file(self, record: DataFileRecord) -> Iterator[pa.RecordBatch]:
         """A data file's rows, a batch at a time."""
-        with broken_if_unreadable(record.name), pq.ParquetFile(self.store.path(record.name)) as file:
+        with (
+            broken_if_unreadable(record.name),
+            self.store.at_hand(record.name) as copy,
+            pq.ParquetFile(copy.source) as file,
+        ):
             yield from file.iter_batches()
 
     def write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:
