@@ -14,9 +14,10 @@ import io
 import re
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,17 +36,32 @@ if TYPE_CHECKING:
     from harvester.places import ObjectLake
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 AT_ONCE = 16
 """So many requests for small things go side by side: each is little but waiting."""
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 """A large file goes up in parts of which so many are under way, and in memory, at once."""
+_REGION = "Perhaps the bucket is in another region: set AWS_REGION to that"
 _LARGE_AT_ONCE = 4
 """So many files of more than a part are fetched whole at once: they take room on the disk."""
 _CHECKSUM = "sha256"
 _LONGEST_REASON = 240
 _QUERY = re.compile(r"\?[^\s)]*")
+_BROKEN_OFF = "response body error|kind: Body|IncompleteBody|error decoding response"
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_REMEDIES = (
+    ("without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|status code: 30", _REGION),
+    (
+        "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|401 Unauth",
+        "Correct the credentials",
+    ),
+    ("[Cc]redential|token request", "Correct the credentials"),
+    ("403 Forbidden|AccessDenied|AuthorizationFailure", "Let the credentials list, read, write and delete there"),
+    ("status code: 5|429", "Wait until the store is well again"),
+)
+"""What is to be done about an error, by what its text holds."""
 
 
 class Fetched(NamedTuple):
@@ -91,15 +107,17 @@ class Objects:
 
         with translated(f"read {local}"), Path(local).open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        with self._asking(f"upload {self.url(name)}"):
-            obstore.put(
+        self._ask(
+            f"upload {self.url(name)}",
+            lambda: obstore.put(
                 self._store,
                 name,
                 Path(local),
                 attributes={"Content-Type": "application/vnd.apache.parquet", _CHECKSUM: checksum},
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
-            )
+            ),
+        )
 
     def upload_all(self, files: Iterable[tuple[str, str]]) -> None:
         """Likewise for several files, of each its local path and its name; some of them side by side."""
@@ -122,8 +140,9 @@ class Objects:
         import obstore  # noqa: PLC0415  an extra
 
         try:
-            with self._asking(f"look at {self.url(name)}"):
-                found = obstore.get(self._store, name, options={"head": True})
+            found = self._ask(
+                f"look at {self.url(name)}", lambda: obstore.get(self._store, name, options={"head": True})
+            )
         except _NotThere:
             return False
         if found.meta["size"] != size:
@@ -136,8 +155,7 @@ class Objects:
         import obstore  # noqa: PLC0415  an extra
 
         try:
-            with self._asking(f"look at {self.url(name)}"):
-                return int(obstore.head(self._store, name)["size"])
+            return int(self._ask(f"look at {self.url(name)}", lambda: obstore.head(self._store, name))["size"])
         except _NotThere:
             return None
 
@@ -204,8 +222,9 @@ class Objects:
         """An object's bytes from ``start`` up to, but not with, ``end``."""
         import obstore  # noqa: PLC0415  an extra
 
-        with self._asking(f"read {self.url(name)}"):
-            return bytes(obstore.get_range(self._store, name, start=start, end=end))
+        return self._ask(
+            f"read {self.url(name)}", lambda: bytes(obstore.get_range(self._store, name, start=start, end=end))
+        )
 
     def copy(self, name: str, to: str) -> None:
         """Makes another object of the same bytes, under a name that nothing has."""
@@ -213,22 +232,21 @@ class Objects:
 
         if self.size(to) is not None:
             raise LakeError(f"could not copy {self.url(name)}: there is a {self.url(to)} already")
-        with self._asking(f"copy {self.url(name)}"):
-            obstore.copy(self._store, name, to)
+        self._ask(f"copy {self.url(name)}", lambda: obstore.copy(self._store, name, to))
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
         import obstore  # noqa: PLC0415  an extra
 
-        with suppress(_NotThere), self._asking(f"remove {self.url(name)}"):
-            obstore.delete(self._store, name)
+        with suppress(_NotThere):
+            self._ask(f"remove {self.url(name)}", lambda: obstore.delete(self._store, name))
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         """What is right in a folder, by its bare name and in the names' order; with it, whether it is one itself."""
         import obstore  # noqa: PLC0415  an extra
 
-        with self._asking(f"list {self.url(folder)}"):
-            found = obstore.list_with_delimiter(self._store, folder or None)
+        what = f"list {self.url(folder)}"
+        found = self._ask(what, lambda: obstore.list_with_delimiter(self._store, folder or None))
         files = ((meta["path"].rpartition("/")[2], False) for meta in found["objects"])
         return sorted(chain(files, ((path.rpartition("/")[2], True) for path in found["common_prefixes"])))
 
@@ -240,55 +258,56 @@ class Objects:
         """Whether there is an object in a folder, or in one below it; ``""`` is the whole lake."""
         import obstore  # noqa: PLC0415  an extra
 
-        with self._asking(f"list {self.url(folder)}"):
-            first = next(iter(obstore.list(self._store, folder or None, chunk_size=1)), None)
-        return bool(first)
+        def first() -> object:
+            return next(iter(obstore.list(self._store, folder or None, chunk_size=1)), None)
 
-    @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """Turns the store's errors into LakeAway; ``what`` completes "could not …". Raises _NotThere for no object."""
-        from obstore.exceptions import (  # noqa: PLC0415  an extra
-            BaseError,
-            PermissionDeniedError,
-            UnauthenticatedError,
-        )
+        return bool(self._ask(f"list {self.url(folder)}", first))
 
-        try:
-            yield
-        except FileNotFoundError as error:
-            if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", str(error)):
-                bucket = self.place.bucket
-                raise LakeAway(f"could not {what}: there is no bucket {bucket}. Make it, or correct --lake") from error
-            raise _NotThere(f"could not {what}: it is not there") from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            remedy = "Let the credentials list, read, write and delete there, or use others"
-            raise LakeAway(f"could not {what}: {_reason(error)}. {remedy}; nothing is lost") from error
-        except (BaseError, OSError, ValueError) as error:
-            raise _meaning(what, error) from error
+    def _ask(self, what: str, do: Callable[[], Answer]) -> Answer:
+        """What the store answers. Turns its errors into LakeAway; ``what`` completes "could not …".
+
+        obstore asks again by itself what may pass, but for an answer that breaks off: that is done here. Everything that
+        is asked may be asked twice. Raises _NotThere if there is no such object.
+        """
+        assert self._store  # or this says that the packages are missing
+        from obstore.exceptions import BaseError  # noqa: PLC0415  an extra
+
+        until = time.monotonic() + self._tuning.store_patience_s
+        for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+            try:
+                return do()
+            except (BaseError, OSError, ValueError) as error:
+                passes = isinstance(error, BaseError) and re.search(_BROKEN_OFF, str(error))
+                if not passes or time.monotonic() + pause_s > until:
+                    raise self._meaning(what, error) from error
+            time.sleep(pause_s)
+        raise AssertionError
+
+    def _meaning(self, what: str, error: Exception) -> LakeError:
+        text = str(error)
+        if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", text):
+            return LakeAway(
+                f"could not {what}: there is no bucket {self.place.bucket}. Make it, or correct the lake's URL, and run "
+                "the same command again; nothing is lost"
+            )
+        if isinstance(error, FileNotFoundError):
+            return _NotThere(f"could not {what}: it is not there")
+        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "See to it")
+        return LakeAway(f"could not {what}: {_reason(text)}. {remedy}, and run the same command again; nothing is lost")
 
 
 class _NotThere(LakeError):
     """There is no such object."""
 
 
-def _meaning(what: str, error: Exception) -> LakeAway:
-    text = str(error)
-    reason = _reason(error)
-    remedy = "See to it and run the same command again"
-    if re.search("without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint", text):
-        remedy = "Perhaps the bucket is in another region: set AWS_REGION and run the same command again"
-    elif re.search("credential|token|InvalidAccessKeyId|SignatureDoesNotMatch", reason):
-        remedy = "Correct the credentials and run the same command again"
-    return LakeAway(f"could not {what}: {reason}. {remedy}; nothing is lost")
-
-
-def _reason(error: Exception) -> str:
+def _reason(text: str) -> str:
     """The store's own words, without what a person can't use, and without the queries of URLs, which may be signed."""
-    text = _QUERY.sub("", str(error).partition("\n\nDebug")[0])
-    found = re.search(r"<Message>(.*?)</Message>", text, re.DOTALL)
-    if found:
-        code = re.search(r"<Code>(.*?)</Code>", text)
-        text = f"{found[1]} ({code[1]})" if code else found[1]
+    text = _QUERY.sub("", text.partition("\n\nDebug")[0])
+    status = re.search(r"status code: (\d{3}[^:<.]*)", text)
+    message, code = re.search(r"<Message>([^<]*)", text), re.search(r"<Code>([^<]*)", text)
+    if status:
+        said = ", ".join(found[1] for found in (code, message) if found)
+        text = f"the store answered {status[1]}{f': {said}' if said else ''}"
     text = " ".join(text.split()).rstrip(".: ")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} …"
 
