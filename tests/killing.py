@@ -81,7 +81,7 @@ class Killing:
         assert process.returncode == -signal.SIGKILL, (process.returncode, err)
         assert done.is_set()
         self._stand.proxy.say = lambda *_: PASS
-        self._stand.proxy.then = lambda method, _path: method == "PUT" and late.set()
+        self._stand.proxy.then = lambda method, _path: late.set() if method == "PUT" else None
 
     def _start(self, *more: str) -> subprocess.Popen[str]:
         spec = self._server.account.spec

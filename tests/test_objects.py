@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import obstore
@@ -55,7 +56,7 @@ LARGE, SMALL, NONE = 601, 602, 603
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
 NASTY = AccountSpec(
     seed=11,
-    sends=listed({LARGE: 400, SMALL: 30, NONE: 0}),
+    sends=listed({LARGE: 250, SMALL: 20, NONE: 0}),
     gap=5,
     awkward=True,
     foul=True,
@@ -64,9 +65,9 @@ NASTY = AccountSpec(
     first_date=SENT,
     days_between=0.0,
 )
-PLAIN = AccountSpec(sends=listed({LARGE: 400, SMALL: 30}), failed=0.2, waiting=0.2, first_date=SENT, days_between=0.0)
+PLAIN = AccountSpec(sends=listed({LARGE: 220, SMALL: 20}), failed=0.2, waiting=0.2, first_date=SENT, days_between=0.0)
 TUNING = replace(
-    QUICK, clock=lambda: SENT + timedelta(days=20), target_bytes=60_000, store_timeout_s=5.0, store_patience_s=10.0
+    QUICK, clock=lambda: SENT + timedelta(days=20), target_bytes=30_000, store_timeout_s=5.0, store_patience_s=10.0
 )
 IMPATIENT = replace(TUNING, store_timeout_s=0.5, store_patience_s=0.3)
 
@@ -133,7 +134,7 @@ def files(folder: Path) -> dict[str, str]:
 async def test_the_nasty_account_is_the_same_in_a_store_and_in_a_folder(stand: Stand, tmp_path: Path) -> None:
     lake, copy, folder = stand.lake(tmp_path), tmp_path / "copy", tmp_path / "folder"
     faults = Behaviour(faults={Fault.FAILED: 0.1, Fault.RESET: 0.1}, fault_seed=3)
-    settings = {"tuning": TUNING, "limit": 120}
+    settings: dict[str, Any] = {"tuning": TUNING, "limit": 80}
     async with field(lake, NASTY, faults, **settings) as account, field(folder, NASTY, **settings) as other:
         assert (await account.run()).complete
         assert (await other.run()).complete
@@ -185,13 +186,13 @@ async def test_what_passes_is_tried_again(stand: Stand, fate: str, tmp_path: Pat
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("fate", [BUSY, LOST, DENIED])
+@pytest.mark.parametrize(
+    ("stand", "fate"), [("s3", BUSY), ("s3", LOST), ("s3", DENIED), ("abfs", BUSY)], indirect=["stand"]
+)
 async def test_a_store_that_takes_nothing_ends_the_run_and_loses_nothing(
     stand: Stand, fate: str, tmp_path: Path
 ) -> None:
     """Pages wait in local segments; the next run uploads them, and asks the API for no message again."""
-    if stand.scheme == "gs" and fate != BUSY:
-        pytest.skip("the same as s3")
     lake = stand.lake(tmp_path)
     async with field(lake, PLAIN, tuning=IMPATIENT, limit=100, concurrency=1) as account:
         stand.proxy.say = lambda method, _path: fate if method == "PUT" else PASS
@@ -204,7 +205,7 @@ async def test_a_store_that_takes_nothing_ends_the_run_and_loses_nothing(
         assert (await account.run(tuning=TUNING)).complete
         assert_exact(account.server, lake, tmp_path / "copy")
         asked = account.server.stats.requests - served_before
-        assert asked <= (430 - held) // 99 + 8
+        assert asked <= (240 - held) // 99 + 8
 
 
 @pytest.mark.anyio
@@ -374,11 +375,11 @@ MANY = AccountSpec(
 def test_a_run_killed_in_mid_upload_is_put_right_wherever_the_upload_ends(stand: Stand, tmp_path: Path) -> None:
     with served(MANY) as server:
         killing = Killing(stand, stand.lake(tmp_path), server)
-        for number, when in ((1, BEFORE), (2, AFTER), (2, LATE), (3, AFTER)):
+        for number, when in ((1, BEFORE), (2, AFTER), (2, LATE)):
             killing.killed(number, when)
         killing.run()
         server.account.settled = True
-        for number, when in ((1, LATE), (1, BEFORE), (2, AFTER)):
+        for number, when in ((1, LATE), (2, AFTER)):
             killing.killed(number, when)
         killing.run()
         assert_exact(server, killing.lake, tmp_path / "copy", ("messages",))

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from harvester.config import Settings
 from harvester.console.exits import Exit, tell
+from harvester.console.options import path
 from harvester.console.output import print_lines
 from harvester.console.running import run_harvest
 from harvester.console.sources import PREFIX
@@ -46,7 +47,10 @@ class DemoOptions:
     lake: Annotated[
         Path,
         Parameter(
-            group=OPTIONS, metavar="DIR", help="The folder for the Parquet files. A second run asks for nothing."
+            group=OPTIONS,
+            converter=path,
+            metavar="DIR",
+            help="The folder for the Parquet files. A second run asks for nothing.",
         ),
     ] = Path("demo-lake")
     rows: Annotated[

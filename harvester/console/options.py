@@ -68,7 +68,9 @@ def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopt
 def path(_type: Any, tokens: tuple[Token, ...]) -> Path:  # noqa: ANN401  cyclopts hands over a type hint
     """A converter: a path. Raises UsageError for an empty one, which is a variable that was not set."""
     if not tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword or 'the lake'}: the path is empty")
+        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
+    if "://" in tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword} names something on this machine, not a URL: {tokens[-1].value}")
     return Path(tokens[-1].value)
 
 

@@ -166,18 +166,19 @@ def _gs(place: ObjectLake, tuning: Tuning) -> GCSStore:
     from obstore.store import GCSStore  # noqa: PLC0415  an extra
 
     endpoint = _gs_endpoint(place)
-    config: dict[str, Any] = {}
-    if endpoint is not None:
-        config = {"base_url": endpoint}
-        if "STORAGE_EMULATOR_HOST" in os.environ:
-            config["bearer_token"] = "emulator"  # noqa: S105  emulators let everybody in, and want no other's token
     return GCSStore(
         place.bucket,
         prefix=place.prefix or None,
-        config=config,  # type: ignore[arg-type]
+        config={} if endpoint is None else {"base_url": endpoint},
         client_options=_client(endpoint, tuning),
         retry_config=_retries(tuning),
+        # Emulators let everybody in, and are to have nobody's real token.
+        credential_provider=_anybody if "STORAGE_EMULATOR_HOST" in os.environ else None,
     )
+
+
+def _anybody() -> Any:  # noqa: ANN401  a dictionary of obstore's
+    return {"token": "emulator", "expires_at": None}
 
 
 def _gs_endpoint(_place: ObjectLake) -> str | None:

@@ -17,6 +17,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -44,6 +45,7 @@ _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 """A large file goes up in parts of which so many are under way, and in memory, at once."""
 _REGION = "Perhaps the bucket is in another region: set AWS_REGION to that"
+_FIRST_PATIENCE_S = 30.0
 _LARGE_AT_ONCE = 4
 """So many files of more than a part are fetched whole at once: they take room on the disk."""
 _CHECKSUM = "sha256"
@@ -98,8 +100,12 @@ class Objects:
             return self._connected
 
     def check(self) -> None:
-        """Raises LakeAway if the store can't be asked what is there, UsageError if it can't even be tried."""
-        self.holds_anything("")
+        """Raises LakeAway if the store can't be asked what is there, UsageError if it can't even be tried.
+
+        It is tried for a shorter while than later, when there is something to lose.
+        """
+        tuning = replace(self._tuning, store_patience_s=min(self._tuning.store_patience_s, _FIRST_PATIENCE_S))
+        Objects(self.place, tuning).holds_anything("")
 
     def upload(self, local: str, name: str) -> None:
         """Puts a finished local file up under its final name, whole or not at all, in place of what has that name."""
@@ -266,8 +272,8 @@ class Objects:
     def _ask(self, what: str, do: Callable[[], Answer]) -> Answer:
         """What the store answers. Turns its errors into LakeAway; ``what`` completes "could not …".
 
-        obstore asks again by itself what may pass, but for an answer that breaks off: that is done here. Everything that
-        is asked may be asked twice. Raises _NotThere if there is no such object.
+        obstore asks again by itself what may pass, but for an answer that breaks off: that is done here. Everything
+        that is asked may be asked twice. Raises _NotThere if there is no such object.
         """
         assert self._store  # or this says that the packages are missing
         from obstore.exceptions import BaseError  # noqa: PLC0415  an extra
@@ -287,8 +293,8 @@ class Objects:
         text = str(error)
         if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", text):
             return LakeAway(
-                f"could not {what}: there is no bucket {self.place.bucket}. Make it, or correct the lake's URL, and run "
-                "the same command again; nothing is lost"
+                f"could not {what}: there is no bucket {self.place.bucket}. Make it, or correct the lake's URL, and "
+                "run the same command again; nothing is lost"
             )
         if isinstance(error, FileNotFoundError):
             return _NotThere(f"could not {what}: it is not there")
@@ -308,6 +314,8 @@ def _reason(text: str) -> str:
     if status:
         said = ", ".join(found[1] for found in (code, message) if found)
         text = f"the store answered {status[1]}{f': {said}' if said else ''}"
+    elif broken := re.search(r"Error performing \w+ (\S+) in .*? - (.*)", text, re.DOTALL):
+        text = f"{broken[2]} ({broken[1]})"
     text = " ".join(text.split()).rstrip(".: ")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} …"
 
