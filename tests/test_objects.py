@@ -393,11 +393,10 @@ MANY = AccountSpec(
 def test_a_run_killed_in_mid_upload_is_put_right_wherever_the_upload_ends(stand: Stand, tmp_path: Path) -> None:
     with served(MANY) as server:
         killing = Killing(stand, stand.lake(tmp_path), server)
-        for number, when in ((2, AFTER), (1, LATE)):
-            killing.killed(number, when)
+        killing.killed(2, LATE)
         killing.run()
         server.account.settled = True
-        for number, when in ((1, BEFORE), (2, LATE)):
+        for number, when in ((1, BEFORE), (2, AFTER)):
             killing.killed(number, when)
         killing.run()
         assert_exact(server, killing.lake, tmp_path / "copy", ("messages",))
