@@ -228,6 +228,11 @@ class Scheduler:
         # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
         asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.of_slice.turn))
 
+    @property
+    def queries_in_flight(self) -> int:
+        """Queries in flight at this instant."""
+        return self._limiter.in_flight
+
     # --- slices in and out
 
     async def _feed(self) -> None:
