@@ -31,7 +31,7 @@ import pytest
 from harvester.config import Tuning
 from harvester.lake.connecting import connect
 from harvester.places import ObjectLake
-from tests.get_azurite import PROGRAM, programs
+from tests.get_azurite import PROGRAM, node
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -141,7 +141,7 @@ def between(upstream: str) -> Iterator[Proxy]:  # noqa: C901  a handler is a cla
                 self.end_headers()
                 self.wfile.write(content)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the library's
             pass
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one  # noqa: N815  the names are the library's
@@ -150,7 +150,7 @@ def between(upstream: str) -> Iterator[Proxy]:  # noqa: C901  a handler is a cla
         daemon_threads = True
         request_queue_size = 64
 
-        def handle_error(self, *_: Any) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # clients that are killed hang up
 
     with Server(("127.0.0.1", 0), Handler) as server:
@@ -196,10 +196,10 @@ def moto() -> Iterator[str]:
 @contextmanager
 def azurite() -> Iterator[str]:
     """Azurite's server of blobs, with a container; its URL, of the account. Skips the test where it can't be had."""
-    node = shutil.which("node", path=programs())
-    if node is None or not PROGRAM.exists():
+    program = node()
+    if program is None or not PROGRAM.exists():
         pytest.skip("Azurite is not there: python -m tests.get_azurite installs it, where npm can be had")
-    command = [node, str(PROGRAM), "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck"]
+    command = [program, str(PROGRAM), "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck"]
     command += ["--disableTelemetry", "--silent"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
