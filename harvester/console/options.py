@@ -37,6 +37,7 @@ from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 from harvester.harvest.wanted import Wanted
 from harvester.model import Secret, Send
+from harvester.places import place_of
 from harvester.redaction import Redaction, Way, parse_redaction
 
 LogFormat = Literal["auto", "text", "json"]
@@ -69,8 +70,17 @@ def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopt
 def path(_type: Any, tokens: tuple[Token, ...]) -> Path:  # noqa: ANN401  cyclopts hands over a type hint
     """A converter: a path. Raises UsageError for an empty one, which is a variable that was not set."""
     if not tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword or 'the lake'}: the path is empty")
+        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
+    if "://" in tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword} names something on this machine, not a URL: {tokens[-1].value}")
     return Path(tokens[-1].value)
+
+
+def place(_type: Any, tokens: tuple[Token, ...]) -> str:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: a folder or a URL. Raises UsageError for an empty one, which is a variable that was not set."""
+    if not tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
+    return tokens[-1].value
 
 
 def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN401  cyclopts hands over a type hint
@@ -101,11 +111,25 @@ class RunOptions:
     """What ``harvester run`` and ``harvester plan`` can be told. Times are in seconds, sizes in bytes."""
 
     lake: Annotated[
-        Path,
+        str,
         Parameter(
-            group=WHAT, converter=path, metavar="DIR", help="The folder that holds, or will hold, the Parquet files."
+            group=WHAT,
+            converter=place,
+            metavar="LAKE",
+            help="The folder that holds, or will hold, the Parquet files; or a URL in an object store: "
+            "s3://bucket/prefix, gs://bucket/prefix, abfs://container@account.dfs.core.windows.net/prefix.",
         ),
     ]
+    state: Annotated[
+        Path | None,
+        Parameter(
+            group=WHAT,
+            converter=path,
+            metavar="DIR",
+            help="Of a lake in an object store: the local folder for its ledger, and for pages until they are in data "
+            "files. If not given, one below ~/.local/state/harvester that is named after the lake.",
+        ),
+    ] = None
     send: Annotated[
         tuple[int, ...],
         Parameter(
@@ -367,7 +391,7 @@ class RunOptions:
         if self.for_ is not None and self.for_ <= 0:
             raise UsageError("--for is more than 0")
         return Settings(
-            lake=self.lake.expanduser(),
+            lake=place_of(self.lake, self.state),
             client_id=self.client_id.strip(),
             client_md5=_md5(self.client_md5_file),
             endpoint=self.endpoint,
@@ -454,4 +478,4 @@ def _warn_of_others(file: Path, what: str) -> None:
     tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
 
 
-__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "size"]
+__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "path", "size"]

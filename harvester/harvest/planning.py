@@ -27,13 +27,13 @@ from harvester.lake.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from harvester.config import Scope, Settings
     from harvester.datasets import Dataset
     from harvester.harvest.finding import Found
     from harvester.harvest.scoping import Known
     from harvester.model import Send
+    from harvester.places import Place
 
 _BATCH = 500
 
@@ -227,7 +227,7 @@ def _once(sends: Iterable[Send]) -> Iterator[Send]:
             yield send
 
 
-def _is_lake(root: Path) -> bool:
+def _is_lake(root: Place) -> bool:
     return bool(Store(root).size(layout.LEDGER))
 
 

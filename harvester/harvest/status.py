@@ -13,11 +13,11 @@ from harvester.lake.lake import look_into
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from sqlalchemy import RowMapping
 
     from harvester.lake.bearing import Remembered
+    from harvester.places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class LakeStatus:
     slices: Callable[[], Iterator[SliceOutcome]]
 
 
-def outcomes(lake: Path, run: int | None = None) -> Iterator[SliceOutcome]:
+def outcomes(lake: Place, run: int | None = None) -> Iterator[SliceOutcome]:
     """Every slice of a run's selection, or of the lake if ``run`` is None, in order of send and dataset.
 
     Raises LakeError if there is no lake, or it can't be read.
@@ -79,7 +79,7 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     )
 
 
-def read_status(lake: Path) -> LakeStatus:
+def read_status(lake: Place) -> LakeStatus:
     """Reads a lake's ledger. Raises LakeError if there is no lake, or it can't be read."""
     with look_into(lake) as seen:
         rows: Counter[str] = Counter()

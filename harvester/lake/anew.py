@@ -47,7 +47,7 @@ class Anew:
         for end in _OF_SQLITE:
             store.remove(layout.REBUILT + end)
         store.touch(layout.REBUILT)
-        database = Database.open(store.root / layout.REBUILT, create=True)
+        database = Database.open(store.state.root / layout.REBUILT, create=True)
         try:
             to_move = self._fill(database)
             with database.reading() as connection:  # all of it in the one file, synced

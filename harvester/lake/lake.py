@@ -26,17 +26,18 @@ from harvester.lake.turns import Turns
 from harvester.lake.waiting import WaitingPages
 from harvester.lake.whole import whole_of
 from harvester.model import SliceKey
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import pyarrow as pa
 
     from harvester.config import Tuning
     from harvester.lake.entries import SliceRecord
     from harvester.lake.wide import ScopeStep
+    from harvester.places import Place
 
 _MOST_REMEMBERED = 4096
 _LEAST_LEDGER_BYTES = 512
@@ -134,22 +135,23 @@ class Glance:
 
 
 @contextmanager
-def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterator[Lake]:
+def open_lake(root: Place, tuning: Tuning, *, drop_gone: bool = False) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
-    With ``drop_gone``, rows that a refresh does not bring back go. Raises LakeInUse, LakeBroken, LakeFull or LakeError.
-    Blocking.
+    With ``drop_gone``, rows that a refresh does not bring back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway
+    or LakeError, and UsageError where an object store's settings make no sense. Blocking.
     """
-    store = Store(root)
-    for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
-        store.make_folder(folder)
+    store = Store(root, tuning)
+    store.check()
+    store.make_home()
     with ExitStack() as held:
         held.enter_context(store.locked(layout.LOCK))
+        store.claim()
         if (store.size(layout.LEDGER) or 0) < _LEAST_LEDGER_BYTES:
             _refuse_orphans(store)
         store.touch(layout.LEDGER)  # which also says so if it can't be written to
         store.sync_folder(layout.HOME)
-        database = Database.open(root / layout.LEDGER, create=True)
+        database = Database.open(store.state.root / layout.LEDGER, create=True)
         held.callback(database.close)
         ledger, inventory = Ledger(database), Inventory(database)
         waiting = WaitingPages(store, database)
@@ -167,19 +169,20 @@ def _refuse_orphans(store: Store) -> None:
     if orphaned:
         message = (
             f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
-            f"Put it back, or rebuild it from the data files: harvester recover {store.root}"
+            f"Put it back, or rebuild it from the data files: harvester recover {as_arguments(store.root)}"
         )
         raise LakeBroken(message)
 
 
 @contextmanager
-def look_into(root: Path) -> Iterator[Glance]:
+def look_into(root: Place) -> Iterator[Glance]:
     """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
     store = Store(root)
     if store.size(layout.LEDGER) is None:
         _refuse_orphans(store)
-        raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
-    with looking(root / layout.LEDGER) as database:
+        raise LakeBroken(f"{root} is not a lake: there is no {store.local(layout.LEDGER)}")
+    store.refuse_another()
+    with looking(store.state.root / layout.LEDGER) as database:
         yield Glance(store, Runs(database), Ledger(database), Inventory(database), Bearing(database))
 
 

@@ -18,6 +18,8 @@ LEDGER = f"{HOME}/ledger.sqlite"
 LOCK = f"{HOME}/lock"
 SEGMENTS = f"{HOME}/segments"
 WRITING = f"{HOME}/writing"
+WHOSE = f"{HOME}/lake-url"
+"""Says which lake in an object store this local ``_harvest/`` belongs to."""
 REBUILT = f"{HOME}/rebuilt.sqlite"
 """A ledger that is being rebuilt; it takes the place of the lost one when it is whole."""
 SET_ASIDE = f"{HOME}/set-aside"
@@ -159,6 +161,7 @@ __all__ = [
     "REBUILT",
     "SEGMENTS",
     "SET_ASIDE",
+    "WHOSE",
     "WRITING",
     "Footer",
     "being_written",

@@ -27,17 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from harvester.places import Place
+
     Tick = Callable[[], object]
 
 _LEAST_BYTES = 512
 """SQLite takes what is left of a shorter ledger for one that is still empty."""
 
 
-def recover(root: Path, done: Recovered, tick: Tick = lambda: None, tuning: Tuning | None = None) -> None:
+def recover(root: Place, done: Recovered, tick: Tick = lambda: None, tuning: Tuning | None = None) -> None:
     """Recovers a lake that nobody else is using. Blocking.
 
     Args:
-        root: the lake's folder.
+        root: the lake.
         done: tells how far it is, and what was done.
         tick: is called now and then.
         tuning: tells the time.
@@ -46,12 +48,12 @@ def recover(root: Path, done: Recovered, tick: Tick = lambda: None, tuning: Tuni
         LakeError: there is no lake, it is in use, or it can't be written.
     """
     tuning = tuning or Tuning()
-    store = Store(root)
+    store = Store(root, tuning)
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
-    for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
-        store.make_folder(folder)
+    store.make_home()
     with store.locked(layout.LOCK):
+        store.claim()
         done.why = _unusable(store)
         done.rebuilt = done.why is not None or not _has_ledger(store)
         if done.rebuilt:
@@ -68,7 +70,7 @@ def _unusable(store: Store) -> str | None:
     """
     if not _has_ledger(store):
         return None
-    path = store.root / layout.LEDGER
+    path = store.state.root / layout.LEDGER
     try:
         Database.open(path, create=True).close()
     except LakeBroken as error:
