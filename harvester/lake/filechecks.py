@@ -17,7 +17,7 @@ from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
-from harvester.lake.segments import read_segment
+from harvester.lake.segments import is_sound, read_segment
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harvester.lake.entries import DataFileRecord, SegmentRecord
     from harvester.lake.snapshots import SliceSnapshot
     from harvester.lake.store import Store
+    from harvester.lake.wide import WaitingPage
     from harvester.model import SliceKey
 
 
@@ -135,6 +136,23 @@ class Checks:
         what = f"A page of {record.rows:,} rows that was not in a data file yet is damaged: {wrong}."
         remedy = f"Run: {self.recover} (the next run then asks for the page again)"
         return [Finding(Kind.DAMAGED, key.dataset, key.id_send, record.name, what, remedy)]
+
+    def waiting(self, page: WaitingPage) -> Finding | None:
+        """Holds a page of a walk over many sends that waits against the ledger."""
+        what = None
+        try:
+            if self.store.size(page.name) is None:
+                what = "is not there"
+            elif not is_sound(self.store, page):
+                what = "is damaged"
+        except (LakeError, OSError, pa.ArrowException) as error:
+            what = f"can't be read ({' '.join(str(error).split())[:160]})"
+        if what is None:
+            return None
+        kind = Kind.MISSING if what == "is not there" else Kind.DAMAGED
+        told = f"A page of {page.rows:,} rows of many sends that was not in data files yet {what}."
+        remedy = "Nothing but the next run, which asks for it again."
+        return Finding(kind, None, None, page.name, told, remedy)
 
     def beside(self, seen: SliceSnapshot) -> list[Finding]:
         """What lies in a slice's folder and is none of its data files."""

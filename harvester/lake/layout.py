@@ -36,6 +36,11 @@ def whole_segment(slice_id: int, first_key: int) -> str:
     return f"{SEGMENTS}/{slice_id}-{first_key}.whole"
 
 
+def waiting_page(scope: int, first_key: int) -> str:
+    """The name of a page of a walk over many sends that waits for a seam: an Arrow IPC file."""
+    return f"{SEGMENTS}/scope-{scope}-{first_key}.arrow"
+
+
 def is_whole(segment_name: str) -> bool:
     """Whether a segment of this name is Parquet already."""
     return segment_name.endswith(".whole")
@@ -164,5 +169,6 @@ __all__ = [
     "set_aside",
     "slice_folder",
     "slice_of_folder",
+    "waiting_page",
     "whole_segment",
 ]

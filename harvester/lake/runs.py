@@ -20,7 +20,19 @@ from harvester.config import Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.entries import Due, Held, Tally
-from harvester.lake.tables import as_text, data_files, erased, facts, ranges, refreshes, scopes, segments, slices
+from harvester.lake.tables import (
+    as_text,
+    data_files,
+    erased,
+    facts,
+    ranges,
+    refreshes,
+    scope_ranges,
+    scope_segments,
+    scopes,
+    segments,
+    slices,
+)
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
@@ -34,6 +46,7 @@ _ASKED_LATELY = timedelta(days=1)
 _HOLDS_ANYTHING = sa.select(
     sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None))
     | sa.exists().select_from(segments)
+    | sa.exists().select_from(scope_segments)
     | sa.exists().select_from(data_files)
 )
 
@@ -54,7 +67,7 @@ class Runs:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
             others = (known.get("account", account), known.get("redaction", "")) != (account, redaction)
             if others and not connection.scalar(_HOLDS_ANYTHING):
-                for table in (ranges, refreshes, erased, scopes, slices):
+                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
                     connection.execute(table.delete())
                 connection.execute(facts.delete().where(facts.c.name == "borne"))
                 known = {"run": known.get("run", "0")}
