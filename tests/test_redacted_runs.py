@@ -217,9 +217,8 @@ class TestOtherSettings:
             waits = {"name": "x", "rows": 1, "bytes": 1, "first_key": 1, "last_key": 1, "page_end": 1, "checksum": 0}
             with lake.ledger.database.writing() as connection:
                 scope = {"id": 1, "ended": 0} | range_values(KeyRange())
-                connection.execute(
-                    tables.scopes.insert(), {name: one for name, one in scope.items() if name in columns}
-                )
+                known = {column.name: scope[column.name] for column in tables.scopes.c if column.name in scope}
+                connection.execute(tables.scopes.insert(), known)
                 connection.execute(tables.scope_segments.insert(), waits | {"scope_id": 1})
             with pytest.raises(LakeError, match="Say the same as before"):
                 lake.runs.begin("12345")
