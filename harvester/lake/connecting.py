@@ -228,6 +228,8 @@ def _account_of(place: ObjectLake) -> str | None:
 def _abfs_endpoint(place: ObjectLake) -> str | None:
     told = _connection_string()
     endpoint = told.get("blobendpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT") or os.environ.get("AZURE_ENDPOINT")
+    if endpoint is None and place.host is not None and not place.host.endswith(".core.windows.net"):
+        endpoint = f"https://{place.host.replace('.dfs.', '.blob.', 1)}"  # a cloud of its own
     if endpoint is None and (suffix := told.get("endpointsuffix")) and suffix != "core.windows.net":
         endpoint = f"{told.get('defaultendpointsprotocol', 'https')}://{_account_of(place)}.blob.{suffix}"
     return endpoint.rstrip("/") if endpoint else None
