@@ -27,6 +27,9 @@ DEFAULT_ENDPOINT = "https://api.mailkit.eu"
 LEAST_LIMIT = 3
 """The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
 
+LEAST_FILE = 16 * 1024
+"""The least size, in bytes, that data files and their row groups can aim at."""
+
 _LONGEST_SECRET_FILE = 4096
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -62,6 +65,18 @@ class Scope(Enum):
     SEND = "send"
     CAMPAIGN = "campaign"
     ACCOUNT = "account"
+
+
+class PartitionBy(Enum):
+    """What the data files of a lake are sorted into folders by."""
+
+    SEND = "send"
+    """A data file holds rows of one send."""
+    CAMPAIGN = "campaign"
+    MONTH = "month"
+    """By the dataset's first date, which does not change: ``message_date`` of messages."""
+    DAY = "day"
+    """Likewise."""
 
 
 def parse_duration(text: str) -> float:
@@ -131,7 +146,7 @@ def _keeps_secrets(endpoint: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What a user has no reason to set, and tests and benchmarks do.
+    """What a user has little reason to set, and tests and benchmarks have.
 
     Attributes:
         connect_s: the longest that making a connection may take, in seconds.
@@ -193,6 +208,7 @@ class Settings:
     drop_gone: bool = False
     scope: Scope = Scope.AUTO
     redaction: Redaction = field(default_factory=Redaction)
+    partition_by: PartitionBy = PartitionBy.SEND
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
@@ -209,6 +225,8 @@ class Settings:
             (self.patience_s >= 0, "--patience is not negative"),
             (self.refresh_within_s >= 0, "--refresh-within is not negative"),
             (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
+            (self.tuning.target_bytes >= LEAST_FILE, "--file-size is at least 16KiB"),
+            (self.tuning.row_group_bytes >= LEAST_FILE, "--row-group-size is at least 16KiB"),
             (bool(self.client_md5), "the client's MD5 code is empty"),
             (_can_be_asked(self.endpoint), f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}"),
             (
@@ -231,7 +249,9 @@ class Settings:
 
 __all__ = [
     "DEFAULT_ENDPOINT",
+    "LEAST_FILE",
     "LEAST_LIMIT",
+    "PartitionBy",
     "Refresh",
     "Scope",
     "Settings",

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +19,11 @@ from cyclopts import Group, Parameter, Token
 from harvester.config import (
     DEFAULT_ENDPOINT,
     LEAST_LIMIT,
+    PartitionBy,
     Refresh,
     Scope,
     Settings,
+    Tuning,
     Wire,
     parse_duration,
     parse_size,
@@ -48,6 +50,7 @@ PACE = Group("Pace and patience", sort_key=3)
 AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
 
+_TUNING = Tuning()
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -195,6 +198,36 @@ class RunOptions:
             help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
         ),
     ] = DEFAULT
+    partition_by: Annotated[
+        Literal["send", "campaign", "month", "day"],
+        Parameter(
+            group=WHAT,
+            metavar="NAME",
+            help="What the lake's folders are: sends; or campaigns, months or days (of message_date), where a data file "
+            "holds rows of many sends. A lake is always partitioned in the same way.",
+        ),
+    ] = "send"
+    file_size: Annotated[
+        int,
+        Parameter(
+            group=WHAT,
+            metavar="SIZE",
+            converter=size,
+            show_default=size_option,
+            help="The size that data files aim at.",
+        ),
+    ] = _TUNING.target_bytes
+    row_group_size: Annotated[
+        int,
+        Parameter(
+            group=WHAT,
+            metavar="SIZE",
+            converter=size,
+            show_default=size_option,
+            help="The size that their row groups aim at, in memory; in the file it is a third to a half of that. An eighth "
+            "of --memory at most.",
+        ),
+    ] = _TUNING.row_group_bytes
     redact: Annotated[
         tuple[str, ...],
         Parameter(
@@ -413,6 +446,8 @@ class RunOptions:
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
             redaction=self._redaction(),
+            partition_by=PartitionBy(self.partition_by),
+            tuning=replace(_TUNING, target_bytes=self.file_size, row_group_bytes=self.row_group_size),
         )
 
     def _redaction(self) -> Redaction:

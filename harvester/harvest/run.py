@@ -98,10 +98,11 @@ class Harvest:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
             await self._learning.begin()
-            run = await to_thread.run_sync(lake.runs.begin, settings.client_id, settings.redaction.label)
+            run = await to_thread.run_sync(_begin, lake, settings)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
-                await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
+                refreshed = await to_thread.run_sync(lake.inventory.refreshed_slices)
+                await Sealing(lake, client.budget).seal(refreshed, everything=lake.gatherer.shares)
                 await self._select(lake, run, client)
                 await self._harvest(lake, run, client)
                 if self._drained_at is None:
@@ -239,6 +240,10 @@ class Harvest:
             search=finder.search if finder else None,
             paced=self._paced,
         )
+
+
+def _begin(lake: Lake, settings: Settings) -> int:
+    return lake.runs.begin(settings.client_id, settings.redaction.label, settings.partition_by.value)
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ class LakeStatus:
         in_use: whether a run holds the lake.
         last_run: when the last run began, in UTC; None if there was none.
         redaction: the label of what is done to people's data; empty where nothing is.
+        partition_by: what its folders are: ``send``, ``campaign``, ``month`` or ``day``.
         remembered: what the server was found to bear, and when; None where it bore all that it was asked.
         slices: reads every slice, in order of send and dataset, a few at a time.
     """
@@ -49,6 +50,7 @@ class LakeStatus:
     in_use: bool
     last_run: datetime | None
     redaction: str
+    partition_by: str
     remembered: Remembered | None
     slices: Callable[[], Iterator[SliceOutcome]]
 
@@ -102,6 +104,7 @@ def read_status(lake: Place) -> LakeStatus:
             in_use=seen.store.is_locked(layout.LOCK),
             last_run=seen.runs.last(),
             redaction=seen.runs.redaction(),
+            partition_by=seen.runs.partition_by().value,
             remembered=seen.bearing.remembered(),
             slices=lambda: outcomes(lake),
         )

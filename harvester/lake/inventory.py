@@ -23,6 +23,8 @@ from harvester.lake.tables import (
     replace_ranges,
     scope_segments,
     segments,
+    shared_files,
+    shares,
     slices,
 )
 from harvester.model import KEY_END
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _COUNTS = segments.c.refresh == 0
+_FREE = segments.c.data_file_id.is_(None) & segments.c.change.is_(None)
 _OF_SLICE = sa.bindparam("of_slice", type_=sa.Integer)
 _NUMBER = sa.bindparam("number", type_=sa.Integer)
 _SEGMENT_GONE = segments.delete().where((segments.c.slice_id == _OF_SLICE) & (segments.c.data_file_id == _NUMBER))
@@ -51,7 +54,7 @@ class Inventory:
 
     def staged(self, slice_id: int) -> list[SegmentRecord]:
         """The slice's segments that no data file is being made of, in key order."""
-        return self._segments((segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS)
+        return self._segments((segments.c.slice_id == slice_id) & _FREE & _COUNTS)
 
     def sealable(self, slice_id: int) -> list[SegmentRecord]:
         """Those of them that data files may be made of: of the slice's first range, since no seam is left of it.
@@ -59,7 +62,7 @@ class Inventory:
         One statement, so that ranges and segments are of one instant.
         """
         end = sa.select(sa.func.min(ranges.c.stop)).where(ranges.c.slice_id == slice_id).scalar_subquery()
-        of_slice = (segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS
+        of_slice = (segments.c.slice_id == slice_id) & _FREE & _COUNTS
         return self._segments(of_slice & (segments.c.first_key < sa.func.coalesce(end, KEY_END)))
 
     def refreshed(self, slice_id: int) -> list[SegmentRecord]:
@@ -77,7 +80,9 @@ class Inventory:
         Segments; a refresh that has brought all it could; completeness that no last data file says yet.
         """
         ended = sa.select(data_files.c.slice_id).where(data_files.c.stop == KEY_END)
+        shared = sa.select(shares.c.slice_id).where(shares.c.stop == KEY_END)
         unmarked = slices.c.proof.is_not(None) & (slices.c.rows > 0) & slices.c.id.not_in(ended)
+        unmarked &= slices.c.id.not_in(shared)
         refreshed = sa.select(refreshes.c.slice_id).where(refreshes.c.ended == 1)
         either = sa.union(
             sa.select(segments.c.slice_id).where(_COUNTS), sa.select(slices.c.id).where(unmarked), refreshed
@@ -99,9 +104,12 @@ class Inventory:
 
     def sealed_bytes(self) -> tuple[int, int]:
         """How many data files there are, and their bytes."""
-        query = sa.select(sa.func.count(), sa.func.sum(data_files.c.bytes)).where(data_files.c.sealed == 1)
+        there = (shared_files.c.sealed == 1) & (shared_files.c.leaving == 0)
+        either = sa.union_all(
+            sa.select(data_files.c.bytes).where(data_files.c.sealed == 1), sa.select(shared_files.c.bytes).where(there)
+        ).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(query).one()
+            count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(either.c.bytes))).one()
         return count, size or 0
 
     def files(self, slice_id: int, *, to_refresh: bool = False) -> list[DataFileRecord]:
@@ -139,7 +147,7 @@ class Inventory:
             if refreshed:
                 _note_refreshed(connection, file["slice_id"], data_file_record(file))
             if file["replaces"] is not None:
-                _recount(connection, file["slice_id"])
+                recount(connection, file["slice_id"])
         return names
 
     def fulfil_whole(self, data_file_ids: Sequence[tuple[int, int]]) -> None:
@@ -158,7 +166,7 @@ class Inventory:
         with self.database.writing() as connection:
             connection.execute(data_files.update().where(data_files.c.id == file.id).values(values))
             _note_refreshed(connection, slice_id, file)
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
 
     def end_refresh(self, slice_id: int) -> list[str]:
         """Notes that nothing of a refresh is left to do, or that it is given up. Returns its segments, for removal."""
@@ -167,7 +175,8 @@ class Inventory:
             names = list(connection.scalars(sa.select(segments.c.name).where(brought)))
             connection.execute(segments.delete().where(brought))
             connection.execute(refreshes.delete().where(refreshes.c.slice_id == slice_id))
-            connection.execute(data_files.update().where(data_files.c.slice_id == slice_id).values(refresh=0))
+            for table in (data_files, shares):
+                connection.execute(table.update().where(table.c.slice_id == slice_id).values(refresh=0))
         return names
 
     def forgo(self, data_file_id: int) -> None:
@@ -216,7 +225,7 @@ class Inventory:
             connection.execute(segments.delete().where(inside & _COUNTS))
             within = (erased.c.slice_id == slice_id) & (erased.c.key >= start) & (erased.c.key < stop)
             connection.execute(erased.delete().where(within))
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
             replace_ranges(connection, {slice_id: key_ranges})
         return names
 
@@ -227,7 +236,7 @@ class Inventory:
             connection.execute(
                 slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None, scope=None)
             )
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
             put_ranges(connection, [(slice_id, key_range) for key_range in key_ranges])
 
 
@@ -239,14 +248,17 @@ def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileReco
     connection.execute(slices.update().where(slices.c.id == slice_id).values(changed=changed))
 
 
-def _recount(connection: sa.Connection, slice_id: int) -> None:
+def recount(connection: sa.Connection, slice_id: int) -> None:
+    """Counts a slice's rows anew, in segments and in data files."""
     sealed = data_files.c.sealed == 1
     totals = {
         name: _total(segments, segments.c[name], slice_id, _COUNTS)
         + _total(data_files, data_files.c[name], slice_id, sealed)
+        + _total(shares, shares.c[name], slice_id, shares.c.sealed == 1)
         for name in ("rows", "unsettled", "overdue")
     }
     gone = _total(data_files, data_files.c.gone, slice_id, sealed)
+    gone += _total(shares, shares.c.gone, slice_id, shares.c.sealed == 1)
     totals["gone"] = gone + _total(erased, sa.literal(1), slice_id, sa.true())
     connection.execute(slices.update().where(slices.c.id == slice_id).values(totals))
 
@@ -258,4 +270,4 @@ def _total(
     return total.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
 
 
-__all__ = ["Inventory"]
+__all__ = ["Inventory", "recount"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import CATALOGUE, MESSAGES
@@ -11,15 +11,18 @@ from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.bearing import Bearing
 from harvester.lake.database import Database
+from harvester.lake.gathering import Gatherer
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.looking import looking
 from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
+from harvester.lake.renewing import Renewer
 from harvester.lake.runs import Runs
 from harvester.lake.scopes import Scopes
 from harvester.lake.sealing import Sealer
+from harvester.lake.shared import SharedFiles
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
 from harvester.lake.turns import Turns
@@ -59,6 +62,8 @@ class Lake:
         sealer: makes data files.
         refresher: replaces them.
         repairs: what was put right when it was opened.
+        gatherer: makes data files, where one holds rows of many sends.
+        renewer: replaces those.
     """
 
     store: Store
@@ -71,6 +76,8 @@ class Lake:
     sealer: Sealer
     refresher: Refresher
     repairs: Repairs
+    gatherer: Gatherer
+    renewer: Renewer
     clock: Callable[[], datetime]
     _turns: Turns = field(default_factory=Turns)
     _failed: dict[int, pa.Int64Array] = field(default_factory=dict)  # by send, of small slices that came whole lately
@@ -80,7 +87,14 @@ class Lake:
 
         Returns the bytes of each that wait for sealing; 0 for one that came whole, and is a data file already.
         """
-        waiting = stage(self.sealer, pages, self.clock(), scope)
+        if self.gatherer.shares:
+            apart = [replace(page, whole=None) for page in pages]
+            waiting = stage(self.sealer, apart, self.clock(), scope, self.gatherer.values_of)
+            for page, size in zip(pages, waiting, strict=True):
+                if page.rows is not None:
+                    self.gatherer.waits(self.gatherer.values_of(page.dataset.name, page.rows), size)
+        else:
+            waiting = stage(self.sealer, pages, self.clock(), scope)
         for page in pages:
             whole = whole_of(page)
             if whole is not None and whole.key.dataset == MESSAGES.name and page.rows is not None:
@@ -96,12 +110,22 @@ class Lake:
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Puts in place what a refresh of a slice has brought, and seals what is due: see Refresher and Sealer."""
+        if self.gatherer.shares:
+            if everything:
+                with self.gatherer.turn:
+                    self.renewer.put_in_place()
+            self.gatherer.seal(everything=everything)
+            return
         with self._turns.of(slice_id):
             self.refresher.put_in_place(slice_id, self.clock())
             self.sealer.seal(slice_id, everything=everything)
 
     def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
         """What is to be asked again of a slice that is due; what is staged of it is sealed first."""
+        if self.gatherer.shares:
+            if self.inventory.staged(record.id):
+                self.gatherer.seal(everything=True)
+            return self.refresher.plan(record, self.renewer.files_of(record.id))
         with self._turns.of(record.id):
             self.sealer.seal(record.id, everything=True)
             return self.refresher.plan(record)
@@ -119,6 +143,9 @@ class Lake:
         record = self.ledger.find(SliceKey(MESSAGES.name, id_send))
         if record is None or record.proof is None:
             return None
+        if self.gatherer.shares:
+            with self.gatherer.turn:
+                return failed_keys(self.store, self.inventory, record.id, self.gatherer.files)
         with self._turns.of(record.id):  # rows on their way from a segment into a data file are in neither
             return failed_keys(self.store, self.inventory, record.id)
 
@@ -160,7 +187,22 @@ def open_lake(root: Place, tuning: Tuning, *, drop_gone: bool = False) -> Iterat
         known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction}
         sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
-        yield Lake(store, runs, ledger, inventory, scopes, waiting, bearing, sealer, refresher, repairs, tuning.clock)
+        gatherer = Gatherer(sealer, SharedFiles(database), tuning.clock, runs.partition_by)
+        yield Lake(
+            store=store,
+            runs=runs,
+            ledger=ledger,
+            inventory=inventory,
+            scopes=scopes,
+            waiting=waiting,
+            bearing=bearing,
+            sealer=sealer,
+            refresher=refresher,
+            repairs=repairs,
+            gatherer=gatherer,
+            renewer=Renewer(gatherer, drop_gone),
+            clock=tuning.clock,
+        )
 
 
 def _refuse_orphans(store: Store) -> None:

@@ -3,12 +3,15 @@
 ::
 
     LAKE/messages/send=601181/part-723043606-723143605.parquet     first and last key in the name
+    LAKE/messages/month=2024-05/part-0f3a….parquet                  if partitioned by anything else than sends
     LAKE/_harvest/ledger.sqlite, lock, segments/, writing/         nothing in here ends in .parquet
 """
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 from dataclasses import dataclass
 
 from harvester.model import KEY_END, SliceKey
@@ -132,6 +135,113 @@ class Footer:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a shared file says of the rows that it holds of one slice.
+
+    Attributes:
+        id_send: the send.
+        start: the first key of the stretch that they are from.
+        stop: the first key after it; ``KEY_END`` where the slice ends.
+        total: rows of the slice within, in all files together.
+        rows: those of them that are in this file.
+        proof: of a slice's last stretch, why the slice is complete; None elsewhere.
+        expected: of a slice's last stretch, the send's ``SEND_COUNT`` if known.
+    """
+
+    id_send: int
+    start: int
+    stop: int
+    total: int
+    rows: int
+    proof: str | None = None
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFooter:
+    """What a data file says of itself that holds rows of many slices; enough to rebuild a lost ledger.
+
+    Attributes: ``shares`` are in the order of the file's rows; ``partition`` is the value in its folder's name,
+        of ``partition_by``; the others are those of ``Footer``.
+    """
+
+    dataset: str
+    partition_by: str
+    partition: str
+    generation: int
+    harvested_at: str
+    version: str
+    shares: tuple[Told, ...]
+    account: str | None = None
+    redaction: str | None = None
+
+    def encode(self) -> dict[str, str]:
+        """As Parquet key-value metadata; shares as JSON, an open end as null."""
+        told = [
+            [one.id_send, one.start, None if one.stop == KEY_END else one.stop, one.total, one.rows]
+            + ([one.proof, one.expected] if one.stop == KEY_END else [])
+            for one in self.shares
+        ]
+        pairs = {
+            "dataset": self.dataset,
+            "partition_by": self.partition_by,
+            "partition": self.partition,
+            "generation": str(self.generation),
+            "harvested_at": self.harvested_at,
+            "version": self.version,
+            "shares": json.dumps(told, separators=(",", ":")),
+        }
+        if self.account is not None:
+            pairs["account"] = self.account
+        if self.redaction is not None:
+            pairs["redaction"] = self.redaction
+        return {_PREFIX + name: value for name, value in pairs.items()}
+
+    @classmethod
+    def decode(cls, metadata: dict[bytes, bytes]) -> SharedFooter:
+        """From Parquet key-value metadata. Raises KeyError or ValueError if it isn't a footer of ours."""
+        pairs = {
+            name.decode().removeprefix(_PREFIX): value.decode()
+            for name, value in metadata.items()
+            if name.startswith(_PREFIX.encode())
+        }
+        try:
+            told = tuple(
+                Told(id_send, start, KEY_END if stop is None else stop, total, rows, *rest)
+                for id_send, start, stop, total, rows, *rest in json.loads(pairs["shares"])
+            )
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return cls(
+            dataset=pairs["dataset"],
+            partition_by=pairs["partition_by"],
+            partition=pairs["partition"],
+            generation=int(pairs["generation"]),
+            harvested_at=pairs["harvested_at"],
+            version=pairs["version"],
+            shares=told,
+            account=pairs.get("account"),
+            redaction=pairs.get("redaction"),
+        )
+
+
+def partition_folder(dataset: str, by: str, value: str) -> str:
+    """The folder of a partition's data files."""
+    return f"{dataset}/{by}={value}"
+
+
+def partition_of_folder(folder: str) -> tuple[str, str] | None:
+    """By what a dataset's folder of that name is a partition, and which; None if it is none, or a send's."""
+    found = re.fullmatch(r"(campaign|month|day)=([0-9A-Za-z_-]+)", folder, re.ASCII)
+    return (found[1], found[2]) if found else None
+
+
+def shared_file(dataset: str, by: str, value: str) -> str:
+    """A name for a new data file of a partition, which no other has or will have."""
+    return f"{partition_folder(dataset, by, value)}/part-{secrets.token_hex(8)}.parquet"
+
+
 def slice_folder(key: SliceKey) -> str:
     """The folder of a slice's data files."""
     return f"{key.dataset}/send={key.id_send}"
@@ -164,12 +274,17 @@ __all__ = [
     "WHOSE",
     "WRITING",
     "Footer",
+    "SharedFooter",
+    "Told",
     "being_written",
     "data_file",
     "first_key_in_name",
     "is_whole",
+    "partition_folder",
+    "partition_of_folder",
     "segment",
     "set_aside",
+    "shared_file",
     "slice_folder",
     "slice_of_folder",
     "waiting_page",

@@ -35,6 +35,7 @@ from harvester.lake.tables import (
     refreshes,
     replace_ranges,
     segments,
+    shares,
     slices,
 )
 
@@ -225,6 +226,12 @@ def _put_progress(connection: sa.Connection, slice_id: int, progress: Progress) 
         if not progress.in_full:
             targets &= data_files.c.unsettled > 0
         connection.execute(data_files.update().where(targets).values(refresh=1))
+        asked = (shares.c.slice_id == slice_id) & (shares.c.sealed == 1)
+        if not progress.in_full:  # of a stretch that is in several files, all of it was asked
+            waiting = shares.alias()
+            of_slice = (waiting.c.slice_id == slice_id) & (waiting.c.sealed == 1) & (waiting.c.unsettled > 0)
+            asked &= shares.c.start.in_(sa.select(waiting.c.start).where(of_slice))
+        connection.execute(shares.update().where(asked).values(refresh=1))
 
 
 __all__ = ["Ledger"]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
+from harvester.lake.shared import Share, SharedFiles
+from harvester.lake.sharing import finish_changes
 from harvester.lake.waiting import all_waiting
 from harvester.model import KeyRange
 
@@ -46,6 +48,10 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory, waiting: Waiti
         else:
             inventory.forgo(file.id)
             undone += 1
+    files = SharedFiles(inventory.database)
+    if files.any() or files.pending():
+        made, unmade = finish_changes(store, files)
+        finished, undone = finished + made, undone + unmade
     lost = sum(
         _lose(store, ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory)
     )
@@ -86,7 +92,8 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
         missing = [segment for segment in missing if segment.id not in refreshed]
     if not missing:
         return len(refreshed)
-    staged, files = inventory.staged(slice_id), inventory.files(slice_id)
+    staged = inventory.staged(slice_id)
+    files = [*inventory.files(slice_id), *SharedFiles(inventory.database).shares_of([slice_id])[slice_id]]
     record = ledger.record(slice_id)
     if record.key_range is None:  # of an unpaged dataset: all of it is one answer
         inventory.lose(slice_id, staged, ())
@@ -104,7 +111,7 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
     return len(lost)
 
 
-def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
+def _range_before(key_range: KeyRange, kept: Sequence[FileRecord | Share]) -> KeyRange:
     """The range as it was after its rows in ``kept``; their ends are the anchors."""
     known = sorted({key for part in kept for key in (part.first_key, part.last_key)}, reverse=True)
     cursor = known[0] if known else None

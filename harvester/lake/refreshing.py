@@ -79,10 +79,10 @@ class Refresher:
     sealer: Sealer
     drop_gone: bool = False
 
-    def plan(self, record: SliceRecord) -> RefreshPlan:
-        """What is to be asked again of a slice, all of whose rows are sealed."""
-        inventory = self.sealer.inventory
-        files = inventory.files(record.id)
+    def plan(self, record: SliceRecord, files: Sequence[DataFileRecord] | None = None) -> RefreshPlan:
+        """What is to be asked again of a slice, all of whose rows are sealed, into ``files`` if the ledger has others."""
+        if files is None:
+            files = self.sealer.inventory.files(record.id)
         in_full = record.due is Due.ALL or not any(file.unsettled for file in files)
         spans = spans_of(files, [in_full or file.unsettled > 0 for file in files])
         progress = self.sealer.ledger.progress(record.id)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from harvester.config import Refresh
+from harvester.config import PartitionBy, Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.entries import Due, Held, Tally
@@ -31,6 +31,8 @@ from harvester.lake.tables import (
     scope_segments,
     scopes,
     segments,
+    shared_files,
+    shares,
     slices,
 )
 from harvester.redaction import in_words
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
     from harvester.model import Send
 
 _BATCH = 1000
+_SEND = PartitionBy.SEND.value
 _ASKED_LATELY = timedelta(days=1)
 _HOLDS_ANYTHING = sa.select(
     sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None))
     | sa.exists().select_from(segments)
     | sa.exists().select_from(scope_segments)
     | sa.exists().select_from(data_files)
+    | sa.exists().select_from(shared_files)
 )
 
 
@@ -57,15 +61,17 @@ class Runs:
 
     database: Database
 
-    def begin(self, account: str, redaction: str = "") -> int:
+    def begin(self, account: str, redaction: str = "", partition_by: str = _SEND) -> int:
         """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake.
 
         A lake that holds nothing is nobody's, whatever client id was tried with it. The same holds for what is done to
-        people's data, ``redaction`` by its label: a lake that holds anything stays as it was begun.
+        people's data, ``redaction`` by its label, and for what the lake is partitioned by: a lake that holds anything
+        stays as it was begun.
         """
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
-            others = (known.get("account", account), known.get("redaction", "")) != (account, redaction)
+            before = (known.get("account", account), known.get("redaction", ""), known.get("partition_by", _SEND))
+            others = before != (account, redaction, partition_by)
             if others and not connection.scalar(_HOLDS_ANYTHING):
                 for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
                     connection.execute(table.delete())
@@ -83,11 +89,19 @@ class Runs:
                     "taken out, the other would put beside it. Say the same as before, or use another folder"
                 )
                 raise LakeError(message)
+            kept = known.get("partition_by", _SEND)
+            if kept != partition_by and connection.scalar(_HOLDS_ANYTHING):
+                message = (
+                    f"this lake is partitioned by {kept}, and this run would partition it by {partition_by}: say "
+                    f"--partition-by {kept}, or use another folder"
+                )
+                raise LakeError(message)
             run = int(known.get("run", 0)) + 1
             _put_facts(
                 connection,
                 account=account,
                 redaction=redaction,
+                partition_by=partition_by,
                 run=run,
                 last_run=datetime.now(UTC).isoformat(timespec="seconds"),
                 since_run=_since_run(known),
@@ -109,6 +123,13 @@ class Runs:
         """What is done to people's data: a label, empty where nothing is."""
         with self.database.reading() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "redaction")) or ""
+
+    def partition_by(self) -> PartitionBy:
+        """What the lake is partitioned by."""
+        with self.database.reading() as connection:
+            return PartitionBy(
+                connection.scalar(sa.select(facts.c.value).where(facts.c.name == "partition_by")) or _SEND
+            )
 
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""
@@ -222,7 +243,11 @@ class Runs:
         waiting = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.rows), 0)).where(
             (data_files.c.slice_id == slices.c.id) & (data_files.c.unsettled > 0)
         )
-        query = sa.select(*columns, due.label("due"), waiting.scalar_subquery().label("waiting"))
+        shared = sa.select(sa.func.coalesce(sa.func.sum(shares.c.rows), 0)).where(
+            (shares.c.slice_id == slices.c.id) & (shares.c.unsettled > 0)
+        )
+        both = waiting.scalar_subquery() + shared.scalar_subquery()
+        query = sa.select(*columns, due.label("due"), both.label("waiting"))
         with self.database.reading() as connection:
             return {
                 (row.dataset, row.id_send): Held(

@@ -141,7 +141,7 @@ class Scopes:
 
     def full(self, slice_ids: Sequence[int], full_bytes: float) -> list[int]:
         """Those of these slices whose segments make a data file of the target size."""
-        mine = segments.c.slice_id.in_(slice_ids) & segments.c.data_file_id.is_(None)
+        mine = segments.c.slice_id.in_(slice_ids) & segments.c.data_file_id.is_(None) & segments.c.change.is_(None)
         size = sa.func.sum(segments.c.bytes)
         query = sa.select(segments.c.slice_id).where(mine).group_by(segments.c.slice_id).having(size >= full_bytes)
         with self.database.reading() as connection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -185,8 +185,7 @@ class Sealer:
 
     def footer(self, key: SliceKey, file: DataFileRecord, proof: Proof | None, expected: int | None) -> layout.Footer:
         """What a data file of a slice says of itself; its proof and ``SEND_COUNT`` only in the slice's last file."""
-        if self._owner is None:
-            self._owner, self._label = self.account(), self.redaction()
+        owner, label = self.whose()
         return layout.Footer(
             dataset=key.dataset,
             id_send=key.id_send,
@@ -197,9 +196,15 @@ class Sealer:
             version=__version__,
             proof=proof if file.stop == KEY_END else None,
             expected=expected if file.stop == KEY_END else None,
-            account=self._owner,
-            redaction=self._label or None,
+            account=owner,
+            redaction=label or None,
         )
+
+    def whose(self) -> tuple[str | None, str]:
+        """Whose lake it is, and the label of what is done to people's data; read from the ledger once."""
+        if self._owner is None:
+            self._owner, self._label = self.account(), self.redaction()
+        return self._owner, self._label
 
 
 def refuse_strays(store: Store, key: SliceKey, known: Container[str]) -> None:
@@ -249,22 +254,34 @@ def plan_files(
     return groups
 
 
+class Tells(Protocol):
+    """What a data file says of itself."""
+
+    def encode(self) -> dict[str, str]:
+        """As Parquet key-value metadata."""
+        ...
+
+
 def write_parquet(
     sink: pa.NativeFile,
     dataset: Dataset,
-    footer: layout.Footer,
+    footer: Tells,
     batches: Iterable[pa.RecordBatch],
     *,
     row_group_bytes: int,
+    order: Sequence[str] = (),
 ) -> None:
-    """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory."""
+    """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory.
+
+    Rows are sorted by the columns of ``order``, and then by key. The footer is asked what it says after the last row.
+    """
     groups = _row_groups(batches, row_group_bytes)
     first, size = next(groups)
     options: dict[str, Any] = {
         "compression": "zstd" if size > _SMALL_BYTES else "none",
         "use_dictionary": worth_a_dictionary(first) or False,
         "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
-        "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
+        "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(name)) for name in (*order, dataset.key)],
         "write_page_checksum": True,  # a byte that flips is found, also where the ledger is lost
     }
     with pq.ParquetWriter(sink, dataset.schema, **options) as writer:

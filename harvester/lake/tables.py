@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 5
+FORMAT = 6
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -29,7 +29,7 @@ facts = Table(
 """What holds for the whole lake.
 
 ``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
-is, absent in ledgers of early versions, which did nothing); ``run`` (the last run's number) and ``last_run`` (when it
+is, absent in ledgers of early versions, which did nothing); ``partition_by`` (absent where it is ``send``); ``run`` (the last run's number) and ``last_run`` (when it
 began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
 (the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
 """
@@ -140,6 +140,8 @@ refreshes = Table(
     Column("in_full", Integer, nullable=False),  # 0: only files that hold unsettled rows
     Column("brought", Integer, nullable=False),  # rows that it has brought so far
     Column("ended", Integer, nullable=False),  # 1: all has been asked, and the files are to be replaced
+    Column("change", Integer),  # the change of shared files that puts in place what it brought
+    Column("changed", Integer, nullable=False, default=0),  # rows that it changed, once there is such a change
 )
 """Where the refresh of a slice is that has been begun."""
 
@@ -191,8 +193,60 @@ segments = Table(
     Column("data_file_id", Integer, ForeignKey("data_files.id")),  # the data file that its rows are being sealed into
     Column("refresh", Integer, nullable=False, default=0),  # 1: its rows replace those of data files, and don't count
     Column("checksum", Integer),  # CRC-32 of its bytes; null if an early version wrote it
+    Column("partitions", String),  # where its rows go, with a space between; null where data files are of one send
+    Column("change", Integer),  # the change of shared files that its rows are in
     Index("segments_by_slice", "slice_id", "first_key"),
 )
+
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset", String, nullable=False),
+)
+"""Changes of shared files that are under way: see ``shared``."""
+
+shared_files = Table(
+    "shared_files",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset", String, nullable=False),
+    Column("partition", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("checksum", String, nullable=False),
+    Column("sealed", Integer, nullable=False),  # 0: written, but perhaps not yet under its name
+    Column("added_by", Integer),  # the change that is about to give it its name
+    Column("removed_by", Integer),  # the change that is about to take it away
+    Column("leaving", Integer, nullable=False, default=0),  # 1: it counts no more, and is still to be removed
+    Index("shared_files_by_partition", "dataset", "partition"),
+)
+"""Data files that hold rows of many slices: where a lake is partitioned by anything else than sends."""
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("file_id", Integer, ForeignKey("shared_files.id"), nullable=False),
+    Column("slice_id", Integer, ForeignKey("slices.id"), nullable=False),
+    Column("start", Integer, nullable=False),
+    Column("stop", Integer, nullable=False),
+    Column("total", Integer, nullable=False),  # rows of the slice within, in all files together
+    Column("rows", Integer, nullable=False),
+    Column("unsettled", Integer, nullable=False),
+    Column("overdue", Integer, nullable=False, default=0),
+    Column("first_key", Integer, nullable=False),
+    Column("last_key", Integer, nullable=False),
+    Column("gone", Integer, nullable=False, default=0),
+    Column("sealed", Integer, nullable=False),  # as that of its file
+    Column("refresh", Integer, nullable=False, default=0),  # 1: to be replaced by what a refresh that ended brought
+    Index("shares_by_slice", "slice_id", "start"),
+    Index("shares_by_file", "file_id"),
+)
+"""What shared files hold of each slice, one stretch of its keys at a time."""
 
 
 def range_values(key_range: KeyRange) -> dict[str, Any]:
@@ -237,15 +291,15 @@ def as_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-OLDER = ("1", "2", "3", "4")
+OLDER = ("1", "2", "3", "4", "5")
 """Formats that a run brings along."""
 
 _ADDED = {
     slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at", "scope"),
     data_files: ("overdue", "gone", "changed", "refresh"),
-    segments: ("overdue", "refresh", "checksum"),
+    segments: ("overdue", "refresh", "checksum", "partitions", "change"),
     ranges: ("first_keys", "rows"),
-    refreshes: ("first_keys", "rows"),
+    refreshes: ("first_keys", "rows", "change", "changed"),
     scopes: ("walked",),
 }
 
@@ -269,6 +323,7 @@ __all__ = [
     "OLDER",
     "as_text",
     "bring_along",
+    "changes",
     "data_files",
     "erased",
     "facts",
@@ -282,5 +337,7 @@ __all__ = [
     "scope_segments",
     "scopes",
     "segments",
+    "shared_files",
+    "shares",
     "slices",
 ]

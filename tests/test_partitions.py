@@ -1,0 +1,172 @@
+"""Lakes that are partitioned by month, day or campaign: exact, few files, and safe at every durable step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harvester.config import PartitionBy, Refresh, Scope, Tuning
+from harvester.datasets import MESSAGES
+from harvester.errors import LakeError
+from harvester.harvest.status import read_status
+from harvester.lake import layout
+from harvester.lake.lake import Lake, open_lake
+from harvester.lake.staging import Taken
+from harvester.lake.store import Store
+from harvester.model import KeyRange, Proof, Send, SliceKey
+from harvester.simulator.spec import AccountSpec, listed
+from tests.harvesting import QUICK, field
+from tests.lake_rows import rows_of
+from tests.partitioned import assert_exact, files
+from tests.test_lake import Crash, crash_at
+
+SENT = datetime(2026, 11, 1, 9)  # noqa: DTZ001  the API's dates have no zone
+NOW = SENT + timedelta(days=20)
+pytestmark = pytest.mark.anyio
+CLOCK = replace(QUICK, clock=lambda: NOW)
+TUNING = Tuning(target_bytes=1 << 20, clock=lambda: NOW)
+SENDS = (7, 8)
+OLD, NEW = SENT - timedelta(days=1), SENT
+NONE = "__HIVE_DEFAULT_PARTITION__"
+
+
+async def test_thousands_of_tiny_sends_come_to_a_handful_of_files(tmp_path: Path) -> None:
+    spec = AccountSpec(sends=listed({1000 + number: 12 for number in range(3000)}), first_date=SENT, days_between=0.0)
+    settings = {"partition_by": PartitionBy.MONTH, "scope": Scope.ACCOUNT, "datasets": ("messages",)}
+    async with field(tmp_path, spec, tuning=CLOCK, **settings) as account:
+        result = await account.run()
+        assert result.complete
+        assert_exact(tmp_path, account.server.account, ("messages",))
+    assert {str(path.parent.relative_to(tmp_path)) for path in files(tmp_path)} == {"messages/month=2026-11"}
+    assert len(files(tmp_path)) <= 24
+    status = read_status(tmp_path)
+    assert (status.data_files, status.partition_by, status.staged_segments) == (len(files(tmp_path)), "month", 0)
+
+
+@pytest.mark.parametrize("by", [PartitionBy.CAMPAIGN, PartitionBy.MONTH, PartitionBy.DAY])
+async def test_every_choice_is_exact_and_refreshed(by: PartitionBy, tmp_path: Path) -> None:
+    sends = listed({601: 260, 602: 40, 603: 0, 604: 75})
+    spec = AccountSpec(sends=sends, failed=0.2, waiting=0.1, first_date=SENT - timedelta(days=2), days_between=1.0)
+    small = replace(CLOCK, target_bytes=30_000)
+    async with field(tmp_path, spec, tuning=small, limit=50, partition_by=by) as account:
+        assert (await account.run()).complete
+        assert_exact(tmp_path, account.server.account)
+        before = {path: path.stat().st_ino for path in files(tmp_path)}
+        account.server.account.settled = True
+        assert (await account.run(refresh=Refresh.UNSETTLED)).complete
+        assert_exact(tmp_path, account.server.account)
+        assert read_status(tmp_path).unsettled == 0
+        assert set(files(tmp_path)) == set(before)
+        after = {path: path.stat().st_ino for path in files(tmp_path)}
+        assert (await account.run(refresh=Refresh.ALL)).complete
+        assert {path: path.stat().st_ino for path in files(tmp_path)} == after, "nothing had changed"
+        assert_exact(tmp_path, account.server.account)
+    for path in files(tmp_path):
+        footer = layout.SharedFooter.decode(pq.read_metadata(path).metadata or {})
+        assert path.parent.name == f"{by.value}={footer.partition}"
+        assert sum(share.rows for share in footer.shares) == pq.read_metadata(path).num_rows
+
+
+async def test_a_lake_stays_partitioned_as_it_was_begun(tmp_path: Path) -> None:
+    spec = AccountSpec(sends=listed({601: 5}))
+    async with field(tmp_path, spec, tuning=CLOCK, partition_by=PartitionBy.MONTH) as account:
+        assert (await account.run()).complete
+        with pytest.raises(LakeError, match="partitioned by month.*--partition-by month"):
+            await account.run(partition_by=PartitionBy.SEND)
+
+
+# --- at every durable step
+
+
+def messages(id_send: int, first: int, count: int, *, status: str = "sent") -> pa.RecordBatch:
+    """Messages whose dates are in two months by turns; of every fifth there is none."""
+    return rows_of(
+        MESSAGES,
+        *(
+            {
+                "id_send_message": key,
+                "id_send": id_send,
+                "id_message": 9,
+                "email": f"{key}@example.com",
+                "message_status": status if key % 2 else "sent",
+                "message_date": None if key % 5 == 0 else (OLD, NEW)[key % 2],
+            }
+            for key in range(first, first + count)
+        ),
+    )
+
+
+def taken(lake: Lake, id_send: int, first: int, count: int, proof: Proof | None = None, status: str = "wait") -> Taken:
+    record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
+    assert record is not None
+    last = first + count - 1
+    rows = messages(id_send, first, count, status=status)
+    where = KeyRange(cursor=last, held=last, limit=10)
+    return Taken(record.id, MESSAGES, rows, where, proof, 1)
+
+
+def begin(lake: Lake) -> None:
+    run = lake.runs.begin("12345", "", "month")
+    lake.runs.select(run, [Send(id_send, expected=20) for id_send in SENDS], ["messages"], NOW)
+
+
+def harvest(root: Path) -> None:
+    """Two sends of two pages; goes on where a run before was stopped."""
+    with open_lake(root, TUNING) as lake:
+        begin(lake)
+        for id_send in SENDS:
+            for first, proof in ((100 * id_send, None), (100 * id_send + 10, Proof.COUNT)):
+                record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
+                assert record is not None
+                held = record.key_range.held if record.key_range else None
+                if held is None or held < first:
+                    lake.stage([taken(lake, id_send, first, 10, proof)])
+            lake.seal(0, everything=True)
+
+
+def keys(root: Path) -> dict[str, list[int | None]]:
+    """What readers find: the keys of each partition."""
+    found: dict[str, list[int | None]] = {}
+    for path in files(root):
+        here = pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist()
+        found[path.parent.name] = sorted([*found.get(path.parent.name, []), *here])
+    return found
+
+
+ALL = [100 * id_send + number for id_send in SENDS for number in range(20)]
+TRUTH = {
+    "month=2026-10": [key for key in ALL if key % 5 and not key % 2],
+    "month=2026-11": [key for key in ALL if key % 5 and key % 2],
+    f"month={NONE}": [key for key in ALL if not key % 5],
+}
+
+
+def stopped_at_every_step(tmp_path: Path, before: Callable[[Path], None], work: Callable[[Path], None]) -> None:
+    """Stops ``work`` at each durable step; the next go ends it, and nothing is lost or doubled."""
+    stopped, step = True, 0
+    while stopped:
+        step += 1
+        root = tmp_path / str(step)
+        before(root)
+        with pytest.MonkeyPatch.context() as patch:
+            crash_at(step, patch)
+            try:
+                work(root)
+            except Crash:
+                pass
+            else:
+                stopped = False
+        work(root)
+        assert keys(root) == TRUTH, f"after step {step}"
+        assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
+    assert step > 12
+
+
+def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
+    stopped_at_every_step(tmp_path, lambda _: None, harvest)
