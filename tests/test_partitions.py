@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from harvester.config import PartitionBy, Refresh, Scope, Tuning
+from harvester.console.cli import command_line
 from harvester.datasets import MESSAGES
 from harvester.errors import LakeError
 from harvester.harvest.status import read_status
+from harvester.harvest.upkeep import Compacted, compact
 from harvester.lake import layout
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken
@@ -23,6 +25,7 @@ from harvester.model import KeyRange, Proof, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, listed
 from tests.harvesting import QUICK, field
 from tests.lake_rows import rows_of
+from tests.lake_upkeep import found
 from tests.partitioned import assert_exact, files
 from tests.test_lake import Crash, crash_at
 
@@ -57,6 +60,7 @@ async def test_every_choice_is_exact_and_refreshed(by: PartitionBy, tmp_path: Pa
     async with field(tmp_path, spec, tuning=small, limit=50, partition_by=by) as account:
         assert (await account.run()).complete
         assert_exact(tmp_path, account.server.account)
+        assert found(tmp_path) == found(tmp_path, quick=True) == []
         before = {path: path.stat().st_ino for path in files(tmp_path)}
         account.server.account.settled = True
         assert (await account.run(refresh=Refresh.UNSETTLED)).complete
@@ -77,7 +81,7 @@ async def test_a_lake_stays_partitioned_as_it_was_begun(tmp_path: Path) -> None:
     spec = AccountSpec(sends=listed({601: 5}))
     async with field(tmp_path, spec, tuning=CLOCK, partition_by=PartitionBy.MONTH) as account:
         assert (await account.run()).complete
-        with pytest.raises(LakeError, match="partitioned by month.*--partition-by month"):
+        with pytest.raises(LakeError, match=r"partitioned by month.*--partition-by month"):
             await account.run(partition_by=PartitionBy.SEND)
 
 
@@ -102,25 +106,25 @@ def messages(id_send: int, first: int, count: int, *, status: str = "sent") -> p
     )
 
 
-def taken(lake: Lake, id_send: int, first: int, count: int, proof: Proof | None = None, status: str = "wait") -> Taken:
+def taken(lake: Lake, id_send: int, first: int, count: int, proof: Proof | None = None) -> Taken:
     record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
     assert record is not None
     last = first + count - 1
-    rows = messages(id_send, first, count, status=status)
+    rows = messages(id_send, first, count, status="wait")
     where = KeyRange(cursor=last, held=last, limit=10)
     return Taken(record.id, MESSAGES, rows, where, proof, 1)
 
 
-def begin(lake: Lake) -> None:
-    run = lake.runs.begin("12345", "", "month")
+def begin(lake: Lake, by: PartitionBy = PartitionBy.MONTH) -> None:
+    run = lake.runs.begin("12345", "", by.value)
     lake.runs.select(run, [Send(id_send, expected=20) for id_send in SENDS], ["messages"], NOW)
 
 
-def harvest(root: Path) -> None:
-    """Two sends of two pages; goes on where a run before was stopped."""
+def harvest(root: Path, *sends: int) -> None:
+    """Two sends of two pages, or some of them; goes on where a run before was stopped."""
     with open_lake(root, TUNING) as lake:
         begin(lake)
-        for id_send in SENDS:
+        for id_send in sends or SENDS:
             for first, proof in ((100 * id_send, None), (100 * id_send + 10, Proof.COUNT)):
                 record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
                 assert record is not None
@@ -132,11 +136,11 @@ def harvest(root: Path) -> None:
 
 def keys(root: Path) -> dict[str, list[int | None]]:
     """What readers find: the keys of each partition."""
-    found: dict[str, list[int | None]] = {}
+    read: dict[str, list[int | None]] = {}
     for path in files(root):
         here = pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist()
-        found[path.parent.name] = sorted([*found.get(path.parent.name, []), *here])
-    return found
+        read[path.parent.name] = sorted([*read.get(path.parent.name, []), *here])
+    return read
 
 
 ALL = [100 * id_send + number for id_send in SENDS for number in range(20)]
@@ -147,7 +151,12 @@ TRUTH = {
 }
 
 
-def stopped_at_every_step(tmp_path: Path, before: Callable[[Path], None], work: Callable[[Path], None]) -> None:
+def stopped_at_every_step(
+    tmp_path: Path,
+    before: Callable[[Path], None],
+    work: Callable[[Path], None],
+    truth: dict[str, list[int]] | None = None,
+) -> None:
     """Stops ``work`` at each durable step; the next go ends it, and nothing is lost or doubled."""
     stopped, step = True, 0
     while stopped:
@@ -163,10 +172,112 @@ def stopped_at_every_step(tmp_path: Path, before: Callable[[Path], None], work: 
             else:
                 stopped = False
         work(root)
-        assert keys(root) == TRUTH, f"after step {step}"
+        assert keys(root) == (truth or TRUTH), f"after step {step}"
+        assert found(root) == [], f"after step {step}"
         assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
     assert step > 12
 
 
 def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
     stopped_at_every_step(tmp_path, lambda _: None, harvest)
+
+
+# --- compacting
+
+
+@pytest.mark.parametrize("by", [PartitionBy.SEND, PartitionBy.MONTH])
+async def test_compacting_merges_small_files_and_changes_no_row(
+    by: PartitionBy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = AccountSpec(sends=listed({601: 260, 602: 40, 604: 75}), failed=0.2, waiting=0.1, first_date=SENT)
+    small = replace(CLOCK, target_bytes=20_000)
+    async with field(tmp_path, spec, tuning=small, limit=50, partition_by=by) as account:
+        for id_send in (601, 602, 604):
+            assert (await account.run([id_send])).complete
+        before = len([*files(tmp_path), *files(tmp_path, "bounces")])
+        assert command_line(["compact", str(tmp_path)]) == 0
+        assert f"before: {before} data files" in capsys.readouterr().out
+        folders = {path.parent for path in tmp_path.rglob("*.parquet")}
+        assert len(list(tmp_path.rglob("*.parquet"))) == len(folders) == read_status(tmp_path).data_files < before
+        assert_exact(tmp_path, account.server.account)
+        assert found(tmp_path) == []
+        account.server.account.settled = True
+        assert (await account.run(refresh=Refresh.ALL)).complete
+        assert_exact(tmp_path, account.server.account)
+    assert command_line(["compact", str(tmp_path)]) == 0
+    assert "nothing to merge" in capsys.readouterr().out
+
+
+def test_compacting_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
+    def many(root: Path) -> None:
+        for id_send in SENDS:
+            harvest(root, id_send)
+
+    stopped_at_every_step(tmp_path, many, lambda root: compact(root, TUNING, Compacted()))
+    assert len(files(tmp_path / "1")) == len(TRUTH)
+
+
+def test_compacting_a_send_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
+    def many(root: Path) -> None:
+        with open_lake(root, TUNING) as lake:
+            begin(lake, PartitionBy.SEND)
+            for first, proof in ((700, None), (710, Proof.COUNT)):
+                lake.stage([taken(lake, 7, first, 10, proof)])
+                record = lake.ledger.find(SliceKey(MESSAGES.name, 7))
+                assert record is not None
+                lake.seal(record.id, everything=True)
+
+    truth = {"send=7": list(range(700, 720))}
+    stopped_at_every_step(tmp_path, many, lambda root: compact(root, TUNING, Compacted()), truth)
+    assert len(files(tmp_path / "1")) == 1
+
+
+# --- recovering
+
+
+async def test_a_lost_ledger_is_made_anew_from_what_files_say(tmp_path: Path) -> None:
+    spec = AccountSpec(
+        sends=listed({601: 260, 602: 40, 604: 75}), failed=0.2, waiting=0.1, first_date=SENT, days_between=1.0
+    )
+    small = replace(CLOCK, target_bytes=30_000)
+    settings = {"limit": 50, "partition_by": PartitionBy.DAY, "refresh": Refresh.NEVER}
+    async with field(tmp_path, spec, tuning=small, **settings) as account:
+        assert (await account.run()).complete
+        whole = read_status(tmp_path)
+        (tmp_path / layout.LEDGER).unlink()
+        assert command_line(["recover", str(tmp_path)]) == 0
+        now = read_status(tmp_path)
+        assert (now.rows, now.data_files, now.unsettled) == (whole.rows, whole.data_files, whole.unsettled)
+        assert found(tmp_path) == []
+        asked = account.server.stats.requests
+        assert (await account.run()).complete
+        assert account.server.stats.requests <= asked + 1
+        assert_exact(tmp_path, account.server.account)
+
+        shared = max(files(tmp_path), key=lambda path: pq.read_metadata(path).num_rows)
+        shared.unlink()  # with a sound ledger
+        assert [finding.kind for finding in found(tmp_path)] == ["missing"]
+        assert command_line(["recover", str(tmp_path)]) == 0
+        assert found(tmp_path) == []
+        assert (await account.run()).complete
+        assert_exact(tmp_path, account.server.account)
+
+
+def test_rows_that_follow_missing_ones_go_out_of_files_that_others_share(tmp_path: Path) -> None:
+    with open_lake(tmp_path, TUNING) as lake:
+        begin(lake)
+        lake.stage([taken(lake, 7, 700, 10)])
+        lake.seal(0, everything=True)
+        lost = set(files(tmp_path))
+        lake.stage([taken(lake, 7, 710, 10, Proof.COUNT), taken(lake, 8, 800, 20, Proof.COUNT)])
+        lake.seal(0, everything=True)
+    for path in lost:
+        path.unlink()
+    (tmp_path / layout.LEDGER).unlink()
+    assert command_line(["recover", str(tmp_path)]) == 0
+    assert found(tmp_path) == []
+    assert keys(tmp_path) == {name: [key for key in some if key >= 800] for name, some in TRUTH.items()}
+    assert len(list((tmp_path / layout.SET_ASIDE).rglob("*.aside"))) == len(TRUTH)
+    harvest(tmp_path)
+    assert keys(tmp_path) == TRUTH
+    assert found(tmp_path) == []

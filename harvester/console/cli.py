@@ -15,9 +15,11 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 from cyclopts.config import Env
 
 from harvester import __version__
+from harvester.config import Tuning
+from harvester.console.compact import compact_lake
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions, path
+from harvester.console.options import RunOptions, path, size
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -34,6 +36,7 @@ from harvester.console.sources import (
 )
 from harvester.console.status import show_status
 from harvester.console.verify import show_verified
+from harvester.console.wording import size_option
 from harvester.errors import HarvesterError, UsageError
 from harvester.places import place_of
 
@@ -53,6 +56,7 @@ _EPILOGUE = (
 _WHAT = "--lake LAKE (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
 _SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, secret_or_file, warn_of_strangers)
 _SIMULATED = SimulateOptions()
+_TUNING = Tuning()
 _DEMONSTRATED = DemoOptions()
 _Lake = Annotated[str, Parameter(help="The lake: its folder, or the URL of its place in an object store.")]
 _State = Annotated[
@@ -159,7 +163,34 @@ def recover(lake: _Lake, /, *, state: _State = None) -> int:
     return recover_lake(place_of(lake, state))
 
 
-@app.command(sort_key=7)
+@app.command(
+    sort_key=6,
+    usage="Usage: harvester compact LAKE [--state DIR] [--file-size SIZE]",
+    config=(Env(PREFIX, command=False),),
+)
+def compact(
+    lake: _Lake,
+    /,
+    *,
+    state: _State = None,
+    file_size: Annotated[
+        int,
+        Parameter(
+            converter=size,
+            metavar="SIZE",
+            show_default=size_option,
+            help="The size that data files aim at: what is less than half as large is merged with its neighbours.",
+        ),
+    ] = _TUNING.target_bytes,
+) -> int:
+    """Merge small data files of a lake, of the same send or partition, into larger ones, and say what was done.
+
+    Readers find the same rows. Nothing is asked of the API, and no run may be at work.
+    """
+    return compact_lake(place_of(lake, state), file_size=file_size)
+
+
+@app.command(sort_key=8)
 def simulate(options: SimulateOptions = _SIMULATED) -> int:
     """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
 
@@ -168,7 +199,7 @@ def simulate(options: SimulateOptions = _SIMULATED) -> int:
     return simulate_account(options)
 
 
-@app.command(sort_key=6)
+@app.command(sort_key=7)
 def demo(options: DemoOptions = _DEMONSTRATED) -> int:
     """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
 

@@ -203,7 +203,7 @@ class RunOptions:
         Parameter(
             group=WHAT,
             metavar="NAME",
-            help="What the lake's folders are: sends; or campaigns, months or days (of message_date), where a data file "
+            help="What the lake's folders are: sends; or campaigns, months or days (of message_date): then a data file "
             "holds rows of many sends. A lake is always partitioned in the same way.",
         ),
     ] = "send"
@@ -224,8 +224,8 @@ class RunOptions:
             metavar="SIZE",
             converter=size,
             show_default=size_option,
-            help="The size that their row groups aim at, in memory; in the file it is a third to a half of that. An eighth "
-            "of --memory at most.",
+            help="The size that their row groups aim at, in memory; in the file they take a third to a half of that. "
+            "An eighth of --memory at most.",
         ),
     ] = _TUNING.row_group_bytes
     redact: Annotated[

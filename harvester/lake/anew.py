@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from harvester.lake import layout
 from harvester.lake.database import Database
+from harvester.lake.inventory import Inventory
+from harvester.lake.ledger import Ledger
 from harvester.lake.rebuilding import Aside, Rebuilt, rebuilt
 from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
 from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_origin
+from harvester.lake.sharesalvage import Salvage
 from harvester.lake.tables import facts
 
 if TYPE_CHECKING:
@@ -39,11 +42,13 @@ class Anew:
         self._reader = Reader(store, done, tick, now)
         self._aside = AsideFolder.of_now(store, now)
         self._elsewhere: list[Aside] = []
+        self._salvage = Salvage(store, done, tick, now)
 
     def run(self) -> None:
         """Makes it, and puts it in place. Raises LakeError. Blocking."""
         store, done = self._store, self._done
         done.account, done.redaction = likely_origin(store)
+        self._salvage.look()
         for end in _OF_SQLITE:
             store.remove(layout.REBUILT + end)
         store.touch(layout.REBUILT)
@@ -56,6 +61,7 @@ class Anew:
             database.close()
         for found in to_move:
             put_files_right(store, self._aside, found)
+        self._elsewhere += self._salvage.aside
         for file in self._elsewhere:
             self._aside.take(file.name)
         done.aside += self._elsewhere
@@ -81,9 +87,13 @@ class Anew:
                     self._done.aside += found.aside
                 if found.aside or found.renamed:
                     to_move.append(found)
+        by = self._salvage.by
+        if by is not None:
+            self._salvage.fill(database, Ledger(database), Inventory(database))
         with database.writing() as connection:
             name_campaigns(connection)
-            for name, value in (("account", self._done.account), ("redaction", self._done.redaction)):
+            told = {"account": self._done.account, "redaction": self._done.redaction, "partition_by": by and by.value}
+            for name, value in told.items():
                 if value is not None:
                     connection.execute(facts.insert().values(name=name, value=value))
         return to_move

@@ -121,8 +121,18 @@ class Inventory:
         with self.database.reading() as connection:
             return [data_file_record(row) for row in connection.execute(query).mappings()]
 
-    def intend(self, slice_id: int, file: DataFileRecord, sealed: Sequence[SegmentRecord], replaces: int | None) -> int:
-        """Notes that a written data file is about to get its name; returns its number."""
+    def intend(
+        self,
+        slice_id: int,
+        file: DataFileRecord,
+        sealed: Sequence[SegmentRecord],
+        replaces: int | None,
+        merges: Sequence[int] = (),
+    ) -> int:
+        """Notes that a written data file is about to get its name; returns its number.
+
+        Its rows are those of segments, of the data file whose name it takes, and of the data files that it ``merges``.
+        """
         with self.database.writing() as connection:
             values = asdict(file) | {"slice_id": slice_id, "sealed": 0, "replaces": replaces}
             del values["id"]
@@ -130,6 +140,9 @@ class Inventory:
             assert number is not None
             ids = [segment.id for segment in sealed]
             connection.execute(segments.update().where(segments.c.id.in_(ids)).values(data_file_id=number[0]))
+            if merges:
+                into = data_files.update().where(data_files.c.id.in_(merges))
+                connection.execute(into.values(merged_into=number[0]))
         return int(number[0])
 
     def fulfil(self, data_file_id: int) -> list[str]:
@@ -143,6 +156,7 @@ class Inventory:
             of_old = data_files.c.id == file["replaces"]
             refreshed = connection.scalar(sa.select(data_files.c.refresh).where(of_old))
             connection.execute(data_files.delete().where(of_old))
+            _take_leave(connection, data_files.c.merged_into == data_file_id)
             connection.execute(data_files.update().where(of_file).values(sealed=1, replaces=None))
             if refreshed:
                 _note_refreshed(connection, file["slice_id"], data_file_record(file))
@@ -182,6 +196,8 @@ class Inventory:
     def forgo(self, data_file_id: int) -> None:
         """Notes that the data file did not get its name; its segments count as before."""
         with self.database.writing() as connection:
+            merged = data_files.c.merged_into == data_file_id
+            connection.execute(data_files.update().where(merged).values(merged_into=None))
             made_of = segments.c.data_file_id == data_file_id
             connection.execute(segments.update().where(made_of).values(data_file_id=None))
             connection.execute(data_files.delete().where(data_files.c.id == data_file_id))
@@ -238,6 +254,16 @@ class Inventory:
             )
             recount(connection, slice_id)
             put_ranges(connection, [(slice_id, key_range) for key_range in key_ranges])
+
+
+def _take_leave(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Takes data files out whose rows another one holds; they are still to be removed (see ``shared``)."""
+    names = ("name", "rows", "bytes", "generation", "checksum")
+    query = sa.select(slices.c.dataset, *(data_files.c[name] for name in names)).join_from(data_files, slices)
+    for row in connection.execute(query.where(which)).mappings().all():
+        values = dict(row) | {"partition": "", "sealed": 1, "leaving": 1}
+        connection.execute(shared_files.insert().values(values))
+    connection.execute(data_files.delete().where(which))
 
 
 def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileRecord) -> None:

@@ -17,11 +17,13 @@ from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.anew import Anew
 from harvester.lake.database import Database
+from harvester.lake.findings import Kind
 from harvester.lake.lake import open_lake
 from harvester.lake.mending import Mending
 from harvester.lake.salvaging import Recovered
 from harvester.lake.store import Store
 from harvester.lake.tables import FORMAT
+from harvester.lake.verify import verifying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +58,22 @@ def recover(root: Place, done: Recovered, tick: Tick = lambda: None, tuning: Tun
         store.claim()
         done.why = _unusable(store)
         done.rebuilt = done.why is not None or not _has_ledger(store)
+    if not done.rebuilt and _shared_are_wrong(root):
+        done.why, done.rebuilt = "it says other things than the data files of partitions", True
+    with store.locked(layout.LOCK):
         if done.rebuilt:
             Anew(store, done, tick, tuning.clock()).run()
     if not done.rebuilt:
         with open_lake(root, tuning) as lake:
             Mending(lake, done, tick, tuning.clock()).run()
+
+
+def _shared_are_wrong(root: Place) -> bool:
+    """Whether data files of many sends are not what a sound ledger says: then it is made anew, from what they are."""
+    with verifying(root, quick=False) as seen:
+        if not seen.shared:
+            return False
+        return any(finding.kind is not Kind.STRAY for finding in seen.findings())
 
 
 def _unusable(store: Store) -> str | None:

@@ -80,7 +80,10 @@ class Refresher:
     drop_gone: bool = False
 
     def plan(self, record: SliceRecord, files: Sequence[DataFileRecord] | None = None) -> RefreshPlan:
-        """What is to be asked again of a slice, all of whose rows are sealed, into ``files`` if the ledger has others."""
+        """What is to be asked again of a slice, all of whose rows are sealed.
+
+        ``files`` are what to ask again as a whole; None for the slice's data files.
+        """
         if files is None:
             files = self.sealer.inventory.files(record.id)
         in_full = record.due is Due.ALL or not any(file.unsettled for file in files)

@@ -22,6 +22,7 @@ from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.lake.segments import broken_if_unreadable, read_segment
+from harvester.lake.shared import SharedFiles, remove_leaving
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -153,12 +154,35 @@ class Sealer:
         self.publish(record, written, (), replaces=file.id)
         return written
 
+    def merge(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
+        """Makes one data file of some that adjoin, under the name of the first."""
+        file = replace(
+            files[0],
+            rows=sum(each.rows for each in files),
+            unsettled=sum(each.unsettled for each in files),
+            overdue=sum(each.overdue for each in files),
+            gone=sum(each.gone for each in files),
+            changed=0,
+            last_key=files[-1].last_key,
+            stop=files[-1].stop,
+            generation=max(each.generation for each in files),
+        )
+        written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
+        self.publish(record, written, (), replaces=file.id, merges=[each.id for each in files[1:]])
+        remove_leaving(self.store, SharedFiles(self.inventory.database))
+
     def publish(
-        self, record: SliceRecord, file: DataFileRecord, group: Sequence[SegmentRecord], replaces: int | None
+        self,
+        record: SliceRecord,
+        file: DataFileRecord,
+        group: Sequence[SegmentRecord],
+        replaces: int | None,
+        *,
+        merges: Sequence[int] = (),
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         self.in_doubt.add(record.id)
-        number = self.inventory.intend(record.id, file, group, replaces)
+        number = self.inventory.intend(record.id, file, group, replaces, merges)
         self.store.publish([(layout.being_written(file.name), file.name)])
         made_of = self.inventory.fulfil(number)
         self.in_doubt.discard(record.id)

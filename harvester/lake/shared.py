@@ -20,12 +20,13 @@ import sqlalchemy as sa
 
 from harvester.lake.inventory import recount
 from harvester.lake.tables import changes, erased, refreshes, segments, shared_files, shares, slices
-from harvester.model import KEY_END, SliceKey
+from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harvester.lake.database import Database
+    from harvester.lake.store import Store
 
 _BATCH = 500
 
@@ -180,10 +181,25 @@ class SharedFiles:
         with self.database.reading() as connection:
             return bool(connection.scalar(sa.select(sa.exists().select_from(shared_files))))
 
-    def names(self) -> set[str]:
-        """The names of all files that count."""
+    def names(self, *, also_coming: bool = False) -> set[str]:
+        """The names of all files that count, or are still to be removed; ``also_coming``: or may soon count."""
+        query = sa.select(shared_files.c.name)
+        if not also_coming:
+            query = query.where(shared_files.c.sealed == 1)
         with self.database.reading() as connection:
-            return set(connection.scalars(sa.select(shared_files.c.name).where(shared_files.c.sealed == 1)))
+            return set(connection.scalars(query))
+
+    def counts(self, number: int) -> bool:
+        """Whether a file is there and counts."""
+        there = (shared_files.c.id == number) & (shared_files.c.sealed == 1) & (shared_files.c.leaving == 0)
+        with self.database.reading() as connection:
+            return bool(connection.scalar(sa.select(sa.exists().where(there))))
+
+    def changing(self, number: int) -> bool:
+        """Whether a file is about to be removed, or another one to take its name."""
+        with self.database.reading() as connection:
+            query = sa.select(shared_files.c.removed_by).where(shared_files.c.id == number)
+            return connection.scalar(query) is not None
 
     def files(self, dataset: str | None = None) -> list[SharedFile]:
         """All files that count, without their shares, by dataset, partition and number."""
@@ -220,7 +236,7 @@ class SharedFiles:
         query = sa.select(shares, slices.c.id_send).join_from(shares, slices).where(which)
         query = query.order_by(slices.c.id_send, shares.c.start, shares.c.first_key, shares.c.id)
         with self.database.reading() as connection:
-            return [_share(row) for row in connection.execute(query).mappings()]
+            return [share_of(row, row["id_send"]) for row in connection.execute(query).mappings()]
 
     def _files(self, which: sa.ColumnElement[bool]) -> list[SharedFile]:
         with self.database.reading() as connection:
@@ -229,6 +245,14 @@ class SharedFiles:
         for share in self._shares(shares.c.file_id.in_([row["id"] for row in rows])):
             of_files[share.file].append(share)
         return [_file(row, tuple(of_files[row["id"]])) for row in rows]
+
+
+def remove_leaving(store: Store, files: SharedFiles) -> None:
+    """Removes files that count no more."""
+    if leaving := files.leaving():
+        for _, name in leaving:
+            store.remove(name)
+        files.forget([number for number, _ in leaving])
 
 
 def put_file(connection: sa.Connection, file: SharedFile, *, sealed: int, added_by: int | None = None) -> int:
@@ -289,14 +313,10 @@ def reaches_end(held: Sequence[Share]) -> bool:
     return end_of(held)[0] == KEY_END
 
 
-def key_of(dataset: str, share: Share) -> SliceKey:
-    """The slice of a share."""
-    return SliceKey(dataset, share.id_send)
-
-
-def _share(row: sa.RowMapping) -> Share:
-    values = {one.name: row[one.name] for one in fields(Share) if one.name != "file"}
-    return Share(**values, file=row["file_id"])
+def share_of(row: sa.RowMapping, id_send: int) -> Share:
+    """From a row of ``shares``."""
+    values = {one.name: row[one.name] for one in fields(Share) if one.name not in {"file", "id_send"}}
+    return Share(**values, id_send=id_send, file=row["file_id"])
 
 
 def _file(row: sa.RowMapping, held: tuple[Share, ...]) -> SharedFile:
@@ -324,8 +344,9 @@ __all__ = [
     "SharedFiles",
     "end_of",
     "end_refresh",
-    "key_of",
     "put_file",
     "reaches_end",
+    "remove_leaving",
+    "share_of",
     "stretches",
 ]

@@ -20,7 +20,7 @@ from harvester.datasets import CATALOGUE
 from harvester.lake import layout
 from harvester.lake.sealing import write_parquet
 from harvester.lake.segments import broken_if_unreadable
-from harvester.lake.shared import Change, Share, SharedFile, SharedFiles
+from harvester.lake.shared import remove_leaving
 from harvester.lake.staging import count_waiting
 from harvester.model import KEY_END, Proof
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harvester.config import PartitionBy
     from harvester.datasets import Dataset
     from harvester.lake.sealing import Sealer
+    from harvester.lake.shared import Change, Share, SharedFile, SharedFiles
     from harvester.lake.store import Store
 
 _ORDER = ("id_send",)
@@ -254,14 +255,6 @@ def finish(store: Store, files: SharedFiles, number: int) -> None:
     remove_leaving(store, files)
 
 
-def remove_leaving(store: Store, files: SharedFiles) -> None:
-    """Removes files that count no more."""
-    if leaving := files.leaving():
-        for _, name in leaving:
-            store.remove(name)
-        files.forget([number for number, _ in leaving])
-
-
 def finish_changes(store: Store, files: SharedFiles) -> tuple[int, int]:
     """Finishes what a crash left, or undoes it: how many changes were finished, and how many undone.
 
@@ -376,5 +369,4 @@ __all__ = [
     "finish_changes",
     "joined",
     "publish",
-    "remove_leaving",
 ]

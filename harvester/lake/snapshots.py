@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.lake.entries import data_file_record, key_range_of, segment_record
-from harvester.lake.tables import data_files, ranges, segments, slices
+from harvester.lake.shared import share_of
+from harvester.lake.tables import data_files, ranges, segments, shares, slices
 from harvester.model import Proof, SliceKey
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from harvester.lake.database import Database
     from harvester.lake.entries import DataFileRecord, SegmentRecord
+    from harvester.lake.shared import Share
     from harvester.model import KeyRange
 
 _BATCH = 500
@@ -39,6 +41,7 @@ class SliceSnapshot:
         intended: data files that may or may not have got their names.
         staged: its segments.
         refreshed: segments that a refresh brought, whose rows do not count yet.
+        shares: what shared files hold of it, in key order.
         ranges: where its walks are, in key order: mostly one; none for an unpaged dataset and before the first row.
     """
 
@@ -55,6 +58,7 @@ class SliceSnapshot:
     staged: tuple[SegmentRecord, ...]
     refreshed: tuple[SegmentRecord, ...]
     ranges: tuple[KeyRange, ...]
+    shares: tuple[Share, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -105,6 +109,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
         of_files = _of_slices(connection, data_files, ids, data_files.c.start)
         of_segments = _of_slices(connection, segments, ids, segments.c.first_key)
         of_ranges = _of_slices(connection, ranges, ids, ranges.c.start)
+        of_shares = _of_slices(connection, shares, ids, shares.c.start)
         return [
             SliceSnapshot(
                 id=row["id"],
@@ -120,6 +125,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
                 staged=tuple(segment_record(part) for part in of_segments[row["id"]] if not part["refresh"]),
                 refreshed=tuple(segment_record(part) for part in of_segments[row["id"]] if part["refresh"]),
                 ranges=tuple(key_range_of(where) for where in of_ranges[row["id"]]),
+                shares=tuple(share_of(share, row["id_send"]) for share in of_shares[row["id"]] if share["sealed"]),
             )
             for row in rows
         ]

@@ -29,9 +29,10 @@ facts = Table(
 """What holds for the whole lake.
 
 ``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
-is, absent in ledgers of early versions, which did nothing); ``partition_by`` (absent where it is ``send``); ``run`` (the last run's number) and ``last_run`` (when it
-began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
-(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
+is, absent in ledgers of early versions, which did nothing); ``partition_by`` (absent in those, which knew ``send``
+alone); ``run`` (the last run's number) and ``last_run`` (when it began: UTC, ISO 8601); ``since_run`` (the first of the
+runs that resume each other, up to the last one); ``ended_run`` (the last run that came to its own end); ``borne`` (what
+the server was found to bear, as JSON; see ``bearing``).
 """
 
 slices = Table(
@@ -182,6 +183,7 @@ data_files = Table(
     Column("gone", Integer, nullable=False, default=0),  # rows that its last refresh did not bring back
     Column("changed", Integer, nullable=False, default=0),  # rows that its last refresh changed
     Column("refresh", Integer, nullable=False, default=0),  # 1: to be replaced by what a refresh that ended brought
+    Column("merged_into", Integer),  # the id of the data file that is about to take its place, beside others
     Index("data_files_by_slice", "slice_id", "first_key"),
     Index("data_files_unsealed", "sealed", sqlite_where=Column("sealed") == 0),
 )
@@ -296,7 +298,7 @@ OLDER = ("1", "2", "3", "4", "5")
 
 _ADDED = {
     slices: ("listed", "first_seen", "newest", "overdue", "due", "checked_run", "checked_at", "scope"),
-    data_files: ("overdue", "gone", "changed", "refresh"),
+    data_files: ("overdue", "gone", "changed", "refresh", "merged_into"),
     segments: ("overdue", "refresh", "checksum", "partitions", "change"),
     ranges: ("first_keys", "rows"),
     refreshes: ("first_keys", "rows", "change", "changed"),

@@ -20,6 +20,8 @@ from harvester.lake.filechecks import Checks, is_hidden
 from harvester.lake.findings import Finding, Kind
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
+from harvester.lake.sharechecks import shared_findings
+from harvester.lake.shared import SharedFiles
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.waiting import all_waiting
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from harvester.lake.lake import Glance
+    from harvester.lake.shared import SharedFile
     from harvester.lake.snapshots import SliceSnapshot
     from harvester.places import Place
 
@@ -77,6 +80,11 @@ class Verification:
         self._checks = Checks(seen.store, quick, seen.runs.account(), seen.runs.redaction())
 
     @property
+    def shared(self) -> bool:
+        """Whether data files hold rows of many sends."""
+        return SharedFiles(self._database).any()
+
+    @property
     def complete(self) -> bool:
         """Whether the ledger calls every slice that was looked at complete. A lake that knows of none is not."""
         return self.slices > 0 and not self.incomplete
@@ -89,6 +97,7 @@ class Verification:
             found = [finding for result in results for finding in result]
             yield from self._certain(seen, [*found, *self._contradictions(seen)])
             tick()
+        yield from self._shared(tick)
         yield from self._waiting()
         yield from self._strays()
 
@@ -133,6 +142,28 @@ class Verification:
         self.segments += len(seen.staged) + len(seen.refreshed)
         return found
 
+    # --- files that are of many slices
+
+    def _shared(self, tick: Callable[[], object]) -> Iterator[Finding]:
+        known = SharedFiles(self._database)
+        looks = ((file, [partial(self._look, known, file)]) for file in known.files())
+        for file, results in looked_at(looks, self._seen.store.at_once):
+            self.files += 1
+            self.bytes += file.bytes
+            yield from results[0]
+            tick()
+
+    def _look(self, known: SharedFiles, file: SharedFile) -> list[Finding]:
+        """What is wrong with a shared file when the ledger stands still."""
+        for _ in range(_TRIES):
+            seen = known.with_shares([file.id])
+            if not seen or not known.counts(file.id):
+                return []
+            found = shared_findings(self._checks, seen[0])
+            if not found or (known.with_shares([file.id]) == seen and not known.changing(file.id)):
+                return found if not found or known.counts(file.id) else []
+        return []
+
     # --- what is no slice's
 
     def _waiting(self) -> Iterator[Finding]:
@@ -161,9 +192,12 @@ class Verification:
         while batch := list(islice(entries, _BATCH)):
             keys = {name: layout.slice_of_folder(dataset, name) for name, is_folder in batch if is_folder}
             known = known_sends(self._database, dataset, [key.id_send for key in keys.values() if key is not None])
-            for name, _ in batch:
+            for name, is_folder in batch:
                 key = keys.get(name)
                 file = f"{dataset}/{name}"
+                if is_folder and layout.partition_of_folder(name) is not None:
+                    yield from self._strays_in(dataset, file)
+                    continue
                 if key is None and not is_hidden(name):
                     yield Finding(
                         Kind.STRAY, dataset, None, file, "It is no send's folder.", self._checks.out_of_the_way
@@ -171,6 +205,16 @@ class Verification:
                 elif key is not None and key.id_send not in known and self._seen.store.holds_anything(file):
                     what = "The ledger does not know this send; readers do."
                     yield Finding(Kind.STRAY, dataset, key.id_send, file, what, self._checks.out_of_the_way)
+
+    def _strays_in(self, dataset: str, folder: str) -> Iterator[Finding]:
+        """What lies in a partition's folder that the ledger does not know, also once it has been looked at again."""
+        known = SharedFiles(self._database)
+        strange = [name for name, _ in self._seen.store.entries(folder) if not is_hidden(name)]
+        strange = [name for name in strange if f"{folder}/{name}" not in known.names(also_coming=True)]
+        for name in strange:
+            if self._seen.store.size(f"{folder}/{name}") is not None:
+                what = "A file that the ledger does not know; readers find it."
+                yield Finding(Kind.STRAY, dataset, None, f"{folder}/{name}", what, self._checks.out_of_the_way)
 
     def _strays_at_home(self) -> Iterator[Finding]:
         store = self._seen.store
