@@ -225,8 +225,6 @@ class Settings:
             (self.patience_s >= 0, "--patience is not negative"),
             (self.refresh_within_s >= 0, "--refresh-within is not negative"),
             (self.client_id.isascii() and self.client_id.isdigit(), "the client id is a number; see --client-id"),
-            (self.tuning.target_bytes >= LEAST_FILE, "--file-size is at least 16KiB"),
-            (self.tuning.row_group_bytes >= LEAST_FILE, "--row-group-size is at least 16KiB"),
             (bool(self.client_md5), "the client's MD5 code is empty"),
             (_can_be_asked(self.endpoint), f"--endpoint is a URL such as {DEFAULT_ENDPOINT}, not {self.endpoint!r}"),
             (

@@ -18,6 +18,7 @@ from harvester.errors import LakeError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Compacted, compact
 from harvester.lake import layout
+from harvester.lake.entries import Progress
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken
 from harvester.lake.store import Store
@@ -182,6 +183,34 @@ def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> 
     stopped_at_every_step(tmp_path, lambda _: None, harvest)
 
 
+def refresh(root: Path) -> None:
+    """Refreshes what waits: both sends in one change."""
+    with open_lake(root, TUNING) as lake:
+        for id_send in SENDS:
+            record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
+            assert record is not None
+            first, last = 100 * id_send, 100 * id_send + 19
+            if lake.plan_refresh(record).progress is None and statuses(root, id_send) != {"sent"}:
+                brought = messages(id_send, first, 20)
+                progress = Progress(KeyRange(cursor=last, held=last), in_full=True, brought=20, ended=True)
+                page = Taken(record.id, MESSAGES, None, None, Proof.COUNT, 1, refreshed=brought, refresh=progress)
+                lake.stage([page])
+        lake.seal(0, everything=True)
+
+
+def statuses(root: Path, id_send: int) -> set[str]:
+    read = [pq.ParquetFile(path).read(["id_send", "message_status"]) for path in files(root)]
+    rows = pa.concat_tables(read).to_pylist()
+    return {row["message_status"] for row in rows if row["id_send"] == id_send}
+
+
+def test_refreshing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
+    stopped_at_every_step(tmp_path, harvest, refresh)
+    for root in tmp_path.iterdir():
+        assert [statuses(root, id_send) for id_send in SENDS] == [{"sent"}, {"sent"}]
+        assert read_status(root).unsettled == 0
+
+
 # --- compacting
 
 
@@ -281,3 +310,18 @@ def test_rows_that_follow_missing_ones_go_out_of_files_that_others_share(tmp_pat
     harvest(tmp_path)
     assert keys(tmp_path) == TRUTH
     assert found(tmp_path) == []
+
+
+def test_a_send_that_grows_once_it_is_complete_goes_on_where_it_ended(tmp_path: Path) -> None:
+    with open_lake(tmp_path, TUNING) as lake:
+        begin(lake)
+        for first in (700, 710):
+            lake.stage(
+                [
+                    taken(lake, 7, first, 10, Proof.TAIL),
+                    *([taken(lake, 8, 800, 20, Proof.COUNT)] if first == 700 else []),
+                ]
+            )
+            lake.seal(0, everything=True)
+            assert found(tmp_path) == []
+    assert keys(tmp_path) == TRUTH

@@ -18,6 +18,7 @@ from cyclopts import Group, Parameter, Token
 
 from harvester.config import (
     DEFAULT_ENDPOINT,
+    LEAST_FILE,
     LEAST_LIMIT,
     PartitionBy,
     Refresh,
@@ -423,6 +424,9 @@ class RunOptions:
             raise UsageError("which account? Give its client id with --client-id N, or in HARVESTER_CLIENT_ID")
         if self.for_ is not None and self.for_ <= 0:
             raise UsageError("--for is more than 0")
+        for option, given in (("--file-size", self.file_size), ("--row-group-size", self.row_group_size)):
+            if given < LEAST_FILE:
+                raise UsageError(f"{option} is at least 16KiB, not {given} bytes")
         return Settings(
             lake=place_of(self.lake, self.state),
             client_id=self.client_id.strip(),

@@ -154,10 +154,9 @@ class Gatherer:
             if batch:
                 self._seal_slices(batch)
         self._waiting = None
-        if not everything and full & {name for name, size in self._known().items() if size >= self._full_bytes}:
-            # What is left is the end of slices that are under way: it waits for what comes after it.
-            for name in full:
-                self._known()[name] = 0.0
+        if not everything and self.due:
+            # What is left is the end of slices that are under way, and waits for what comes after it.
+            self._waiting = defaultdict(float)
 
     def _found(self, *, everything: bool) -> list[Waits]:
         """Slices that have something to seal, by dataset and send."""

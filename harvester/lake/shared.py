@@ -131,6 +131,7 @@ class SharedFiles:
     def fulfil(self, change: int) -> list[str]:
         """Makes a change: its files have their names. Returns the names of segments, for removal."""
         with self.database.writing() as connection:
+            _forget_erased(connection, refreshes.c.change == change)
             removed = sa.select(shared_files.c.id).where(shared_files.c.removed_by == change)
             connection.execute(shares.delete().where(shares.c.file_id.in_(removed)))
             out = shared_files.update().where(shared_files.c.removed_by == change)
@@ -276,15 +277,22 @@ def _end_refreshes(connection: sa.Connection, change: int) -> list[str]:
     query = sa.select(refreshes.c.slice_id, refreshes.c.changed).where(refreshes.c.change == change)
     names: list[str] = []
     for slice_id, changed in connection.execute(query).all():
-        names += end_refresh(connection, slice_id, changed)
+        names += _end_refresh(connection, slice_id, changed)
     return names
 
 
-def end_refresh(connection: sa.Connection, slice_id: int, changed: int) -> list[str]:
-    """Notes that all that a refresh brought is in shared files. Returns the names of its segments, for removal."""
-    for share in connection.execute(sa.select(shares).where((shares.c.slice_id == slice_id) & (shares.c.refresh == 1))):
-        within = (erased.c.slice_id == slice_id) & (erased.c.key >= share.start) & (erased.c.key < share.stop)
+def _forget_erased(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """What was found to be erased is counted as gone by the refresh now."""
+    asked = sa.select(shares.c.slice_id, shares.c.start, shares.c.stop).join(
+        refreshes, refreshes.c.slice_id == shares.c.slice_id
+    )
+    for share in connection.execute(asked.where(which & (shares.c.refresh == 1)).distinct()).all():
+        within = (erased.c.slice_id == share.slice_id) & (erased.c.key >= share.start) & (erased.c.key < share.stop)
         connection.execute(erased.delete().where(within))
+
+
+def _end_refresh(connection: sa.Connection, slice_id: int, changed: int) -> list[str]:
+    """Notes that all that a refresh brought is in shared files. Returns the names of its segments, for removal."""
     connection.execute(shares.update().where(shares.c.slice_id == slice_id).values(refresh=0))
     brought = (segments.c.slice_id == slice_id) & (segments.c.refresh == 1)
     names = list(connection.scalars(sa.select(segments.c.name).where(brought)))
@@ -343,7 +351,6 @@ __all__ = [
     "SharedFile",
     "SharedFiles",
     "end_of",
-    "end_refresh",
     "put_file",
     "reaches_end",
     "remove_leaving",

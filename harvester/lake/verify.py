@@ -210,8 +210,8 @@ class Verification:
         """What lies in a partition's folder that the ledger does not know, also once it has been looked at again."""
         known = SharedFiles(self._database)
         strange = [name for name, _ in self._seen.store.entries(folder) if not is_hidden(name)]
-        strange = [name for name in strange if f"{folder}/{name}" not in known.names(also_coming=True)]
-        for name in strange:
+        ours = known.names(also_coming=True) if strange else set()
+        for name in (name for name in strange if f"{folder}/{name}" not in ours):
             if self._seen.store.size(f"{folder}/{name}") is not None:
                 what = "A file that the ledger does not know; readers find it."
                 yield Finding(Kind.STRAY, dataset, None, f"{folder}/{name}", what, self._checks.out_of_the_way)
