@@ -6,17 +6,17 @@ on their way, and a page that brings many does not: its rows weigh more than its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from harvester.harvest import widewalks
+from harvester.harvest import keeping
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -39,11 +39,13 @@ class Committing:
         lake: the lake.
         scheduler: where the pages come from.
         seal_soon: what is told of slices that are to be sealed.
+        out_of_time: whether a drain has no more time for what the next run can do as well.
     """
 
     lake: Lake
     scheduler: Scheduler
     seal_soon: SealSoon
+    out_of_time: Callable[[], bool]
 
     async def commit_all(
         self, delivered: MemoryObjectReceiveStream[Delivery], after_each: Callable[[], Awaitable[None]]
@@ -57,9 +59,15 @@ class Committing:
                         await self._gather(deliveries, delivered)
                 while len(deliveries) < MOST_PAGES and delivered.statistics().current_buffer_used:
                     deliveries.append(delivered.receive_nowait())
-                for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
-                    await (self._commit if scope is None else self._commit_wide)(list(group))
-                del first, deliveries  # or their rows would be held until the next ones come
+                del first  # or its rows would be held until the next ones come
+                while deliveries:
+                    if deliveries[0].walk.scope is not None:
+                        await self._commit_wide(deliveries.pop(0))
+                        continue
+                    of_slices = [*takewhile(lambda delivery: delivery.walk.scope is None, deliveries)]
+                    del deliveries[: len(of_slices)]
+                    await self._commit(of_slices)
+                    del of_slices  # likewise
                 await after_each()
 
     async def _gather(self, deliveries: list[Delivery], delivered: MemoryObjectReceiveStream[Delivery]) -> None:
@@ -80,13 +88,27 @@ class Committing:
                 walk.staged_bytes = 0
                 self.seal_soon(walk.slice_id, walk.turn)
 
-    async def _commit_wide(self, deliveries: Sequence[Delivery]) -> None:
-        """Makes pages of a walk over many sends durable, one by one; and then what follows from each."""
-        for delivery in deliveries:
-            committed = await to_thread.run_sync(widewalks.commit, self.lake, delivery.taken)
-            for slice_id in committed.seal:
-                self.seal_soon(slice_id, 0)
-            await self.scheduler.delivered_wide(delivery, committed)
+    async def _commit_wide(self, delivery: Delivery) -> None:
+        """Makes a page of a walk over many sends durable; and then what follows from it."""
+        walk, hold = delivery.walk, delivery.hold
+        steps = keeping.commit(self.lake, delivery.taken, self.scheduler.settings.limit)
+        del delivery  # each page that goes to its slices after it takes the place of its rows in memory
+        committed = await take_steps(steps, self.seal_soon, self.out_of_time)
+        await self.scheduler.delivered_wide(walk, hold, committed)
+
+
+async def take_steps(
+    steps: Iterator[keeping.Committed], seal_soon: SealSoon, out_of_time: Callable[[], bool]
+) -> keeping.Committed:
+    """Takes steps of ``keeping``, one after the other, until all are taken or time is out; what they came to."""
+    total = keeping.Committed()
+    while (step := await to_thread.run_sync(next, steps, None)) is not None:
+        for slice_id in step.seal:
+            seal_soon(slice_id, 0)
+        total += replace(step, seal=())
+        if out_of_time():
+            break
+    return total
 
 
 def _is_small(delivery: Delivery) -> bool:
@@ -94,4 +116,4 @@ def _is_small(delivery: Delivery) -> bool:
     return delivery.walk.scope is None and (rows is None or rows.num_rows <= _FEW_ROWS)
 
 
-__all__ = ["MOST_PAGES", "Committing"]
+__all__ = ["MOST_PAGES", "Committing", "take_steps"]

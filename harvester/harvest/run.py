@@ -16,13 +16,13 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
-from harvester.harvest import parts, widewalks
-from harvester.harvest.committing import MOST_PAGES, Committing
+from harvester.harvest import keeping, parts
+from harvester.harvest.committing import MOST_PAGES, Committing, take_steps
 from harvester.harvest.finding import Finder
 from harvester.harvest.learning import Learning
 from harvester.harvest.outcome import Paced, Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
-from harvester.harvest.sealing import Sealing
+from harvester.harvest.sealing import AFTER_DRAIN_S, Sealing
 from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
 from harvester.harvest.widewalks import WideWalks
@@ -98,7 +98,7 @@ class Harvest:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
             await self._learning.begin()
-            run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
+            run = await to_thread.run_sync(lake.runs.begin, settings.client_id, settings.redaction.label)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
                 await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
@@ -128,8 +128,9 @@ class Harvest:
             since, until = self._found.since.isoformat(), self._found.until.isoformat()
             unlisted = await to_thread.run_sync(lake.runs.unlisted, run, self._found.campaigns, since, until)
             self._unlisted = tuple(unlisted)
-        settled = await to_thread.run_sync(widewalks.choose, lake, run, settings, self._found)
-        await Sealing(lake, client.budget).seal(settled)
+        await to_thread.run_sync(keeping.choose, lake, run, settings, self._found)
+        async with Sealing(lake, client.budget).beside(()) as seal_soon:
+            await take_steps(keeping.make_up(lake, settings.limit), seal_soon, self._is_out_of_time)
         self._before = await to_thread.run_sync(lake.runs.tally, run)
 
     async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
@@ -156,7 +157,12 @@ class Harvest:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)
             assert self._learning is not None
-            await Committing(lake, scheduler, seal_soon).commit_all(delivered, self._learning.keep)
+            committing = Committing(lake, scheduler, seal_soon, self._is_out_of_time)
+            await committing.commit_all(delivered, self._learning.keep)
+
+    def _is_out_of_time(self) -> bool:
+        """Whether a drain has no more time for what the next run can do as well."""
+        return self._drained_at is not None and anyio.current_time() > self._drained_at + AFTER_DRAIN_S
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
+from harvester.lake.waiting import all_waiting
 from harvester.model import KeyRange
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
+    from harvester.lake.waiting import WaitingPages
 
 _ANCHORS = 16
 
@@ -34,7 +36,7 @@ class Repairs:
     lost: int = 0
 
 
-def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
+def put_right(store: Store, ledger: Ledger, inventory: Inventory, waiting: WaitingPages) -> Repairs:
     """Puts a lake right that nobody else is using. Blocking."""
     finished = undone = 0
     for file in inventory.intended():
@@ -47,6 +49,7 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
     lost = sum(
         _lose(store, ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory)
     )
+    lost += waiting.put_right()
     return Repairs(finished, undone, _remove_strays(store, inventory), lost)
 
 
@@ -119,6 +122,7 @@ def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
 
 def _remove_strays(store: Store, inventory: Inventory) -> int:
     known = {segment.name for _, segment in inventory.all_segments()}
+    known |= {page.name for _, page in all_waiting(inventory.database)}
     strays = [name for name in store.names(layout.SEGMENTS) if name not in known]
     strays += store.names(layout.WRITING)
     for name in strays:

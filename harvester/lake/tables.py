@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 4
+FORMAT = 5
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -28,9 +28,10 @@ facts = Table(
 )
 """What holds for the whole lake.
 
-``format``; ``account`` (the client id); ``run`` (the last run's number) and ``last_run`` (when it began: UTC,
-ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run`` (the last
-run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
+``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
+is, absent in ledgers of early versions, which did nothing); ``run`` (the last run's number) and ``last_run`` (when it
+began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
+(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
 """
 
 slices = Table(
@@ -101,8 +102,34 @@ scopes = Table(
     Column("start", Integer, nullable=False),
     *_range_columns(),
     Column("ended", Integer, nullable=False),  # 1: its walk has ended, and its members are to be seen to
+    Column("walked", Integer, nullable=False, default=0),  # about how many records it has brought
 )
-"""Walks over many sends of messages at once."""
+"""Walks over many sends of messages at once; where the first of their key ranges is."""
+
+scope_ranges = Table(
+    "scope_ranges",
+    metadata,
+    Column("scope_id", Integer, ForeignKey("scopes.id"), primary_key=True),
+    Column("start", Integer, primary_key=True),
+    *_range_columns(),
+)
+"""Where the other key ranges are of a walk over many sends that is split; all of them adjoin, from 0 to the end."""
+
+scope_segments = Table(
+    "scope_segments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("scope_id", Integer, ForeignKey("scopes.id"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("first_key", Integer, nullable=False),
+    Column("last_key", Integer, nullable=False),
+    Column("page_end", Integer, nullable=False),  # the last key of the page that the rows were in
+    Column("checksum", Integer, nullable=False),  # CRC-32 of its bytes
+    Index("scope_segments_by_scope", "scope_id", "first_key"),
+)
+"""Pages of walks over many sends that wait for a seam to be proven, before their rows go to their slices."""
 
 refreshes = Table(
     "refreshes",
@@ -210,7 +237,7 @@ def as_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-OLDER = ("1", "2", "3")
+OLDER = ("1", "2", "3", "4")
 """Formats that a run brings along."""
 
 _ADDED = {
@@ -219,6 +246,7 @@ _ADDED = {
     segments: ("overdue", "refresh", "checksum"),
     ranges: ("first_keys", "rows"),
     refreshes: ("first_keys", "rows"),
+    scopes: ("walked",),
 }
 
 
@@ -250,6 +278,8 @@ __all__ = [
     "ranges",
     "refreshes",
     "replace_ranges",
+    "scope_ranges",
+    "scope_segments",
     "scopes",
     "segments",
     "slices",
