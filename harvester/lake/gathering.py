@@ -112,10 +112,8 @@ class Gatherer:
     @property
     def due(self) -> bool:
         """Whether enough waits for sealing."""
-        known = self._known()
-        return max(known.values(), default=0) >= self._full_bytes or (
-            sum(known.values()) >= _FULL_AT_ONCE * self._full_bytes
-        )
+        sizes = list(self._known().values())  # at once: other threads add to them
+        return max(sizes, default=0) >= self._full_bytes or sum(sizes) >= _FULL_AT_ONCE * self._full_bytes
 
     @property
     def _full_bytes(self) -> float:
@@ -123,15 +121,18 @@ class Gatherer:
 
     def _known(self) -> defaultdict[str, float]:
         if self._waiting is None:
-            known = defaultdict[str, float](float)
-            query = sa.select(segments.c.partitions, sa.func.sum(segments.c.bytes)).where(
-                (segments.c.refresh == 0) & segments.c.partitions.is_not(None)
-            )
-            with self.files.database.reading() as connection:
-                for partitions, size in connection.execute(query.group_by(segments.c.partitions)):
-                    known[partitions] = size
-            self._waiting = known
+            self._waiting = self._in_ledger()
         return self._waiting
+
+    def _in_ledger(self) -> defaultdict[str, float]:
+        known = defaultdict[str, float](float)
+        query = sa.select(segments.c.partitions, sa.func.sum(segments.c.bytes)).where(
+            (segments.c.refresh == 0) & segments.c.partitions.is_not(None)
+        )
+        with self.files.database.reading() as connection:
+            for partitions, size in connection.execute(query.group_by(segments.c.partitions)):
+                known[partitions] = size
+        return known
 
     # --- sealing
 
@@ -144,7 +145,7 @@ class Gatherer:
                 self._seal(everything=everything)
 
     def _seal(self, *, everything: bool) -> None:
-        full = {partitions for partitions, size in self._known().items() if size >= self._full_bytes}
+        full = {partitions for partitions, size in list(self._known().items()) if size >= self._full_bytes}
         for _, some in groupby(self._found(everything=everything), key=lambda one: one.dataset):
             batch = [
                 one
@@ -153,7 +154,7 @@ class Gatherer:
             ]
             if batch:
                 self._seal_slices(batch)
-        self._waiting = None
+        self._waiting = self._in_ledger()
         if not everything and self.due:
             # What is left is the end of slices that are under way, and waits for what comes after it.
             self._waiting = defaultdict(float)
@@ -305,7 +306,7 @@ class Gatherer:
             Piece(replace(share, stop=ends.get((share.slice_id, share.start), share.stop)), batches, counted=True)
             for share, batches in reader.all(old)
         )
-        return self.sharing.write(replace(old, id=0, generation=old.generation + 1), pieces, about)
+        return self.sharing.write(replace(old, id=0, generation=old.generation + 1), pieces, about, join=False)
 
 
 def _waits(row: sa.RowMapping, staged: Sequence[SegmentRecord]) -> Waits:

@@ -111,7 +111,7 @@ class Lake:
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Puts in place what a refresh of a slice has brought, and seals what is due: see Refresher and Sealer."""
         if self.gatherer.shares:
-            if everything:
+            if everything or self.gatherer.due:
                 with self.gatherer.turn:
                     self.renewer.put_in_place()
             self.gatherer.seal(everything=everything)

@@ -211,7 +211,7 @@ class _Renewal:
                     yield Piece(shares_now[_place(share)], now.to_batches())
                 start += share.rows
 
-        return self._sharing.write(replace(old, id=0, generation=old.generation + 1), pieces(), about)
+        return self._sharing.write(replace(old, id=0, generation=old.generation + 1), pieces(), about, join=False)
 
     def _new(self, value: str, some: Sequence[_Stretch], about: Mapping[int, About]) -> SharedFile | None:
         """A new file of rows that belong to a partition that had none of their stretches."""

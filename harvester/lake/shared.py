@@ -133,6 +133,7 @@ class SharedFiles:
         with self.database.writing() as connection:
             _forget_erased(connection, refreshes.c.change == change)
             removed = sa.select(shared_files.c.id).where(shared_files.c.removed_by == change)
+            asked = _still_to_refresh(connection, removed, change)
             connection.execute(shares.delete().where(shares.c.file_id.in_(removed)))
             out = shared_files.update().where(shared_files.c.removed_by == change)
             connection.execute(out.values(removed_by=None, leaving=1))
@@ -140,6 +141,9 @@ class SharedFiles:
             connection.execute(shares.update().where(shares.c.file_id.in_(added)).values(sealed=1))
             there = shared_files.update().where(shared_files.c.added_by == change)
             connection.execute(there.values(added_by=None, sealed=1))
+            for slice_id, start in asked:
+                same = (shares.c.slice_id == slice_id) & (shares.c.start == start) & (shares.c.sealed == 1)
+                connection.execute(shares.update().where(same).values(refresh=1))
             names = _end_refreshes(connection, change)
             mine = segments.c.change == change
             names += connection.scalars(sa.select(segments.c.name).where(mine))
@@ -270,6 +274,13 @@ def put_file(connection: sa.Connection, file: SharedFile, *, sealed: int, added_
     if told:
         connection.execute(shares.insert(), told)
     return number
+
+
+def _still_to_refresh(connection: sa.Connection, removed: sa.Select[tuple[int]], change: int) -> list[tuple[int, int]]:
+    """Stretches in files that a change removes, by slice and start, that other refreshes are still to replace."""
+    mine = sa.select(refreshes.c.slice_id).where(refreshes.c.change == change)
+    query = sa.select(shares.c.slice_id, shares.c.start).where(shares.c.file_id.in_(removed) & (shares.c.refresh == 1))
+    return [(row[0], row[1]) for row in connection.execute(query.where(shares.c.slice_id.not_in(mine)))]
 
 
 def _end_refreshes(connection: sa.Connection, change: int) -> list[str]:
