@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from harvester.lake.staging import Taken
 from harvester.lake.store import Store
 from harvester.model import KeyRange, Proof, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, listed
+from tests.crashing import STRIDE
 from tests.harvesting import QUICK, field
 from tests.lake_rows import rows_of
 from tests.lake_upkeep import found
@@ -36,13 +38,15 @@ pytestmark = pytest.mark.anyio
 CLOCK = replace(QUICK, clock=lambda: NOW)
 TUNING = Tuning(target_bytes=1 << 20, clock=lambda: NOW)
 SENDS = (7, 8)
+MANY = 3000 if STRIDE == 1 else 500
+"""Tiny sends of a month: all of them in ``make soak``, which has the time."""
 OLD, NEW = SENT - timedelta(days=1), SENT
 NONE = "__HIVE_DEFAULT_PARTITION__"
 
 
 async def test_thousands_of_tiny_sends_come_to_a_handful_of_files(tmp_path: Path) -> None:
-    spec = AccountSpec(sends=listed({1000 + number: 12 for number in range(3000)}), first_date=SENT, days_between=0.0)
-    settings = {"partition_by": PartitionBy.MONTH, "scope": Scope.ACCOUNT, "datasets": ("messages",)}
+    spec = AccountSpec(sends=listed({1000 + number: 12 for number in range(MANY)}), first_date=SENT, days_between=0.0)
+    settings: dict[str, Any] = {"partition_by": PartitionBy.MONTH, "scope": Scope.ACCOUNT, "datasets": ("messages",)}
     async with field(tmp_path, spec, tuning=CLOCK, **settings) as account:
         result = await account.run()
         assert result.complete
@@ -135,11 +139,11 @@ def harvest(root: Path, *sends: int) -> None:
             lake.seal(0, everything=True)
 
 
-def keys(root: Path) -> dict[str, list[int | None]]:
+def keys(root: Path) -> dict[str, list[int]]:
     """What readers find: the keys of each partition."""
-    read: dict[str, list[int | None]] = {}
+    read: dict[str, list[int]] = {}
     for path in files(root):
-        here = pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist()
+        here: list[Any] = pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist()
         read[path.parent.name] = sorted([*read.get(path.parent.name, []), *here])
     return read
 
@@ -159,9 +163,9 @@ def stopped_at_every_step(
     truth: dict[str, list[int]] | None = None,
 ) -> None:
     """Stops ``work`` at each durable step; the next go ends it, and nothing is lost or doubled."""
-    stopped, step = True, 0
+    stopped, step = True, 1 - STRIDE
     while stopped:
-        step += 1
+        step += STRIDE
         root = tmp_path / str(step)
         before(root)
         with pytest.MonkeyPatch.context() as patch:
@@ -176,7 +180,7 @@ def stopped_at_every_step(
         assert keys(root) == (truth or TRUTH), f"after step {step}"
         assert found(root) == [], f"after step {step}"
         assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
-    assert step > 12
+    assert step > 9
 
 
 def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
@@ -269,7 +273,7 @@ async def test_a_lost_ledger_is_made_anew_from_what_files_say(tmp_path: Path) ->
         sends=listed({601: 260, 602: 40, 604: 75}), failed=0.2, waiting=0.1, first_date=SENT, days_between=1.0
     )
     small = replace(CLOCK, target_bytes=30_000)
-    settings = {"limit": 50, "partition_by": PartitionBy.DAY, "refresh": Refresh.NEVER}
+    settings: dict[str, Any] = {"limit": 50, "partition_by": PartitionBy.DAY, "refresh": Refresh.NEVER}
     async with field(tmp_path, spec, tuning=small, **settings) as account:
         assert (await account.run()).complete
         whole = read_status(tmp_path)

@@ -17,6 +17,8 @@ from harvester.model import KEY_END, Proof
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harvester.lake.entries import FileRecord
+    from harvester.lake.shared import Share
     from harvester.lake.snapshots import SliceSnapshot
 
 
@@ -56,7 +58,7 @@ def _of_ranges(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
 
 
 def _of_counts(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
-    parts = (*seen.files, *seen.shares, *seen.staged)
+    parts: tuple[FileRecord | Share, ...] = (*seen.files, *seen.shares, *seen.staged)
     for name, total in (
         ("rows", sum(part.rows for part in parts)),
         ("unsettled", sum(part.unsettled for part in parts)),
@@ -103,7 +105,7 @@ def _of_proof(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
 
 
 def _of_cursor(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
-    parts = (*seen.files, *seen.shares, *seen.staged)
+    parts: tuple[FileRecord | Share, ...] = (*seen.files, *seen.shares, *seen.staged)
     if not seen.ranges:
         if parts:
             end = max(part.last_key for part in parts)
@@ -128,7 +130,8 @@ def _of_seams(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
         yield Kind.CURSOR, "the places to go on from do not share its keys among them"
     if seen.proof is not None and len(ends) > 1:
         yield Kind.CURSOR, "it is called complete, and there is more than one place to go on from"
-    if any(part.last_key >= ends[0][1] for part in (*seen.files[-1:], *seen.shares)):
+    sealed: tuple[FileRecord | Share, ...] = (*seen.files[-1:], *seen.shares)
+    if any(part.last_key >= ends[0][1] for part in sealed):
         yield Kind.CURSOR, "data files hold keys to the right of where it would go on from first"
 
 

@@ -286,6 +286,9 @@ class Gatherer:
     def _rows(self, items: Sequence[tuple[Waits, SegmentRecord]], value: str) -> Iterator[pa.RecordBatch]:
         for one, segment in items:
             rows = read_segment(self.sealer.store, segment)
+            if segment.partitions == value and column_of(self.by, CATALOGUE[one.dataset]) is not None:
+                yield rows
+                continue
             yield rows_in(self.by, CATALOGUE[one.dataset], rows, value, self._otherwise(one.campaign))
 
     def _moved_ends(self, files: set[int], ends: Mapping[tuple[int, int], int]) -> list[SharedFile]:

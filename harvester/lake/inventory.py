@@ -284,8 +284,8 @@ def recount(connection: sa.Connection, slice_id: int) -> None:
         for name in ("rows", "unsettled", "overdue")
     }
     gone = _total(data_files, data_files.c.gone, slice_id, sealed)
-    gone += _total(shares, shares.c.gone, slice_id, shares.c.sealed == 1)
-    totals["gone"] = gone + _total(erased, sa.literal(1), slice_id, sa.true())
+    of_shares = _total(shares, shares.c.gone, slice_id, shares.c.sealed == 1)
+    totals["gone"] = gone + of_shares + _total(erased, sa.literal(1), slice_id, sa.true())
     connection.execute(slices.update().where(slices.c.id == slice_id).values(totals))
 
 

@@ -89,10 +89,16 @@ class Lake:
         """
         if self.gatherer.shares:
             apart = [replace(page, whole=None) for page in pages]
-            waiting = stage(self.sealer, apart, self.clock(), scope, self.gatherer.values_of)
-            for page, size in zip(pages, waiting, strict=True):
-                if page.rows is not None:
-                    self.gatherer.waits(self.gatherer.values_of(page.dataset.name, page.rows), size)
+            values: list[str | None] = []
+
+            def partitions(dataset: str, rows: pa.RecordBatch) -> str | None:
+                values.append(self.gatherer.values_of(dataset, rows))
+                return values[-1]
+
+            waiting = stage(self.sealer, apart, self.clock(), scope, partitions)
+            sizes = [size for page, size in zip(pages, waiting, strict=True) if page.rows is not None]
+            for value, size in zip(values, sizes, strict=True):
+                self.gatherer.waits(value, size)
         else:
             waiting = stage(self.sealer, pages, self.clock(), scope)
         for page in pages:

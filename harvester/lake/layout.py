@@ -178,11 +178,13 @@ class SharedFooter:
 
     def encode(self) -> dict[str, str]:
         """As Parquet key-value metadata; shares as JSON, an open end as null."""
-        told = [
-            [one.id_send, one.start, None if one.stop == KEY_END else one.stop, one.total, one.rows]
-            + ([one.proof, one.expected] if one.stop == KEY_END else [])
-            for one in self.shares
-        ]
+        told: list[list[int | str | None]] = []
+        for one in self.shares:
+            at_end = one.stop == KEY_END
+            stop = None if at_end else one.stop
+            told.append([one.id_send, one.start, stop, one.total, one.rows])
+            if at_end:
+                told[-1] += [one.proof, one.expected]
         pairs = {
             "dataset": self.dataset,
             "partition_by": self.partition_by,

@@ -93,7 +93,10 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
     if not missing:
         return len(refreshed)
     staged = inventory.staged(slice_id)
-    files = [*inventory.files(slice_id), *SharedFiles(inventory.database).shares_of([slice_id])[slice_id]]
+    files: list[FileRecord | Share] = [
+        *inventory.files(slice_id),
+        *SharedFiles(inventory.database).shares_of([slice_id])[slice_id],
+    ]
     record = ledger.record(slice_id)
     if record.key_range is None:  # of an unpaged dataset: all of it is one answer
         inventory.lose(slice_id, staged, ())
@@ -105,7 +108,8 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
         if from_here:
             end = min(from_here)
             lost += [segment for segment in staged if end <= segment.first_key < key_range.stop]
-            kept = [part for part in (*files, *staged) if key_range.start <= part.first_key < end]
+            parts: list[FileRecord | Share] = [*files, *staged]
+            kept = [part for part in parts if key_range.start <= part.first_key < end]
             moved.append(_range_before(key_range, kept))
     inventory.lose(slice_id, lost, moved)
     return len(lost)

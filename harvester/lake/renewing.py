@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -290,7 +290,7 @@ class _Renewal:
             if after is None:
                 parts.append(rows.slice(place))
             else:
-                until = pc.less(keys, pa.scalar(after.first_key, pa.int64()))
+                until: Any = pc.less(keys, pa.scalar(after.first_key, pa.int64()))
                 parts.append(rows.slice(place, (pc.sum(until).as_py() or 0) - place))
         return parts
 

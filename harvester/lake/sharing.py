@@ -237,8 +237,8 @@ def _put_together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     if len(batches) == 1:
         return batches[0]
-    found: pa.RecordBatch = pa.concat_batches(batches)
-    return found
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.to_batches()[0]
 
 
 def publish(store: Store, added: Iterable[SharedFile]) -> None:
