@@ -223,7 +223,16 @@ def shown_commands() -> list[list[str]]:
 
 def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
     shown = shown_commands()
-    assert {tokens[0] for tokens in shown} == {"run", "plan", "status", "verify", "recover", "simulate", "--version"}
+    assert {tokens[0] for tokens in shown} == {
+        "run",
+        "plan",
+        "status",
+        "verify",
+        "recover",
+        "compact",
+        "simulate",
+        "--version",
+    }
     for tokens in shown:
         assert command_line(tokens) == 0, capsys.readouterr().err
     assert told.settings is not None
