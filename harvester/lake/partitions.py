@@ -66,7 +66,8 @@ def rows_in(
     column = column_of(by, dataset)
     assert column is not None
     texts: Any = _texts(by, rows.column(column))
-    wanted: Any = pc.is_null(texts) if value == NO_VALUE else pc.fill_null(pc.equal(texts, pa.scalar(value)), False)  # noqa: FBT003
+    # A row without a value is in none of the others: what is null is not chosen.
+    wanted: Any = pc.is_null(texts) if value == NO_VALUE else pc.equal(texts, pa.scalar(value))
     return rows.filter(wanted)
 
 
