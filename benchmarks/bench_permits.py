@@ -115,7 +115,7 @@ def at_a_rate(rate: int, seconds: float) -> tuple[Figure, Figure]:
 
 
 def measure(options: Options) -> Report:
-    part = 0.2 if options.quick else 1.0
+    part = 0.04 if options.quick else 1.0
     sends = round(120 * part), round(240 * part)
     throttled = harvested(sends[0], 3, ("--latency", "0.1..0.3", "--server-rate", "5"), ("--rate", "20"))
     crowded = ("--latency", "0.1..0.3", "--server-concurrency", "6")
@@ -129,8 +129,8 @@ def measure(options: Options) -> Report:
     return Report(
         "permits, as the server sees queries arrive",
         (
-            *at_a_rate(8, 20 * part),
-            *at_a_rate(50, 8 * part),
+            *at_a_rate(8, 45 * part),
+            *at_a_rate(50, 20 * part),
             Figure(
                 "told 20 a second, 5 are let in: refused",
                 "of queries",

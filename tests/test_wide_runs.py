@@ -167,7 +167,7 @@ class TestRows:
             assert len(list((tmp_path / "messages" / "send=604").iterdir())) > 1
             assert_sound(account)
 
-    @pytest.mark.parametrize("limit", [50, 60, 1000])
+    @pytest.mark.parametrize("limit", [50, 1000])
     async def test_a_count_that_lies_costs_that_send_alone(
         self, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -409,7 +409,7 @@ class TestTrouble:
             assert (result.complete, result.queries) == (True, 41)
             assert_sound(account)
 
-    @pytest.mark.parametrize("number", range(2, 8))
+    @pytest.mark.parametrize("number", [2, 4, 6])
     async def test_a_run_that_is_stopped_goes_on_where_it_was(
         self, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
