@@ -347,7 +347,7 @@ def lines(plan: Plan, figures: Figures) -> Iterator[str]:
         yield f"               {number:5} {what}"
     yield f"requests       {figures.requests:,}, of which {figures.faults:,} failed on purpose"
     each = figures.again / max(1, figures.kills)
-    yield f"asked again    {figures.again:,} pages, {each:.2f} a kill, of {most:,} in flight or on their way into the lake"
+    yield f"asked again    {figures.again:,} pages, {each:.2f} a kill, of {most:,} in flight or on their way in"
     yield f"lake           {figures.rows:,} rows, every value compared with the truth; nothing left over"
     yield f"verify         {'passed' if figures.verified else 'there is no such command'}"
     yield f"took           {figures.seconds:.0f} s"
