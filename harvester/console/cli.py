@@ -17,9 +17,10 @@ from cyclopts.config import Env
 from harvester import __version__
 from harvester.config import Tuning
 from harvester.console.compact import compact_lake
+from harvester.console.converters import path, size
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions, path, size
+from harvester.console.options import RunOptions
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
