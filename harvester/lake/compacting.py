@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from harvester.lake import layout
 from harvester.lake.lake import look_into, open_lake
-from harvester.lake.shared import Change, SharedFile
+from harvester.lake.sharedfiles import Change, SharedFile
 from harvester.lake.sharing import Piece, ShareReader
 from harvester.lake.tables import data_files
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harvester.lake.entries import FileRecord
-    from harvester.lake.shared import Share
+    from harvester.lake.sharedfiles import Share
     from harvester.lake.snapshots import SliceSnapshot
 
 

@@ -24,7 +24,7 @@ from harvester.lake import layout
 from harvester.lake.entries import SegmentRecord, segment_record
 from harvester.lake.partitions import NO_VALUE, column_of, rows_in, values_of
 from harvester.lake.segments import read_segment
-from harvester.lake.shared import Change, Share, SharedFile, SharedFiles, end_of, reaches_end
+from harvester.lake.sharedfiles import Change, Share, SharedFile, SharedFiles, end_of, reaches_end
 from harvester.lake.sharing import About, Piece, ShareReader, Sharing
 from harvester.lake.tables import ranges, segments, shares, slices
 from harvester.model import KEY_END, Proof

@@ -257,7 +257,7 @@ class Inventory:
 
 
 def _take_leave(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Takes data files out whose rows another one holds; they are still to be removed (see ``shared``)."""
+    """Takes data files out whose rows another one holds; they are still to be removed (see ``sharedfiles``)."""
     names = ("name", "rows", "bytes", "generation", "checksum")
     query = sa.select(slices.c.dataset, *(data_files.c[name] for name in names)).join_from(data_files, slices)
     for row in connection.execute(query.where(which)).mappings().all():

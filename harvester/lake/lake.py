@@ -22,7 +22,7 @@ from harvester.lake.renewing import Renewer
 from harvester.lake.runs import Runs
 from harvester.lake.scopes import Scopes
 from harvester.lake.sealing import Sealer
-from harvester.lake.shared import SharedFiles
+from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
 from harvester.lake.turns import Turns

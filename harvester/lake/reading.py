@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harvester.lake.inventory import Inventory
-    from harvester.lake.shared import SharedFiles
+    from harvester.lake.sharedfiles import SharedFiles
     from harvester.lake.store import Store
 
 _FEW_ROWS = 64

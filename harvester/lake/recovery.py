@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
-from harvester.lake.shared import Share, SharedFiles
+from harvester.lake.sharedfiles import Share, SharedFiles
 from harvester.lake.sharing import finish_changes
 from harvester.lake.waiting import all_waiting
 

@@ -23,7 +23,7 @@ from harvester.lake.entries import DataFileRecord
 from harvester.lake.merging import Difference, merged
 from harvester.lake.partitions import NO_VALUE, rows_in, values_of
 from harvester.lake.segments import read_segment
-from harvester.lake.shared import Change, Share, SharedFile, stretches
+from harvester.lake.sharedfiles import Change, Share, SharedFile, stretches
 from harvester.lake.sharing import About, Piece, ShareReader
 from harvester.lake.staging import count_waiting
 from harvester.lake.tables import shares

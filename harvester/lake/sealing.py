@@ -22,7 +22,7 @@ from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.lake.segments import broken_if_unreadable, read_segment
-from harvester.lake.shared import SharedFiles, remove_leaving
+from harvester.lake.sharedfiles import SharedFiles, remove_leaving
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from harvester.lake import layout
 from harvester.lake.contents import NotOurs, Unreadable
 from harvester.lake.findings import Finding, Kind
 from harvester.lake.partitions import column_of, values_of
-from harvester.lake.shared import stretches
+from harvester.lake.sharedfiles import stretches
 from harvester.lake.staging import count_waiting, newest
 from harvester.redaction import in_words
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harvester.lake.contents import Source
     from harvester.lake.filechecks import Checks
     from harvester.lake.layout import SharedFooter, Told
-    from harvester.lake.shared import Share, SharedFile
+    from harvester.lake.sharedfiles import Share, SharedFile
 
 _BATCH = 16_384
 

@@ -24,7 +24,7 @@ from harvester.lake.contents import Unreadable
 from harvester.lake.rebuilding import Aside
 from harvester.lake.sealing import Sealer
 from harvester.lake.sharechecks import read_shares
-from harvester.lake.shared import Share, SharedFile, SharedFiles, put_file
+from harvester.lake.sharedfiles import Share, SharedFile, SharedFiles, put_file
 from harvester.lake.sharing import About, Piece, ShareReader, Sharing, publish
 from harvester.lake.tables import as_text, range_values, ranges, slices
 from harvester.model import KEY_END, KeyRange, Proof

@@ -20,7 +20,7 @@ from harvester.datasets import CATALOGUE
 from harvester.lake import layout
 from harvester.lake.sealing import write_parquet
 from harvester.lake.segments import broken_if_unreadable
-from harvester.lake.shared import remove_leaving
+from harvester.lake.sharedfiles import remove_leaving
 from harvester.lake.staging import count_waiting
 from harvester.model import KEY_END, Proof
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harvester.config import PartitionBy
     from harvester.datasets import Dataset
     from harvester.lake.sealing import Sealer
-    from harvester.lake.shared import Change, Share, SharedFile, SharedFiles
+    from harvester.lake.sharedfiles import Change, Share, SharedFile, SharedFiles
     from harvester.lake.store import Store
 
 _ORDER = ("id_send",)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.lake.entries import data_file_record, key_range_of, segment_record
-from harvester.lake.shared import share_of
+from harvester.lake.sharedfiles import share_of
 from harvester.lake.tables import data_files, ranges, segments, shares, slices
 from harvester.model import Proof, SliceKey
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harvester.lake.database import Database
     from harvester.lake.entries import DataFileRecord, SegmentRecord
-    from harvester.lake.shared import Share
+    from harvester.lake.sharedfiles import Share
     from harvester.model import KeyRange
 
 _BATCH = 500

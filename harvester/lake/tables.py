@@ -207,7 +207,7 @@ changes = Table(
     Column("id", Integer, primary_key=True),
     Column("dataset", String, nullable=False),
 )
-"""Changes of shared files that are under way: see ``shared``."""
+"""Changes of shared files that are under way: see ``sharedfiles``."""
 
 shared_files = Table(
     "shared_files",

@@ -21,7 +21,7 @@ from harvester.lake.findings import Finding, Kind
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
 from harvester.lake.sharechecks import shared_findings
-from harvester.lake.shared import SharedFiles
+from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.waiting import all_waiting
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from harvester.lake.lake import Glance
-    from harvester.lake.shared import SharedFile
+    from harvester.lake.sharedfiles import SharedFile
     from harvester.lake.snapshots import SliceSnapshot
     from harvester.places import Place
 
