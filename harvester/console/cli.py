@@ -17,7 +17,7 @@ from cyclopts.config import Env
 from harvester import __version__
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions
+from harvester.console.options import LEDGER_HELP, RunOptions, database
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -35,6 +35,7 @@ from harvester.console.sources import (
 from harvester.console.status import show_status
 from harvester.console.verify import show_verified
 from harvester.errors import HarvesterError, UsageError
+from harvester.model import Secret
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
 
@@ -101,25 +102,33 @@ def plan(options: RunOptions) -> int:
         return show_plan(settings, sends, json=options.json, log_format=options.log_format)
 
 
-@app.command(sort_key=3, usage="Usage: harvester status LAKE [--json]", config=(Env(PREFIX, command=False),))
+@app.command(
+    sort_key=3, usage="Usage: harvester status LAKE [--ledger URL] [--json]", config=(Env(PREFIX, command=False),)
+)
 def status(
     lake: Annotated[Path, Parameter(help="The lake's folder.")],
     /,
     *,
+    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
     json: Annotated[bool, Parameter(show_default=False, help="Print one JSON object that lists every slice.")] = False,
 ) -> int:
     """Show what a lake holds: rows, what is complete and by which proof, what is not and why.
 
     It can be used while a run is at work. The exit status is 0 if all is complete, 1 if not.
     """
-    return show_status(lake.expanduser(), json=json)
+    return show_status(lake.expanduser(), ledger, json=json)
 
 
-@app.command(sort_key=4, usage="Usage: harvester verify LAKE [--quick] [--json]", config=(Env(PREFIX, command=False),))
+@app.command(
+    sort_key=4,
+    usage="Usage: harvester verify LAKE [--ledger URL] [--quick] [--json]",
+    config=(Env(PREFIX, command=False),),
+)
 def verify(
     lake: Annotated[Path, Parameter(help="The lake's folder.")],
     /,
     *,
+    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
     quick: Annotated[
         bool, Parameter(show_default=False, help="Leave data pages unread: look at sizes, counts, ranges and names.")
     ] = False,
@@ -132,17 +141,22 @@ def verify(
     It changes nothing, and can be used while a run is at work. The exit status is 0 if nothing is wrong and all is
     complete, else 1.
     """
-    return show_verified(lake.expanduser(), quick=quick, json=json)
+    return show_verified(lake.expanduser(), ledger, quick=quick, json=json)
 
 
-@app.command(sort_key=5, usage="Usage: harvester recover LAKE", config=(Env(PREFIX, command=False),))
-def recover(lake: Annotated[Path, Parameter(help="The lake's folder.")], /) -> int:
+@app.command(sort_key=5, usage="Usage: harvester recover LAKE [--ledger URL]", config=(Env(PREFIX, command=False),))
+def recover(
+    lake: Annotated[Path, Parameter(help="The lake's folder.")],
+    /,
+    *,
+    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
+) -> int:
     """Rebuild a lost ledger from the data files; or, if it is sound, mend what verify finds wrong.
 
     The next run then asks only for what the data files can't prove. No file is deleted: what is in the way is set
     aside. Nothing is asked of the API.
     """
-    return recover_lake(lake.expanduser())
+    return recover_lake(lake.expanduser(), ledger)
 
 
 @app.command(sort_key=7)

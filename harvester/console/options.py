@@ -24,11 +24,12 @@ from harvester.config import (
     Settings,
     Wire,
     parse_duration,
+    parse_ledger,
     parse_size,
     read_md5,
 )
 from harvester.console.exits import tell
-from harvester.console.secrecy import hide
+from harvester.console.secrecy import hide, passwords_in
 from harvester.console.sends import SendList, parse_id
 from harvester.console.sources import MD5_VARIABLE
 from harvester.console.wording import size_option, span_option
@@ -45,6 +46,11 @@ PACE = Group("Pace and patience", sort_key=3)
 AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
 
+LEDGER_HELP = (
+    "The PostgreSQL database that the lake's ledger is in, where several machines use the lake: "
+    "postgresql://user@host/database. If not given, the ledger is in a file of the lake's. Needs psycopg: "
+    "pip install 'psycopg[binary]'."
+)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -93,6 +99,21 @@ def day(_type: Any, tokens: tuple[Token, ...]) -> date:  # noqa: ANN401  cyclopt
     raise UsageError(f"{token.keyword}: {token.value!r} is not a day; write it like 2024-05-31")
 
 
+def database(_type: Any, tokens: tuple[Token, ...]) -> Secret:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: the URL of a ledger's database, whose password nothing shows from then on. Raises UsageError."""
+    token = tokens[-1]
+    url = parse_ledger(token.value)
+    passwords = passwords_in(url)
+    for password in passwords:
+        hide(password)
+    if passwords and token.source in {"cli", ""}:
+        tell(
+            "harvester: other users of this machine can read the password in --ledger; keep it in HARVESTER_LEDGER, "
+            "PGPASSWORD or ~/.pgpass"
+        )
+    return url
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -104,6 +125,10 @@ class RunOptions:
             group=WHAT, converter=path, metavar="DIR", help="The folder that holds, or will hold, the Parquet files."
         ),
     ]
+    ledger: Annotated[
+        Secret | None,
+        Parameter(group=WHAT, converter=database, metavar="URL", help=LEDGER_HELP),
+    ] = None
     send: Annotated[
         tuple[int, ...],
         Parameter(
@@ -365,6 +390,7 @@ class RunOptions:
             refresh_within_s=self.refresh_within,
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
+            ledger=self.ledger,
         )
 
     @contextmanager
@@ -404,4 +430,4 @@ def _md5_of(file: Path) -> str:
     return code
 
 
-__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "size"]
+__all__ = ["LEDGER_HELP", "LogFormat", "RunOptions", "database", "day", "duration", "ids", "size"]

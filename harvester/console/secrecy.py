@@ -7,6 +7,7 @@ error that quotes a request's body, a traceback. The set of hidden texts belongs
 from __future__ import annotations
 
 import json
+from urllib.parse import unquote, urlsplit
 
 from harvester.model import Secret
 
@@ -22,6 +23,18 @@ def hide(secret: str) -> None:
         _hidden.update(map(Secret, (secret, json.dumps(secret)[1:-1], repr(str(secret))[1:-1])))
 
 
+def passwords_in(url: str) -> list[str]:
+    """The password in a URL, or in its query, as it stands there and as it is meant; none if there is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    userinfo = parts.netloc.rpartition("@")[0]
+    found = [userinfo.partition(":")[2]]
+    found += [pair.partition("=")[2] for pair in parts.query.split("&") if pair.partition("=")[0] == "password"]
+    return [text for text in dict.fromkeys(spelling for one in found for spelling in (one, unquote(one))) if text]
+
+
 def redacted(text: str) -> str:
     """``text`` with every hidden text replaced by stars."""
     for secret in _hidden:
@@ -29,4 +42,4 @@ def redacted(text: str) -> str:
     return text
 
 
-__all__ = ["hide", "redacted"]
+__all__ = ["hide", "passwords_in", "redacted"]

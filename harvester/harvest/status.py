@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harvester.harvest.outcome import SliceOutcome
-from harvester.lake import layout
 from harvester.lake.lake import look_into
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
     from harvester.lake.bearing import Remembered
+    from harvester.model import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,13 @@ class LakeStatus:
     slices: Callable[[], Iterator[SliceOutcome]]
 
 
-def outcomes(lake: Path, run: int | None = None) -> Iterator[SliceOutcome]:
+def outcomes(lake: Path, run: int | None = None, ledger: Secret | None = None) -> Iterator[SliceOutcome]:
     """Every slice of a run's selection, or of the lake if ``run`` is None, in order of send and dataset.
 
-    Raises LakeError if there is no lake, or it can't be read.
+    ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data. Raises LakeError if
+    there is no lake, or it can't be read.
     """
-    with look_into(lake) as seen:
+    with look_into(lake, ledger) as seen:
         yield from (_outcome(row) for row in seen.ledger.walked(run))
 
 
@@ -77,13 +78,13 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     )
 
 
-def read_status(lake: Path) -> LakeStatus:
-    """Reads a lake's ledger. Raises LakeError if there is no lake, or it can't be read."""
-    with look_into(lake) as seen:
+def read_status(lake: Path, ledger: Secret | None = None) -> LakeStatus:
+    """Reads a lake's ledger, wherever it is. Raises LakeError if there is no lake, or it can't be read."""
+    with look_into(lake, ledger) as seen:
         rows: Counter[str] = Counter()
         states: dict[str, Counter[str]] = {}
         unsettled = 0
-        for outcome in outcomes(lake):
+        for outcome in outcomes(lake, ledger=ledger):
             rows[outcome.dataset] += outcome.rows
             states.setdefault(outcome.dataset, Counter())[outcome.state] += 1
             unsettled += outcome.unsettled
@@ -97,10 +98,10 @@ def read_status(lake: Path) -> LakeStatus:
             staged_segments=segments,
             staged_bytes=staged_bytes,
             unsettled=unsettled,
-            in_use=seen.store.is_locked(layout.LOCK),
+            in_use=seen.in_use(),
             last_run=seen.runs.last(),
             remembered=seen.bearing.remembered(),
-            slices=lambda: outcomes(lake),
+            slices=lambda: outcomes(lake, ledger=ledger),
         )
 
 

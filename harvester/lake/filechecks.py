@@ -37,16 +37,18 @@ class Checks:
         store: the lake's files.
         quick: whether data pages stay unread.
         account: whose lake it is; None if that is not known.
+        option: how commands have to be told where its ledger is, if that is not beside its data.
     """
 
     store: Store
     quick: bool
     account: str | None
+    option: str = ""
 
     @property
     def recover(self) -> str:
         """The command that sets right what can be set right."""
-        return f"harvester recover {shlex.quote(str(self.store.root))}"
+        return f"harvester recover {shlex.quote(str(self.store.root))}{self.option}"
 
     @property
     def again(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from harvester.lake.dialects import Number, total
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
 from harvester.lake.tables import data_files, erased, put_ranges, ranges, refreshes, replace_ranges, segments, slices
 from harvester.model import KEY_END
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _COUNTS = segments.c.refresh == 0
-_OF_SLICE = sa.bindparam("of_slice", type_=sa.Integer)
-_NUMBER = sa.bindparam("number", type_=sa.Integer)
+_OF_SLICE = sa.bindparam("of_slice", type_=Number)
+_NUMBER = sa.bindparam("number", type_=Number)
 _SEGMENT_GONE = segments.delete().where((segments.c.slice_id == _OF_SLICE) & (segments.c.data_file_id == _NUMBER))
 _FILE_THERE = (
     data_files.update().where((data_files.c.slice_id == _OF_SLICE) & (data_files.c.id == _NUMBER)).values(sealed=1)
@@ -61,6 +62,12 @@ class Inventory:
         with self.database.reading() as connection:
             return [segment_record(row) for row in connection.execute(query).mappings()]
 
+    def made_of(self, data_file_id: int) -> list[str]:
+        """The names of the segments that a data file is being made of."""
+        with self.database.reading() as connection:
+            query = sa.select(segments.c.name).where(segments.c.data_file_id == data_file_id)
+            return list(connection.scalars(query))
+
     def unsealed_slices(self) -> list[int]:
         """The numbers of all slices that have something to seal.
 
@@ -83,12 +90,12 @@ class Inventory:
     def staged_bytes(self) -> tuple[int, int]:
         """How many segments there are, and their bytes."""
         with self.database.reading() as connection:
-            count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(segments.c.bytes))).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(segments.c.bytes))).one()
         return count, size or 0
 
     def sealed_bytes(self) -> tuple[int, int]:
         """How many data files there are, and their bytes."""
-        query = sa.select(sa.func.count(), sa.func.sum(data_files.c.bytes)).where(data_files.c.sealed == 1)
+        query = sa.select(sa.func.count(), total(data_files.c.bytes)).where(data_files.c.sealed == 1)
         with self.database.reading() as connection:
             count, size = connection.execute(query).one()
         return count, size or 0
@@ -238,8 +245,8 @@ def _recount(connection: sa.Connection, slice_id: int) -> None:
 def _total(
     table: sa.Table, column: sa.ColumnElement[int], slice_id: int, live: sa.ColumnElement[bool]
 ) -> sa.ScalarSelect[int]:
-    total = sa.select(sa.func.coalesce(sa.func.sum(column), 0))
-    return total.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
+    summed = sa.select(sa.func.coalesce(total(column), 0))
+    return summed.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
 
 
 __all__ = ["Inventory"]

@@ -6,14 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harvester.datasets import CATALOGUE, MESSAGES
-from harvester.errors import LakeBroken
+from harvester.datasets import MESSAGES
 from harvester.lake import layout
 from harvester.lake.bearing import Bearing
-from harvester.lake.database import Database
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.looking import looking
+from harvester.lake.ledgers import ledger_place
 from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
@@ -35,10 +33,9 @@ if TYPE_CHECKING:
 
     from harvester.config import Tuning
     from harvester.lake.entries import ScopeStep, SliceRecord
+    from harvester.model import Secret
 
 _MOST_REMEMBERED = 4096
-_LEAST_LEDGER_BYTES = 512
-"""SQLite takes what is left of a shorter file for a database that is still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,61 +117,67 @@ class Lake:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A lake that is only looked at: its files, runs, slices and inventory, and what the server bears."""
+    """A lake that is only looked at.
+
+    Attributes:
+        store: its files.
+        runs: what is known of its runs.
+        ledger: what is known of its slices.
+        inventory: what is known of its files.
+        bearing: what is known of the server.
+        in_use: tells whether a run is at work on it, on whatever machine.
+    """
 
     store: Store
     runs: Runs
     ledger: Ledger
     inventory: Inventory
     bearing: Bearing
+    in_use: Callable[[], bool]
 
 
 @contextmanager
-def open_lake(root: Path, tuning: Tuning, *, drop_gone: bool = False) -> Iterator[Lake]:
+def open_lake(root: Path, tuning: Tuning, *, ledger: Secret | None = None, drop_gone: bool = False) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
-    With ``drop_gone``, rows that a refresh does not bring back go. Raises LakeInUse, LakeBroken, LakeFull or LakeError.
-    Blocking.
+    With ``ledger``, its ledger is in the database of that URL. With ``drop_gone``, rows that a refresh does not bring
+    back go. Raises LakeInUse, LakeBroken, LakeFull or LakeError. Blocking.
     """
     store = Store(root)
+    place = ledger_place(store, ledger)
     for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
         store.make_folder(folder)
     with ExitStack() as held:
-        held.enter_context(store.locked(layout.LOCK))
-        if (store.size(layout.LEDGER) or 0) < _LEAST_LEDGER_BYTES:
-            _refuse_orphans(store)
-        store.touch(layout.LEDGER)  # which also says so if it can't be written to
-        store.sync_folder(layout.HOME)
-        database = Database.open(root / layout.LEDGER, create=True)
+        held.enter_context(place.locked())
+        if not place.there():
+            place.refuse_orphans()
+        database = place.open()
         held.callback(database.close)
-        ledger, inventory = Ledger(database), Inventory(database)
-        repairs = put_right(store, ledger, inventory)
+        slices, inventory = Ledger(database), Inventory(database)
+        repairs = put_right(store, slices, inventory)
         runs = Runs(database)
-        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
+        sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
-        yield Lake(store, runs, ledger, inventory, scopes, bearing, sealer, refresher, repairs, tuning.clock)
-
-
-def _refuse_orphans(store: Store) -> None:
-    """Raises LakeBroken if there is data without a ledger: harvesting beside it would double every row."""
-    orphaned = [name for name in CATALOGUE if store.holds_anything(name)]
-    if orphaned:
-        message = (
-            f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
-            f"Put it back, or rebuild it from the data files: harvester recover {store.root}"
-        )
-        raise LakeBroken(message)
+        yield Lake(store, runs, slices, inventory, scopes, bearing, sealer, refresher, repairs, tuning.clock)
 
 
 @contextmanager
-def look_into(root: Path) -> Iterator[Glance]:
-    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
+def look_into(root: Path, ledger: Secret | None = None) -> Iterator[Glance]:
+    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake.
+
+    ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data.
+    """
     store = Store(root)
-    if store.size(layout.LEDGER) is None:
-        _refuse_orphans(store)
-        raise LakeBroken(f"{root} is not a lake: there is no {layout.LEDGER} in it")
-    with looking(root / layout.LEDGER) as database:
-        yield Glance(store, Runs(database), Ledger(database), Inventory(database), Bearing(database))
+    place = ledger_place(store, ledger)
+    with place.looking() as database:
+        yield Glance(
+            store, Runs(database), Ledger(database), Inventory(database), Bearing(database), in_use=place.in_use
+        )
 
 
-__all__ = ["Glance", "Lake", "look_into", "open_lake"]
+def is_lake(root: Path, ledger: Secret | None = None) -> bool:
+    """Whether there is a lake that can be looked into, or that something is wrong with."""
+    return ledger_place(Store(root), ledger).begun()
+
+
+__all__ = ["Glance", "Lake", "is_lake", "look_into", "open_lake"]

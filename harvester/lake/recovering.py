@@ -7,8 +7,6 @@ Invariant: no file is deleted; what is in the way goes to ``_harvest/set-aside/`
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from harvester.config import Tuning
@@ -16,24 +14,29 @@ from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.anew import Anew
-from harvester.lake.database import Database
 from harvester.lake.lake import open_lake
+from harvester.lake.ledgers import ledger_place
 from harvester.lake.mending import Mending
 from harvester.lake.salvaging import Recovered
 from harvester.lake.store import Store
-from harvester.lake.tables import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from harvester.lake.ledgers import LedgerPlace
+    from harvester.model import Secret
+
     Tick = Callable[[], object]
 
-_LEAST_BYTES = 512
-"""SQLite takes what is left of a shorter ledger for one that is still empty."""
 
-
-def recover(root: Path, done: Recovered, tick: Tick = lambda: None, tuning: Tuning | None = None) -> None:
+def recover(
+    root: Path,
+    done: Recovered,
+    tick: Tick = lambda: None,
+    tuning: Tuning | None = None,
+    ledger: Secret | None = None,
+) -> None:
     """Recovers a lake that nobody else is using. Blocking.
 
     Args:
@@ -41,54 +44,42 @@ def recover(root: Path, done: Recovered, tick: Tick = lambda: None, tuning: Tuni
         done: tells how far it is, and what was done.
         tick: is called now and then.
         tuning: tells the time.
+        ledger: the URL of the database that its ledger is in, or is to be in; None for beside its data.
 
     Raises:
         LakeError: there is no lake, it is in use, or it can't be written.
     """
     tuning = tuning or Tuning()
     store = Store(root)
+    place = ledger_place(store, ledger)
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
     for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
         store.make_folder(folder)
-    with store.locked(layout.LOCK):
-        done.why = _unusable(store)
-        done.rebuilt = done.why is not None or not _has_ledger(store)
+    with place.locked():
+        done.why = _unusable(place)
+        done.rebuilt = done.why is not None or not place.there()
         if done.rebuilt:
-            Anew(store, done, tick, tuning.clock()).run()
+            Anew(place, done, tick, tuning.clock()).run()
     if not done.rebuilt:
-        with open_lake(root, tuning) as lake:
+        with open_lake(root, tuning, ledger=ledger) as lake:
             Mending(lake, done, tick, tuning.clock()).run()
 
 
-def _unusable(store: Store) -> str | None:
+def _unusable(place: LedgerPlace) -> str | None:
     """Why the ledger that is there can't be used; None if it can, or there is none. Raises LakeBroken for a newer one.
 
     A ledger that can't be opened, for want of a permission perhaps, is no reason to make another: raises LakeError.
     """
-    if not _has_ledger(store):
+    if not place.there():
         return None
-    path = store.root / layout.LEDGER
     try:
-        Database.open(path, create=True).close()
+        place.open().close()
     except LakeBroken as error:
-        if _is_newer(path):
+        if place.is_newer():
             raise
         return str(error)
     return None
-
-
-def _has_ledger(store: Store) -> bool:
-    return (store.size(layout.LEDGER) or 0) >= _LEAST_BYTES
-
-
-def _is_newer(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            (found,) = database.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
-            return int(found) > FORMAT
-    except (sqlite3.Error, TypeError, ValueError):
-        return False
 
 
 __all__ = ["Recovered", "recover"]

@@ -106,7 +106,7 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime, scope: ScopeSte
         return [*before, 0, *(stage(sealer, pages[at + 1 :], now) if at + 1 < len(pages) else [])]
     store = sealer.store
     whole.make_room(sealer, pages)
-    records = [None if page.rows is None else _record(page, page.rows, now) for page in pages]
+    records = [None if page.rows is None else _record(sealer, page, page.rows, now) for page in pages]
     wholes = whole.write_wholes(sealer, pages, records)
     advances = [
         _advance(sealer, page, wholes.get(place, (record, None)), now)
@@ -135,7 +135,9 @@ def _advance(
     if page.rows is not None and segment is not None and file is None:
         segment = write_segment(sealer.store, segment, page.rows)
     if page.refreshed is not None:
-        refreshed = write_segment(sealer.store, _record(page, page.refreshed, now, refresh=True), page.refreshed)
+        refreshed = write_segment(
+            sealer.store, _record(sealer, page, page.refreshed, now, refresh=True), page.refreshed
+        )
     return Advance(
         slice_id=page.slice_id,
         segment=segment,
@@ -153,13 +155,15 @@ def _advance(
     )
 
 
-def _record(page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False) -> SegmentRecord:
+def _record(
+    sealer: Sealer, page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False
+) -> SegmentRecord:
     """A segment's record before it is written."""
     keys = rows.column(page.dataset.key)
     first, last = keys[0].as_py(), keys[-1].as_py()
     waiting = count_waiting(page.dataset, rows, now, page.since)
     return SegmentRecord(
-        name=layout.segment(page.slice_id, first, refresh=refresh),
+        name=layout.segment(page.slice_id, first, refresh=refresh, epoch=sealer.epoch),
         rows=rows.num_rows,
         bytes=0,
         unsettled=waiting.unsettled,
