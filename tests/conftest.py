@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from harvester.model import Secret
+from tests import postgres
 
 settings.register_profile(
     "harvester",
@@ -18,3 +23,19 @@ settings.load_profile("harvester")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server, the same for all tests of a process."""
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest) -> Secret | None:
+    """Where a lake's ledger is: beside its data, and in a database of its own."""
+    if request.param == "sqlite":
+        return None
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    return server.url(server.database())

@@ -8,21 +8,29 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
+from harvester.model import Secret
+
 _UNPRIVILEGED = ("postgres", "nobody")
 _OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB")
 PASSWORD = "a pass/word@of:tests"
+"""It takes every kind of escaping."""
 USER = "harvester"
 
 
@@ -41,10 +49,10 @@ class Server:
     _user: str | None
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    def url(self, database: str, *, user: str = USER, password: str | None = "a%20pass%2Fword%40of%3Atests") -> str:
+    def url(self, database: str, *, password: str | None = PASSWORD, port: int | None = None) -> Secret:
         """The URL of a database, as --ledger takes it."""
-        secret = "" if password is None else f":{password}"
-        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+        secret = "" if password is None else f":{quote(password, safe='')}"
+        return Secret(f"postgresql://{USER}{secret}@127.0.0.1:{port or self.port}/{database}")
 
     def start(self) -> None:
         """Starts it, and waits until it lets somebody in."""
@@ -64,8 +72,7 @@ class Server:
     def stop(self) -> None:
         """Stops it at once; what was committed is kept."""
         if self._process is not None:
-            self._process.terminate()  # smart: it would wait for its clients
-            self._process.send_signal(2)  # fast: it ends their sessions
+            self._process.send_signal(signal.SIGINT)  # fast: it ends their sessions
             self._process.wait()
             self._process = None
 
@@ -109,6 +116,74 @@ def server() -> Iterator[Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+class Proxy:
+    """Stands between a client and a server: counts round trips, and cuts connections off as a network would.
+
+    Attributes:
+        port: where it listens, on this machine.
+        turns: how often a client began to speak after it had listened: so often did it wait for the server.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._to = server.port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.turns = 0
+        self._pairs: dict[int, tuple[socket.socket, socket.socket]] = {}
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    upstream = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    client.close()
+                    continue
+                for one in (client, upstream):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._pairs[upstream.getsockname()[1]] = client, upstream
+                threading.Thread(target=self._carry, args=(client, upstream), daemon=True).start()
+
+    def _carry(self, client: socket.socket, upstream: socket.socket) -> None:
+        """Passes on what either says; one whose other end was cut off is not told."""
+        listened = True
+        with selectors.DefaultSelector() as both, suppress(OSError, ValueError):
+            both.register(client, selectors.EVENT_READ, upstream)
+            both.register(upstream, selectors.EVENT_READ, client)
+            while True:
+                for key, _ in both.select():
+                    said = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                    if not said:
+                        if key.data is client:
+                            return
+                        upstream.close()
+                        return
+                    self.turns += listened and key.data is upstream
+                    listened = key.data is client
+                    key.data.sendall(said)
+
+    def cut(self, *ports: int) -> None:
+        """Has the server lose its end of connections, by the ports that it sees (of all); clients notice nothing."""
+        for port in ports or tuple(self._pairs):
+            with suppress(OSError):
+                self._pairs[port][1].shutdown(socket.SHUT_RDWR)
+
+    def tell(self) -> None:
+        """Has clients notice that their connections are gone."""
+        for client, upstream in self._pairs.values():
+            for one in (client, upstream):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+        self._pairs.clear()
+
+    def close(self) -> None:
+        """Ends it."""
+        self.tell()
+        self._listener.close()
+
+
 def _programs() -> Path | None:
     """The folder of the server's programs, of the newest version."""
     on_path = shutil.which("postgres")
@@ -123,7 +198,7 @@ def _unprivileged() -> str:
     return next(name for name in _UNPRIVILEGED if name in names)
 
 
-def _as(user: str | None) -> dict[str, object]:
+def _as(user: str | None) -> dict[str, Any]:
     """Arguments of a process that is another user's."""
     if user is None:
         return {}
@@ -136,4 +211,4 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-__all__ = ["PASSWORD", "USER", "Server", "server"]
+__all__ = ["PASSWORD", "USER", "Proxy", "Server", "server"]

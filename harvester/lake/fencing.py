@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ from harvester.lake.postgres import is_alive, translated
 if TYPE_CHECKING:
     from harvester.lake.postgres import Address
 
+_TRIES = 20
+_AGAIN_S = 0.05
+"""The server takes a moment to notice that a process was killed; only a run holds the lock for longer than that."""
 _TAKE = b"SELECT pg_try_advisory_lock(%s)"
 _IS_TAKEN = b"""
 SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -45,6 +49,7 @@ RETURNING epoch
 """
 """An epoch is the time that it began at, in milliseconds since 1970, or one more than the last: it never comes again,
 not even in a ledger that was made anew."""
+_EPOCH = "SELECT epoch FROM {schema}.holder"
 _WHO = "SELECT process, host, to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM {schema}.holder"
 
 
@@ -58,18 +63,27 @@ class Holding:
         self._number = number
         self._lake = lake
         self._connection: psycopg.Connection[Any] | None = None
+        self._begun: tuple[str, int] | None = None
 
     def take(self) -> None:
         """Takes the lock. Raises LakeInUse if another process has it."""
-        if not self._take():
+        tries = _TRIES
+        while not self._take():
+            tries -= 1
+            if tries:
+                time.sleep(_AGAIN_S)
+                continue
             message = f"another run is using the lake {self._lake} ({self._who()}); wait for it, or stop it"
             raise LakeInUse(message)
 
     def keep(self) -> None:
-        """Takes the lock again if its connection was lost. Raises LakeInUse if another process has it by now."""
+        """Takes the lock again if its connection was lost. Raises LakeInUse if another process has taken over by now.
+
+        The server may not have noticed yet that the connection was lost: then nobody can have taken over.
+        """
         if self._connection is None or not is_alive(self._connection):
-            self.release()
-            if not self._take():
+            self._connection = None
+            if not self._take() and (self._begun is None or not self._goes_on(*self._begun)):
                 raise LakeInUse(self.taken_over())
 
     def begin(self, name: str) -> int:
@@ -83,8 +97,9 @@ class Holding:
             row = connection.execute(
                 sql.SQL(_NEXT).format(schema=schema), (socket.gethostname(), os.getpid())
             ).fetchone()
-            assert row is not None
-            return int(row[0])
+        assert row is not None
+        self._begun = name, int(row[0])
+        return self._begun[1]
 
     def execute(self, *statements: sql.Composed) -> None:
         """Has statements done in one transaction, by whoever has the lock."""
@@ -104,8 +119,9 @@ class Holding:
     def release(self) -> None:
         """Lets go of the lock."""
         if self._connection is not None:
-            with suppress(psycopg.Error):
-                self._connection.close()
+            with suppress(psycopg.Error):  # the server takes a moment to notice that a connection is closed
+                self._connection.execute(b"SELECT pg_advisory_unlock(%s)", (self._number,))
+            self._connection.close()
             self._connection = None
 
     def is_taken(self) -> bool:
@@ -134,6 +150,11 @@ class Holding:
                 return False
         self._connection = connection
         return True
+
+    def _goes_on(self, schema: str, epoch: int) -> bool:
+        with translated(schema), self._address.connect() as connection:
+            row = connection.execute(sql.SQL(_EPOCH).format(schema=sql.Identifier(schema))).fetchone()
+            return row is not None and row[0] == epoch
 
     def _who(self) -> str:
         with suppress(psycopg.Error), self._address.connect() as connection:
