@@ -32,10 +32,16 @@ def postgres_server() -> Iterator[postgres.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_ledger(postgres_server: postgres.Server) -> Secret:
+    """The URL of a database that many lakes have their ledgers in."""
+    return postgres_server.url(postgres_server.database())
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest) -> Secret | None:
-    """Where a lake's ledger is: beside its data, and in a database of its own."""
+    """Where a lake's ledger is: beside its data, and in a database."""
     if request.param == "sqlite":
         return None
-    server: postgres.Server = request.getfixturevalue("postgres_server")
-    return server.url(server.database())
+    url: Secret = request.getfixturevalue("shared_ledger")
+    return url

@@ -72,7 +72,7 @@ class Server:
     def stop(self) -> None:
         """Stops it at once; what was committed is kept."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)  # fast: it ends their sessions
+            self._process.send_signal(signal.SIGQUIT)  # what it has not tidied up, it does when it starts
             self._process.wait()
             self._process = None
 
@@ -130,7 +130,9 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.turns = 0
         self._pairs: dict[int, tuple[socket.socket, socket.socket]] = {}
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._open: list[socket.socket] = [self._listener]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -144,7 +146,9 @@ class Proxy:
                 for one in (client, upstream):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._pairs[upstream.getsockname()[1]] = client, upstream
-                threading.Thread(target=self._carry, args=(client, upstream), daemon=True).start()
+                self._open += [client, upstream]
+                self._threads.append(threading.Thread(target=self._carry, args=(client, upstream), daemon=True))
+                self._threads[-1].start()
 
     def _carry(self, client: socket.socket, upstream: socket.socket) -> None:
         """Passes on what either says; one whose other end was cut off is not told."""
@@ -156,9 +160,8 @@ class Proxy:
                 for key, _ in both.select():
                     said = key.fileobj.recv(65536)  # type: ignore[union-attr]
                     if not said:
-                        if key.data is client:
-                            return
-                        upstream.close()
+                        if key.data is upstream:
+                            upstream.shutdown(socket.SHUT_RDWR)
                         return
                     self.turns += listened and key.data is upstream
                     listened = key.data is client
@@ -181,7 +184,11 @@ class Proxy:
     def close(self) -> None:
         """Ends it."""
         self.tell()
-        self._listener.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for one in self._open:
+            one.close()
 
 
 def _programs() -> Path | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TRIES = 20
 _AGAIN_S = 0.05
-"""The server takes a moment to notice that a process was killed; only a run holds the lock for longer than that."""
+"""The server takes a moment to notice that a holder is gone; only a run holds the lock for longer than that."""
 _TAKE = b"SELECT pg_try_advisory_lock(%s)"
 _IS_TAKEN = b"""
 SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -60,6 +60,7 @@ class Holding:
         """``number`` is the lock's, in the whole database; ``lake`` is what messages call the lake."""
         self._address = address
         self._schema = schema
+        self._name = f"the ledger {schema} in {address.shown}"
         self._number = number
         self._lake = lake
         self._connection: psycopg.Connection[Any] | None = None
@@ -82,7 +83,7 @@ class Holding:
         The server may not have noticed yet that the connection was lost: then nobody can have taken over.
         """
         if self._connection is None or not is_alive(self._connection):
-            self._connection = None
+            self.release()
             if not self._take() and (self._begun is None or not self._goes_on(*self._begun)):
                 raise LakeInUse(self.taken_over())
 
@@ -91,7 +92,7 @@ class Holding:
         connection = self._connection
         assert connection is not None
         schema = sql.Identifier(name)
-        with translated(self._schema), connection.transaction():
+        with translated(self._name), connection.transaction():
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {schema}").format(schema=schema))
             connection.execute(sql.SQL(_TABLE).format(schema=schema))
             row = connection.execute(
@@ -105,28 +106,27 @@ class Holding:
         """Has statements done in one transaction, by whoever has the lock."""
         self.keep()
         assert self._connection is not None
-        with translated(self._schema), self._connection.transaction():
+        with translated(self._name), self._connection.transaction():
             for statement in statements:
                 self._connection.execute(statement)
 
     def has_schema(self) -> bool:
         """Whether the ledger's schema is there."""
         assert self._connection is not None
-        with translated(self._schema):
+        with translated(self._name):
             found = self._connection.execute(b"SELECT 1 FROM pg_namespace WHERE nspname = %s", (self._schema,))
             return found.fetchone() is not None
 
     def release(self) -> None:
         """Lets go of the lock."""
         if self._connection is not None:
-            with suppress(psycopg.Error):  # the server takes a moment to notice that a connection is closed
-                self._connection.execute(b"SELECT pg_advisory_unlock(%s)", (self._number,))
-            self._connection.close()
+            with suppress(psycopg.Error):  # it is not asked to: it may be one that never answers
+                self._connection.close()
             self._connection = None
 
     def is_taken(self) -> bool:
         """Whether some process has the lock. Asks on a connection of its own."""
-        with translated(self._schema), self._address.connect() as connection:
+        with translated(self._name), self._address.connect() as connection:
             row = connection.execute(_IS_TAKEN, (self._number,)).fetchone()
             return bool(row and row[0])
 
@@ -138,7 +138,7 @@ class Holding:
         )
 
     def _take(self) -> bool:
-        with translated(self._schema):
+        with translated(self._name):
             connection = self._address.connect()
             try:
                 row = connection.execute(_TAKE, (self._number,)).fetchone()
@@ -152,7 +152,7 @@ class Holding:
         return True
 
     def _goes_on(self, schema: str, epoch: int) -> bool:
-        with translated(schema), self._address.connect() as connection:
+        with translated(self._name), self._address.connect() as connection:
             row = connection.execute(sql.SQL(_EPOCH).format(schema=sql.Identifier(schema))).fetchone()
             return row is not None and row[0] == epoch
 

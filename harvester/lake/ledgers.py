@@ -41,10 +41,10 @@ class LedgerPlace(ABC):
         self.store = store
 
     @abstractmethod
-    def locked(self) -> AbstractContextManager[None]:
+    def locked(self, *, moving: bool = False) -> AbstractContextManager[None]:
         """Holds the lake for this process alone; its folders are there. The lock ends with the process however it ends.
 
-        Raises LakeInUse.
+        With ``moving``, its ledger may have been in another place until now, or be lost. Raises LakeInUse.
         """
 
     @abstractmethod
@@ -111,7 +111,7 @@ class BesideData(LedgerPlace):
     missing = f"{layout.LEDGER} is missing or empty"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, moving: bool = False) -> Iterator[None]:  # noqa: ARG002  nothing moves to here
         """Holds the lake: see LedgerPlace."""
         with self.store.locked(layout.LOCK):
             self._refuse_elsewhere()

@@ -48,14 +48,14 @@ def set_up(connection: sa.Connection) -> None:
     """
     facts.create(connection, checkfirst=True)
     found = format_of(connection)
-    if found is not None and found not in {str(FORMAT), *OLDER}:
+    if found is not None and found not in OLDER:  # it is of this format, or of a newer one
         return
     metadata.create_all(connection)
     for step in sorted(_STEPS):
         if found is not None and step > int(found):
             _STEPS[step](connection)
             _note(connection, step)
-    for index in slices.indexes:  # of a table that was there before, ``create_all`` makes none
+    for index in slices.indexes if found is not None else ():  # ``create_all`` makes none of a table that was there
         index.create(connection, checkfirst=True)
     if found is None:
         _note(connection, FORMAT)

@@ -56,7 +56,7 @@ def recover(
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
     for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
         store.make_folder(folder)
-    with place.locked():
+    with place.locked(moving=True):
         done.why = _unusable(place)
         done.rebuilt = done.why is not None or not place.there()
         if done.rebuilt:

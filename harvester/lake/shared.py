@@ -21,7 +21,7 @@ from harvester.lake import layout
 from harvester.lake.fencing import Holding
 from harvester.lake.ledgers import LedgerPlace, set_files_aside
 from harvester.lake.migrations import set_up
-from harvester.lake.postgres import Address, PostgresDatabase
+from harvester.lake.postgres import Address, PostgresDatabase, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +55,20 @@ class Shared(LedgerPlace):
         return f"there is no schema {schema} in {self._address.shown}, or nothing is in it. Is --ledger right?"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, moving: bool = False) -> Iterator[None]:
         """Holds the lake: see LedgerPlace."""
         with ExitStack() as held:
             if self.store.size(layout.LEDGER):  # nobody is to use that one meanwhile
                 held.enter_context(self.store.locked(layout.LOCK))
             if self._schema() is None:
+                if not moving:
+                    self._refuse_beside()
+                    self.refuse_orphans()
+                with translated(self._address.shown):  # before anything is said of it in the lake
+                    self._address.connect().close()
                 known = {"ledger": _KIND, "schema": f"harvester_{secrets.token_hex(_BYTES)}"}
-                self.store.write_first(layout.ELSEWHERE, f"{json.dumps(known)}\n".encode())
+                content = f"{json.dumps(known)}\n".encode()
+                self.store.write_first(layout.ELSEWHERE, content, f"{layout.WRITING}/{secrets.token_hex(_BYTES)}")
             schema = self._schema()
             assert schema is not None
             self._holding = self._holding_of(schema)

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -127,10 +126,12 @@ class Store:
                     os.unlink(path)
                 raise
 
-    def write_first(self, name: str, content: bytes) -> None:
-        """A new small file, unless there is one of that name: of several that try, anywhere, the first one wins."""
-        path = self.path(name)
-        mine = f"{path}.{os.getpid()}-{secrets.token_hex(4)}"
+    def write_first(self, name: str, content: bytes, beforehand: str) -> None:
+        """A new small file, unless there is one of that name: of several that try, anywhere, the first one wins.
+
+        Until it is whole, it has the name ``beforehand``, which nobody else uses.
+        """
+        path, mine = self.path(name), self.path(beforehand)
         with translated(f"write {path}"):
             try:
                 with open(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb", 0) as file:
