@@ -7,13 +7,15 @@ error that quotes a request's body, a traceback. The set of hidden texts belongs
 from __future__ import annotations
 
 import json
-from urllib.parse import unquote, urlsplit
+import re
+from urllib.parse import unquote
 
 from harvester.model import Secret
 
 _SHORTEST = 4
 """Hiding a shorter text would make everything unreadable and protect nothing."""
 
+_PASSWORD = re.compile(r"^\w+://[^/?#:@]*:([^/?#]*)@|[?&]password=([^&#]*)")
 _hidden: set[Secret] = set()
 
 
@@ -25,13 +27,7 @@ def hide(secret: str) -> None:
 
 def passwords_in(url: str) -> list[str]:
     """The password in a URL, or in its query, as it stands there and as it is meant; none if there is none."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return []
-    userinfo = parts.netloc.rpartition("@")[0]
-    found = [userinfo.partition(":")[2]]
-    found += [pair.partition("=")[2] for pair in parts.query.split("&") if pair.partition("=")[0] == "password"]
+    found = [text for pair in _PASSWORD.findall(url) for text in pair]
     return [text for text in dict.fromkeys(spelling for one in found for spelling in (one, unquote(one))) if text]
 
 

@@ -87,9 +87,9 @@ class Address:
         self.shown = "/".join(filter(None, (given.get("host"), given.get("dbname")))) or "PostgreSQL"
         self._was_reached = False
 
-    def connect(self, setting_up: sql.Composable | None = None) -> psycopg.Connection[Any]:
+    def connect(self, setting_up: sql.Composed | None = None) -> psycopg.Connection[Any]:
         """A new connection, each statement a transaction of its own. It is patient once the server has been reached."""
-        session = sql.SQL(_SESSION) if setting_up is None else sql.SQL(_SESSION) + setting_up
+        session = sql.Composed([sql.SQL(_SESSION), *(setting_up or ())])
         for wait_s in _PATIENCE_S if self._was_reached else ():
             try:
                 return self._connect(session)
@@ -97,7 +97,7 @@ class Address:
                 time.sleep(wait_s)
         return self._connect(session)
 
-    def _connect(self, session: sql.Composable) -> psycopg.Connection[Any]:
+    def _connect(self, session: sql.Composed) -> psycopg.Connection[Any]:
         connection = psycopg.connect(**self._parameters, autocommit=True)
         try:
             self._refuse_older(connection)
