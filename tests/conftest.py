@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from harvester.model import Secret
 from tests import postgres
+from tests.lake_places import Place
 
 settings.register_profile(
     "harvester",
@@ -45,3 +47,9 @@ def ledger(request: pytest.FixtureRequest) -> Secret | None:
         return None
     url: Secret = request.getfixturevalue("shared_ledger")
     return url
+
+
+@pytest.fixture
+def place(tmp_path: Path, ledger: Secret | None) -> Place:
+    """A lake that is not there yet, for every kind of ledger."""
+    return Place(tmp_path / "lake", ledger)

@@ -47,7 +47,7 @@ class Server:
     home: Path
     _program: str
     _user: str | None
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _process: subprocess.Popen[Any] | None = field(default=None, repr=False)
 
     def url(self, database: str, *, password: str | None = PASSWORD, port: int | None = None) -> Secret:
         """The URL of a database, as --ledger takes it."""
@@ -59,14 +59,14 @@ class Server:
         settings = [word for option in (*_OPTIONS, f"port={self.port}") for word in ("-c", option)]
         settings += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.home}"]
         with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [self._program, "-D", str(self.home / "data"), *settings], stdout=log, stderr=log, **_as(self._user)
             )
         while True:
             with suppress(psycopg.OperationalError):
                 self.admin("SELECT 1")
                 return
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise RuntimeError((self.home / "log").read_text())
 
     def stop(self) -> None:

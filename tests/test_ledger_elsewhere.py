@@ -30,10 +30,10 @@ from harvester.simulator.spec import AccountSpec, equal
 from harvester.simulator.truth import digest, expected
 from tests import serving
 from tests.harvesting import lake_table, settings_for_nothing
+from tests.lake_places import number_of
 from tests.lake_rows import page
 from tests.postgres import PASSWORD, USER, Server
 from tests.test_console_run import untouched
-from tests.test_ledgers import number_of
 from tests.test_shared_ledger import TUNING, begin, run_of, schema_of, sound
 
 

@@ -28,11 +28,11 @@ from harvester.lake.verify import verifying
 from harvester.model import Proof, Secret, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, equal
 from tests import serving
+from tests.lake_places import NOW, number_of
 from tests.lake_rows import page
 from tests.postgres import PASSWORD, Proxy, Server
 from tests.test_console_run import untouched
 from tests.test_lake import keys
-from tests.test_ledgers import NOW, number_of
 
 TUNING = Tuning(target_bytes=1 << 20)
 LONG_GONE = "postgresql://harvester@127.0.0.1:1/nowhere"
