@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak fuzz fuzz-quick clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak fuzz fuzz-quick readers clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -47,6 +47,7 @@ bench-compare: $(VENV)/.run  ## what got faster or slower between two files: OLD
 	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
 
 soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
+	@TEST_STRIDE=1 $(BIN)/python -m pytest -k durable_step --timeout 1800 tests/test_crashes.py tests/test_refresh.py
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 fuzz: $(VENV)/.fuzz  ## read a million mutated answers, and hold what comes of each against a reference
@@ -54,6 +55,11 @@ fuzz: $(VENV)/.fuzz  ## read a million mutated answers, and hold what comes of e
 
 fuzz-quick: $(VENV)/.test  ## some thousand of them, in less than a minute
 	@$(BIN)/python -m tests.fuzz --quick $(FUZZ_ARGS)
+
+readers: $(VENV)/.readers  ## read a lake by pyarrow, pandas, DuckDB, Polars and Spark (installs Spark; needs a Java)
+	@command -v java >/dev/null || \
+		{ echo "Spark needs a Java, 17 or later; on Debian and Ubuntu: apt-get install default-jre-headless" >&2; exit 1; }
+	@READERS=all $(BIN)/python -m pytest tests/test_readers.py $(PYTEST_ARGS)
 
 clean:  ## remove the virtual environment, caches and the demo's lake
 	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-lake
@@ -80,6 +86,10 @@ $(VENV)/.check: $(VENV)/.test
 
 $(VENV)/.fuzz: $(VENV)/.test
 	@$(PIP) install --group fuzz 2>/dev/null || echo "atheris does not install here, so coverage guides nothing"
+	@touch $@
+
+$(VENV)/.readers: $(VENV)/.test
+	@$(PIP) install --group readers
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run

@@ -18,6 +18,7 @@ from benchmarks.measuring import MEBIBYTE, SEED, peak_bytes
 from benchmarks.simulated.account import SimulatedAccount
 from benchmarks.simulated.bounds import least_queries, least_seconds
 from benchmarks.simulated.harvest import Scene, play
+from harvester.config import Scope
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.faults import Fault
 from harvester.simulator.spec import skewed
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 RATE_GOAL = 1.05
 LATENCY_GOAL = 1.15
+TINY_GOAL = 1.2
+"""Of so few queries, the first that goes alone and the last few weigh much."""
 MOST_REAL_S = 120.0
 MOST_MIB = 500.0
 FAULTS = {Fault.FAILED: 0.05, Fault.RESET: 0.03, Fault.EMPTY: 0.01, Fault.SHORT: 0.01}
@@ -56,8 +59,15 @@ def scenes(times: int) -> Mapping[str, tuple[Scene, float | None]]:
         "skewed": (scene(skewed(200 * times, 10_000_000 * times).rows, slow, 8.0), RATE_GOAL),
         "one giant": (scene(giant, slow, 8.0), RATE_GOAL),
         "throttling": (scene(usual, Behaviour(latency_s=(0.5, 1.0), rate=5.0, retry_after_s=2.0), 20.0), None),
+        "many tiny": (tiny(100_000), TINY_GOAL),
         "flaky": (scene(usual, Behaviour(latency_s=(0.5, 1.0), faults=FAULTS), 8.0), None),
     }
+
+
+def tiny(sends: int) -> Scene:
+    """Messages of twelve a send, walked at once over the account, from an API that takes its time."""
+    settings = {"rate": 8.0, "datasets": ("messages",), "scope": Scope.ACCOUNT}
+    return Scene(SimulatedAccount([12] * sends), Behaviour(latency_s=(10.0, 10.0)), settings=settings)
 
 
 def all_of_it(sends: int) -> Scene:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 from harvester.model import Secret
+from harvester.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ DEFAULT_ENDPOINT = "https://api.mailkit.eu"
 LEAST_LIMIT = 3
 """The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
 
-_LONGEST_MD5_FILE = 4096
+_LONGEST_SECRET_FILE = 4096
 _LEDGERS = ("postgresql://", "postgres://")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -91,14 +92,26 @@ def read_md5(file: Path) -> tuple[str, bool]:
 
     Raises UsageError. Blocking.
     """
+    return _read_word(file, "--client-md5-file", "the MD5 code")
+
+
+def read_redact_key(file: Path) -> tuple[str, bool]:
+    """The key of ``--redact`` from a file that holds nothing else, and whether other users can read it, too.
+
+    Raises UsageError. Blocking.
+    """
+    return _read_word(file, "--redact-key-file", "the key")
+
+
+def _read_word(file: Path, option: str, what: str) -> tuple[str, bool]:
     try:
         with file.open("rb") as opened:
-            mode, content = os.fstat(opened.fileno()).st_mode, opened.read(_LONGEST_MD5_FILE)
+            mode, content = os.fstat(opened.fileno()).st_mode, opened.read(_LONGEST_SECRET_FILE)
     except OSError as error:
-        raise UsageError(f"--client-md5-file {file}: {error.strerror or error}") from None
+        raise UsageError(f"{option} {file}: {error.strerror or error}") from None
     words = content.decode("ascii", "replace").split()
     if len(words) != 1 or not words[0].isascii():
-        raise UsageError(f"--client-md5-file {file} should hold the MD5 code and nothing else")
+        raise UsageError(f"{option} {file} should hold {what} and nothing else")
     return words[0], stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
@@ -184,6 +197,7 @@ class Settings:
     drop_gone: bool = False
     scope: Scope = Scope.AUTO
     ledger: Secret | None = None
+    redaction: Redaction = field(default_factory=Redaction)
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
@@ -232,4 +246,5 @@ __all__ = [
     "parse_ledger",
     "parse_size",
     "read_md5",
+    "read_redact_key",
 ]

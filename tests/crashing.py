@@ -1,7 +1,8 @@
 """A small harvest, or a refresh, that ends at its n-th durable step: for every n, and each time for real.
 
 ``python -m tests.crashing DIR harvest`` (or ``refresh``, or ``wide``: three sends in one walk) runs it for n = 1, 2, 3,
-… until there is no such step, and prints one JSON object for each. Each run is a process of its own, forked from this
+… until there is no such step, and prints one JSON object for each (every third one, unless ``TEST_STRIDE`` says 1: see
+``make soak``). Each run is a process of its own, forked from this
 one, that ends by ``os._exit`` right before the step: nothing is unwound or closed, and a file that was about to be
 synced is cut to half, as a power cut may do. The process after it goes on from there to the end, and holds the lake
 against the truth.
@@ -35,6 +36,8 @@ from harvester.simulator.account import Account
 from harvester.simulator.truth import digest, expected
 from tests.harvesting import QUICK, field, lake_table
 
+STRIDE = int(os.environ.get("TEST_STRIDE", "3"))
+"""Of durable steps one after the other, every so manieth is tried."""
 STOPPED = 70
 """The exit status of a process that stopped where it was told to."""
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
@@ -157,12 +160,12 @@ def run(lake: Path, what: str, stops_at: int | None) -> tuple[str | None, int]:
 def main(folder: Path, what: str) -> None:
     """Stops at one step after the other."""
     warm_up(settled=what == REFRESH)
-    before, number = folder / "before", 0
+    before, number = folder / "before", 1 - STRIDE
     step: str | None = ""
     if what == REFRESH:
         run(before, HARVEST, None)
     while step is not None:
-        number += 1
+        number += STRIDE
         lake = folder / str(number)
         if before.exists():
             shutil.copytree(before, lake)

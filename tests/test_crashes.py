@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashing import HARVEST, REFRESH, WIDE
+from tests.crashing import HARVEST, REFRESH, STRIDE, WIDE
 
 KINDS = {
     HARVEST: {"mkdir", "fsync", "replace", "unlink", "commit"},
@@ -30,7 +30,8 @@ def test_a_process_that_ends_at_any_durable_step_loses_and_doubles_nothing(tmp_p
         assert drivers[what].returncode == 0, err
         *stopped, undisturbed = map(json.loads, out.splitlines())
         assert undisturbed["step"] is None
-        assert len(stopped) > 30
-        assert {run["step"] for run in stopped} == KINDS[what]
+        assert len(stopped) > 30 / STRIDE
+        kinds = {run["step"] for run in stopped}
+        assert kinds == KINDS[what] if STRIDE == 1 else {"fsync", "commit"} <= kinds <= KINDS[what]
         # One query at a time, and one answer more may be on its way into the lake.
         assert max(run["asked"] for run in stopped) <= undisturbed["asked"] + 2

@@ -26,7 +26,8 @@ from harvester.lake.feeding import Feeding
 from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
 from harvester.lake.store import Store
-from harvester.model import KEY_END, Proof, Send, SliceKey
+from harvester.lake.wide import ScopeStep
+from harvester.model import KEY_END, KeyRange, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
 
 NOW = datetime(2026, 11, 1)  # noqa: DTZ001  the lake's times have no zone
@@ -444,6 +445,24 @@ class TestLedger:
                 lake.runs.mark_due(2, Refresh.ALL, 0, NOW)
         with look_into(tmp_path) as seen:
             assert seen.ledger.record(number).due is Due.ALL
+
+    def test_walks_over_many_sends_of_the_format_before_have_one_cursor(self, tmp_path: Path) -> None:
+        with open_lake(tmp_path, TUNING) as lake:
+            run = lake.runs.begin("12345")
+            lake.runs.select(run, [Send(7), Send(8)], ["messages"], NOW)
+            lake.scopes.begin(run, None, 50)
+        with sqlite3.connect(tmp_path / layout.LEDGER) as connection:
+            connection.execute("ALTER TABLE scopes DROP COLUMN walked")
+            connection.execute("DROP TABLE scope_ranges")
+            connection.execute("DROP TABLE scope_segments")
+            connection.execute("UPDATE facts SET value = '4' WHERE name = 'format'")
+        connection.close()
+        with open_lake(tmp_path, TUNING) as lake:
+            (scope,) = lake.scopes.take(0, 9)
+            assert (scope.walked, [one.limit for one in scope.key_ranges]) == (0, [50])
+            lake.stage((), ScopeStep(scope.id, (KeyRange(stop=9), KeyRange(start=9)), records=5))
+            (scope,) = lake.scopes.take(0, 9)
+            assert (scope.walked, [one.start for one in scope.key_ranges]) == (5, [0, 9])
 
     def test_data_without_a_ledger_is_not_harvested_beside(self, tmp_path: Path) -> None:
         with lake_with_slice(tmp_path) as (lake, number):

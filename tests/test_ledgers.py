@@ -14,12 +14,12 @@ import pytest
 from harvester.datasets import MESSAGES
 from harvester.errors import LakeError
 from harvester.harvest.status import read_status
-from harvester.lake.entries import KnownSend, ScopeStep
 from harvester.lake.feeding import Feeding
 from harvester.lake.lake import is_lake
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.staging import Whole
 from harvester.lake.verify import verifying
+from harvester.lake.wide import KnownSend, ScopeStep
 from harvester.model import KEY_END, Borne, KeyRange, Proof, Send, SliceKey
 from tests.lake_places import LARGE, NOW, Place, number_of
 from tests.lake_rows import message_rows, page
@@ -206,13 +206,14 @@ class TestScopes:
             )
             lake.scopes.begin(run, [1], 100)
             (scope,) = lake.scopes.take(0, 9)
-            assert (scope.id_message, scope.key_range.limit, scope.ended) == (1, 100, False)
+            assert (scope.id_message, scope.key_ranges[0].limit, scope.ended) == (1, 100, False)
+            assert (scope.walked, scope.expected) == (0, 7)
             members = lake.scopes.members(scope.id, [1, 3, 5, LARGE])
             assert sorted(members) == [1, 3]
             assert [record.key.id_send for record in Feeding(lake.ledger, run, 100).take(9)] == [5, 5]
             pages = [page(members[one].slice_id, 10 * one, 10 * one + 1, id_send=one) for one in (1, 3)]
             lake.stage(
-                pages, ScopeStep(scope.id, KeyRange(cursor=31, held=31), ended=False, left=(number_of(lake, 4),))
+                pages, ScopeStep(scope.id, (KeyRange(cursor=31, held=31),), records=9, left=(number_of(lake, 4),))
             )
             assert lake.scopes.members(scope.id, [1])[1].held == 11
             assert lake.scopes.members(scope.id, list(range(60_000)))[3].rows == 2
@@ -222,7 +223,7 @@ class TestScopes:
             assert lake.scopes.full([one.slice_id for one in members.values()], 1e9) == []
             assert lake.scopes.has_open(scope.id, beside_empty=True)
             lake.scopes.end(scope.id)
-            assert [one.id for one in lake.scopes.ended()] == [scope.id]
+            assert lake.scopes.numbers() == [(scope.id, True)]
             assert lake.scopes.settle(scope.id, NOW) == [members[1].slice_id, number_of(lake, 2)]
             assert lake.scopes.settle(scope.id, NOW) is None
             assert not lake.scopes.has_any()
@@ -242,6 +243,37 @@ class TestScopes:
             assert not lake.scopes.has_any()
             lake.scopes.begin(again, None, 100)
             lake.scopes.resume(again, keep=False)
+            assert not lake.scopes.has_any()
+
+    def test_pages_beyond_a_seam_wait_and_go_to_their_slices_in_order(self, place: Place) -> None:
+        first, further = KeyRange(stop=100, cursor=31, held=31), KeyRange(start=100, cursor=150, held=150, rows=2)
+        with place.selected(Send(1), Send(2)) as (lake, run):
+            lake.scopes.begin(run, None, 100)
+            (scope,) = lake.scopes.take(0, 9)
+            pages = [lake.waiting.write(scope.id, message_rows(key, key + 1), key + 9) for key in (120, 150)]
+            for waits in pages:
+                lake.stage([], ScopeStep(scope.id, (first, further), records=5, waits=waits))
+            (split,) = lake.scopes.take(0, 9)
+            assert (split.key_ranges, split.walked) == ((first, further), 10)
+            assert lake.waiting.next(scope.id) is None  # a seam is left of it
+            assert lake.waiting.has_any(scope.id)
+            assert not lake.waiting.has_any(scope.id, 120)
+            joined = KeyRange(cursor=150, held=150)
+            lake.stage([], ScopeStep(scope.id, (joined,)))
+            page_ = lake.waiting.next(scope.id)
+            assert page_ is not None
+            assert (page_.first_key, page_.page_end) == (120, 129)
+            assert lake.waiting.read(page_).num_rows == 2
+            lake.stage([page(number_of(lake, 1), 120, 121)], ScopeStep(scope.id, routed=page_.id))
+            lake.waiting.discard(scope.id, 150, KEY_END, (KeyRange(cursor=121, held=121),))
+            assert not lake.waiting.has_any(scope.id)
+            lake.stage([], ScopeStep(scope.id, (first, further), waits=pages[0]))
+            lake.store.remove(pages[0].name)
+        with place.opened() as lake:  # its file is gone
+            (again,) = lake.scopes.take(0, 9)
+            assert (lake.repairs.lost, again.key_ranges[1].cursor) == (1, None)
+            lake.waiting.remove(lake.scopes.give_up(scope.id))
+            lake.stage([], ScopeStep(scope.id, (first, further)))  # of a scope that is given up, nothing is kept
             assert not lake.scopes.has_any()
 
 

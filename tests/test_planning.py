@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvester.config import Refresh
+from harvester.config import Refresh, Scope
 from harvester.console.cli import command_line
 from harvester.datasets import BOUNCES, CAMPAIGNS, MESSAGES, RAW_RESPONSES, SENDS
 from harvester.errors import LakeBroken, Unauthorized
@@ -85,7 +85,12 @@ def test_what_is_not_known_is_taken_to_be_as_little_as_possible(
 
 
 def scene(tmp_path: Path, spec: AccountSpec = TWO, behaviour: Behaviour | None = None, **settings: Any) -> Any:
-    return field(tmp_path / "lake", spec, behaviour, **({"tuning": TUNING, "datasets": ("messages",)} | settings))
+    return field(
+        tmp_path / "lake",
+        spec,
+        behaviour,
+        **({"tuning": TUNING, "datasets": ("messages",), "scope": Scope.SEND} | settings),
+    )
 
 
 async def planned_and_asked(seen: Field, sends: list[Send]) -> tuple[int, int]:
@@ -101,7 +106,7 @@ async def planned_and_asked(seen: Field, sends: list[Send]) -> tuple[int, int]:
 @pytest.mark.parametrize("gap", [1, 50])
 async def test_a_run_asks_as_many_queries_as_planned(tmp_path: Path, gap: int) -> None:
     sizes = dict(enumerate((1, 9, 10, 11, 18, 19, 20, 28, 29, 100), start=1))
-    async with scene(tmp_path, AccountSpec(sends=listed(sizes), gap=gap, seed=1), limit=LIMIT) as seen:
+    async with scene(tmp_path, AccountSpec(sends=listed(sizes), gap=gap, seed=1), limit=LIMIT, concurrency=1) as seen:
         planned, asked = await planned_and_asked(seen, [Send(n, expected=rows) for n, rows in sizes.items()])
         assert (planned, asked) == (34, 36 if gap == 1 else 34), "dense keys bring two records again"
 
@@ -141,6 +146,16 @@ async def test_everything_is_found_and_proven_by_count_with_one_query_a_page(tmp
         functions = seen.server.stats.functions
         assert functions[MESSAGES.function] == 6 + 1, "one of them for the first record"
         assert result.queries == result.attempts == sum(functions.values())
+        seen.assert_exact(datasets=["messages"])
+
+
+async def test_sends_that_are_walked_at_once_are_planned_so(tmp_path: Path) -> None:
+    async with scene(tmp_path, scope=Scope.AUTO) as seen:
+        plan = await make_plan(seen.settings, ALL)
+        assert (plan.sends, plan.rows, plan.queries, plan.at_least) == (6, {"messages": 240}, 1, False)
+        result = await Harvest(seen.settings, Finder(seen.settings, ALL)).run()
+        assert result.complete
+        assert seen.server.stats.functions[MESSAGES.function] == 1 + 1 + 1, "two of them for the first record"
         seen.assert_exact(datasets=["messages"])
 
 

@@ -24,6 +24,9 @@ import pytest
 import harvester
 from harvester import __version__
 from harvester.api import meaning
+from harvester.api.json import JsonCodec
+from harvester.api.records import RawTable
+from harvester.api.redacting import Redactor
 from harvester.config import Settings, parse_duration, parse_size
 from harvester.console import cli
 from harvester.console.cli import app, command_line
@@ -32,13 +35,14 @@ from harvester.console.output import print_lines
 from harvester.console.planned import PlannedSend, describe
 from harvester.console.sends import COLUMNS, SendList
 from harvester.console.sources import PREFIX
-from harvester.datasets import CATALOGUE
+from harvester.datasets import BOUNCES, CATALOGUE
 from harvester.harvest.outcome import SliceOutcome
 from harvester.harvest.planning import make_plan
 from harvester.harvest.upkeep import Finding, Kind
 from harvester.harvest.wanted import Wanted
 from harvester.lake.layout import Footer
-from harvester.model import Proof, Send
+from harvester.model import Proof, Secret, Send
+from harvester.redaction import NEEDED, Way, parse_redaction
 from harvester.simulator.faults import Fault
 from harvester.simulator.spec import AccountSpec, equal
 from harvester.streaming.options import Options
@@ -112,7 +116,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return (await served.run()).complete
 
     assert anyio.run(harvest)
-    for name in ("mailkit-md5", ".mailkit-md5"):
+    for name in ("mailkit-md5", ".mailkit-md5", ".mailkit-redact-key"):
         (home / name).write_text(MD5)
         (home / name).chmod(0o600)
     (home / "sends.csv").write_text(block("csv"))
@@ -202,7 +206,7 @@ def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
     ours = {"--help", "--version"}
     others = {"--no-cache-dir", "--whole"}  # of pip, and of the benchmarks
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README)) <= names | ours | others
-    variables = {PREFIX + name for name in ("CLIENT_MD5", "LOG_LEVEL", "DEBUG")}
+    variables = {PREFIX + name for name in ("CLIENT_MD5", "REDACT_KEY", "LOG_LEVEL", "DEBUG")}
     for command in COMMANDS:
         prefix = PREFIX if command in {"run", "plan", "status", "verify", "recover"} else f"{PREFIX}{command.upper()}_"
         variables |= {prefix + option.name[2:].replace("-", "_").upper() for option in options_of(command)}
@@ -325,8 +329,36 @@ def test_the_python_runs_on_polars(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_python_for_spark_is_python() -> None:
     (text,) = [text for text in blocks("python") if "spark" in text]
-    compile(text, "README.md", "exec")
+    compile(text, "README.md", "exec")  # tests/test_readers.py runs it, where there is Spark
     assert all((Path(path) / "send=601181").is_dir() for path in re.findall(r'parquet\("(.+?)"\)', text))
+
+
+def test_the_python_runs_on_pandas_and_pyarrow(capsys: pytest.CaptureFixture[str]) -> None:
+    (pandas,) = [text for text in blocks("python") if "import pandas" in text]
+    (arrow,) = [text for text in blocks("python") if "import pyarrow" in text]
+    names: dict[str, Any] = {}
+    exec(compile(pandas, "README.md", "exec"), names)
+    assert (len(names["messages"]), len(names["one"])) == (len(SENDS) * ROWS_EACH, ROWS_EACH)
+    capsys.readouterr()
+    exec(compile(arrow, "README.md", "exec"), names)
+    assert capsys.readouterr().out == f"{len(SENDS) * ROWS_EACH} {ROWS_EACH}\n"
+
+
+def test_the_python_makes_the_hashes_that_a_redacted_lake_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = [text for text in blocks("python") if "blake2b" in text]
+    exec(compile(text, "README.md", "exec"), {})
+    raw = JsonCodec(BOUNCES).decode(b'[{"ID_SEND_MESSAGE":1,"EMAIL":"jan@example.com"}]')
+    assert isinstance(raw, RawTable)
+    redactor = Redactor(parse_redaction(["email=hash"], Secret(MD5)), BOUNCES)
+    column = dict(zip(BOUNCES.schema.names[1:], redactor.redacted(raw).columns, strict=False))["email"]
+    assert column.values.to_pylist() == capsys.readouterr().out.split()
+
+
+def test_every_way_of_redacting_is_explained_and_what_cannot_be_is_named() -> None:
+    assert [row[0] for row in table("People's data", "how")] == [f"`{way}`" for way in Way]
+    (needed,) = [part for part in section("People's data").split("\n- ") if part.startswith("**Which columns")]
+    keys = {dataset.key for dataset in CATALOGUE.values()}
+    assert code(needed) == set(NEEDED) - keys
 
 
 # --- rows without a lake
@@ -422,7 +454,7 @@ def test_every_dataset_is_explained() -> None:
 
 
 def test_every_key_of_a_data_files_footer_is_explained() -> None:
-    footer = Footer("messages", 1, 0, 1, 0, "", "", proof="tail", expected=1, account="12345")
+    footer = Footer("messages", 1, 0, 1, 0, "", "", proof="tail", expected=1, account="12345", redaction="x")
     assert [row[0] for row in table("Files", "key")] == [f"`{key}`" for key in footer.encode()]
 
 

@@ -22,6 +22,7 @@ from harvester.lake.store import Store
 from harvester.model import Send
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.spec import AccountSpec, listed
+from tests.crashing import STRIDE
 from tests.harvesting import QUICK, Field, at_attempt, field, outcomes
 
 pytestmark = pytest.mark.anyio
@@ -294,13 +295,15 @@ class TestCrashes:
         names = ("messages", "bounces") if dataset is BOUNCES else ("messages",)
         account_spec = spec({601: 900}, waiting=0.1, failed=0.1)
         tuning = after(20, target_bytes=30_000)
-        stopped = number = 0
+        number, steps = 1 - STRIDE, 0
+        undone = True
         async with field(tmp_path / "0", account_spec, tuning=tuning, limit=300, concurrency=1) as served:
             assert (await served.run(datasets=names)).complete
             before = {name: files(served, 601, name) for name in names}
             served.server.account.settled = True
-            while stopped == number:
-                number += 1
+            while undone:
+                number += STRIDE
+                undone = False
                 lake = tmp_path / str(number)
                 shutil.copytree(served.lake, lake)
                 account = Field(served.server, replace(served.settings, lake=lake))
@@ -309,12 +312,13 @@ class TestCrashes:
                     try:
                         await account.run(datasets=names)
                     except LakeFull:
-                        stopped += 1
+                        undone = True
+                        steps = number
                 _assert_old_or_new(account, before)
                 assert (await account.run(datasets=names)).complete
                 account.assert_exact(datasets=names)
                 assert not list((lake / "_harvest" / "segments").iterdir())
-        assert number > 20
+        assert steps > 20 - STRIDE
 
     async def test_what_an_interrupted_run_refreshed_is_not_asked_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.simulated.account import FIRST_ID_SEND, SimulatedAccount
 from benchmarks.simulated.bounds import least_queries, least_seconds
 from benchmarks.simulated.harvest import Played, Scene, play
+from harvester.config import Scope
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.harvest.scheduler import Scheduler
 from harvester.model import SliceKey
@@ -128,6 +129,35 @@ def test_sends_that_fail_for_hours_fail_alone() -> None:
 def test_a_source_without_rows_in_some_sends_is_believed_after_its_witness() -> None:
     rows = [0 if place % 3 else 700 for place in range(60)]
     assert is_exact(play(replace(scene(rows), sized=False)), 60)
+
+
+class TestManySends:
+    """A walk over all of an account, for sends of twelve messages."""
+
+    def wide(self, sends: int, rate: float, latency_s: float, *, sized: bool = True) -> Played:
+        account = SimulatedAccount([12] * sends)
+        settings = {"rate": rate, "limit": LIMIT, "datasets": ("messages",), "scope": Scope.ACCOUNT}
+        played = play(Scene(account, Behaviour(latency_s=(latency_s, latency_s)), settings=settings, sized=sized))
+        assert is_exact(played, sends, 1)
+        return played
+
+    def test_where_answers_are_slow_all_permits_are_used_for_no_query_more(self) -> None:
+        played = self.wide(8_000, 8.0, 10.0)
+        least = least_queries(scene([12] * 8_000, datasets=("messages",)))["account"]
+        assert played.queries == least
+        assert played.seconds <= 1.2 * 10.0 * least / 8
+        assert played.asked.most_in_flight == 8
+
+    def test_it_is_not_split_where_the_rate_is_the_bound(self) -> None:
+        played = self.wide(2_000, 1.0, 0.5)
+        assert played.asked.most_in_flight == 1
+        assert played.lake.wide is not None
+        assert played.lake.wide.most_waiting == 0
+
+    def test_sizes_that_are_not_known_cost_some_queries(self) -> None:
+        played = self.wide(8_000, 8.0, 10.0, sized=False)
+        assert played.seconds <= 0.4 * 10.0 * 49, "one cursor takes all of that"
+        assert played.queries <= 1.4 * 49
 
 
 class TestMemory:

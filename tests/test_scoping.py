@@ -13,8 +13,8 @@ from harvester.config import Scope
 from harvester.datasets import MESSAGES
 from harvester.harvest.routing import route, sends_of
 from harvester.harvest.scoping import Chosen, Known, Weighing
-from harvester.lake.entries import Member
 from harvester.lake.staging import Whole
+from harvester.lake.wide import Member
 from harvester.model import Proof, SliceKey
 
 LIMIT = 1000

@@ -36,7 +36,7 @@ from harvester.harvest.status import read_status
 from harvester.lake import layout
 from harvester.lake.lake import Glance, Lake, look_into, open_lake
 from harvester.lake.store import Store
-from harvester.simulator import AccountSpec, Behaviour, Fault, listed
+from harvester.simulator import AccountSpec, Behaviour, Fault, equal, listed
 from tests.harvesting import QUICK, Field, at_attempt, field
 
 pytestmark = pytest.mark.anyio
@@ -494,7 +494,7 @@ class TestDraining:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sealing, "_AFTER_DRAIN_S", -1.0)
-        async with field(tmp_path / "lake", SPEC) as account:
+        async with field(tmp_path / "lake", replace(SPEC, sends=equal(8, 500))) as account:
             harvest = account.harvest()
             seal = Lake.seal
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from harvester.api.client import Client
@@ -16,11 +18,14 @@ from harvester.budget import Hold
 from harvester.config import Scope, Settings
 from harvester.datasets import MESSAGES
 from harvester.errors import ServerFailed
-from harvester.harvest import widewalks
+from harvester.harvest import keeping
 from harvester.harvest.finding import Finder
 from harvester.harvest.run import Harvest
+from harvester.harvest.status import read_status
+from harvester.harvest.upkeep import Recovered, recover
 from harvester.harvest.wanted import Wanted
 from harvester.lake.feeding import Feeding
+from harvester.lake.findings import Kind
 from harvester.lake.lake import look_into, open_lake
 from harvester.lake.scopes import Scopes
 from harvester.lake.staging import Taken
@@ -28,6 +33,7 @@ from harvester.lake.verify import verifying
 from harvester.model import KeyRange, Page, Proof, Query, Send
 from harvester.simulator import AccountSpec, Behaviour, Fault, Shape, equal, listed
 from tests.harvesting import QUICK, Field, at_attempt, field, lake_table, outcomes, proofs
+from tests.soak import Plan, Soak, served
 from tests.test_scoping import batch
 
 pytestmark = pytest.mark.anyio
@@ -145,7 +151,7 @@ class TestRows:
             assert_verified(account)
 
     async def test_a_walk_whose_sends_are_complete_ends_with_a_page_of_others(self, tmp_path: Path) -> None:
-        async with field(tmp_path, SPEC, **given(limit=100)) as account:
+        async with field(tmp_path, SPEC, **given(limit=100, concurrency=1)) as account:
             result = await account.run(said(account)[:5])
             assert result.complete
             assert result.queries <= 3, "one may be on its way when the lake says that there is no need"
@@ -192,10 +198,10 @@ class TestRows:
             lake.scopes.begin(run, None, 5)
             (scope,) = lake.scopes.take(0, 9)
 
-            def page(*rows: tuple[int, int], short: int = 0, proof: Proof | None = None) -> widewalks.Committed:
+            def page(*rows: tuple[int, int], short: int = 0, proof: Proof | None = None) -> keeping.Committed:
                 here = KeyRange(cursor=rows[-1][0], held=rows[-1][0], limit=5, short_answers=short)
-                taken = Taken(scope.id, MESSAGES, rows=batch(*rows), key_range=here, proof=proof, queries=0)
-                return widewalks.commit(lake, taken)
+                taken = Taken(-scope.id, MESSAGES, rows=batch(*rows), key_range=here, proof=proof, queries=0)
+                return sum(keeping.commit(lake, taken, 5), keeping.Committed())
 
             first = page((1, 7), (2, 8), (3, 7), (4, 8), (5, 9))
             assert (first.rows, first.complete, first.ended) == (4, 1, False)
@@ -207,6 +213,171 @@ class TestRows:
             assert alone.key_range is not None
             assert alone.key_range.cursor == 3
             assert not lake.scopes.has_any()
+
+
+MANY = AccountSpec(sends=equal(30, 60), sends_per_campaign=10, gap=5)
+SLOW = Behaviour(latency_s=(0.1, 0.1))
+SPLIT: dict[str, Any] = {"limit": 60, "concurrency": 8, "datasets": ("messages",), "scope": Scope.ACCOUNT}
+
+
+def of_60(account: Field, expected: int | None = 60, **odd: int | None) -> list[Send]:
+    """All sends of ``MANY``: few of them, since what is to be seen is how the walk is split."""
+    return said(account, expected, **odd)
+
+
+def waiting(lake: Path) -> list[Path]:
+    """Pages that wait for a seam."""
+    return sorted((lake / "_harvest" / "segments").glob("scope-*"))
+
+
+class TestSplit:
+    """Answers are slow, so that permits would go unused: the walk has several cursors."""
+
+    @pytest.mark.parametrize("inclusive", [True, False])
+    async def test_all_permits_are_used_for_hardly_more_queries(self, tmp_path: Path, inclusive: bool) -> None:
+        async with field(tmp_path, MANY, replace(SLOW, inclusive=inclusive), **SPLIT) as account:
+            result = await account.run(of_60(account))
+            assert result.complete
+            assert set(proofs(result, "messages")) == {"count"}
+            assert account.server.stats.max_in_flight == 8
+            assert result.queries <= 31 * 1.15
+            assert_sound(account)
+
+    async def test_counts_that_lie_cost_those_sends_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempts = counted(monkeypatch)
+        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
+            sends = of_60(account, s3=59, s10=2, s20=1300, s25=None)
+            result = await account.run(sends)
+            assert result.complete
+            found = proofs(result, "messages")
+            assert [number for number, why in enumerate(found) if why != "count"] == [3, 10, 20, 25]
+            assert set(attempts) == {None, *(sends[number].id_send for number in (3, 10, 20))}
+            assert_sound(account)
+
+    @pytest.mark.parametrize("fault", [Fault.SHORT, Fault.EMPTY])
+    async def test_faults(self, tmp_path: Path, fault: Fault) -> None:
+        behaviour = Behaviour(latency_s=(0.0, 0.05), faults={fault: 0.15}, fault_seed=5)
+        async with field(tmp_path, MANY, behaviour, **SPLIT) as account:
+            assert (await account.run(of_60(account, expected=None))).complete
+            assert account.server.stats.faults[fault]
+            assert_sound(account)
+
+    async def test_what_always_fails_to_the_right_is_given_up_with_all_that_waits(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def late(query: Query) -> bool:
+            return query.id_send is None and (query.start or 0) > middle
+
+        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
+            middle = account.server.account.first_key(15)
+            attempts = counted(monkeypatch, late)
+            assert (await account.run(of_60(account))).complete
+            assert 1 + 10 <= len(attempts) <= 1 + 30
+            assert_sound(account)
+            assert not waiting(tmp_path)
+
+    async def test_a_drained_run_keeps_its_ranges_and_what_waits(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wanted = slice(2, 28)
+        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
+            first = account.harvest(of_60(account)[wanted])
+            at_attempt(16, first.drain, monkeypatch)
+            before = await first.run()
+            assert before.interrupted
+            kept = waiting(tmp_path)
+            assert len(kept) > 3
+            ids = {send.id_send for send in of_60(account)[wanted]}
+            for path in kept:
+                with pa.ipc.open_file(str(path)) as file:
+                    assert set(file.read_all().column("id_send").to_pylist()) <= ids
+            assert read_status(tmp_path).staged_segments >= len(kept)
+            with verifying(tmp_path, quick=False) as seen:
+                assert list(seen.findings()) == []
+                assert seen.segments >= len(kept)
+            with look_into(tmp_path) as seen:
+                (scope,) = Scopes(seen.ledger.database).take(0, 9)
+            assert len(scope.key_ranges) > 4
+            result = await account.run(of_60(account)[wanted])
+            assert result.complete
+            assert before.queries + result.queries <= 31 * 1.25
+            account.assert_exact(*ids, datasets=("messages",))
+            assert_verified(account)
+
+    async def test_pages_that_wait_and_are_lost_or_damaged_are_asked_for_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
+            first = account.harvest(of_60(account))
+            at_attempt(16, first.drain, monkeypatch)
+            before = await first.run()
+            lost, damaged, *others = waiting(tmp_path)
+            assert others
+            lost.unlink()
+            damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+            with verifying(tmp_path, quick=False) as seen:
+                found = {finding.file: finding.kind for finding in seen.findings()}
+            assert found == {
+                f"_harvest/segments/{lost.name}": Kind.MISSING,
+                f"_harvest/segments/{damaged.name}": Kind.DAMAGED,
+            }
+            result = await account.run(of_60(account))
+            assert result.complete
+            assert before.queries + result.queries <= 31 * 1.15 + 6
+            assert_sound(account)
+
+    async def test_what_waits_goes_with_a_walk_that_does_not_go_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with field(tmp_path, MANY, SLOW, **SPLIT) as account:
+            first = account.harvest(of_60(account))
+            at_attempt(16, first.drain, monkeypatch)
+            assert (await first.run()).interrupted
+            assert waiting(tmp_path)
+            assert (await account.run(of_60(account), scope=Scope.SEND)).complete
+            assert not waiting(tmp_path)
+            assert_sound(account)
+
+    def test_a_slice_that_is_mended_leaves_its_walk(self, tmp_path: Path) -> None:
+        """The walk has passed rows that are not there any more: nothing of it may prove that slice."""
+        with open_lake(tmp_path, QUICK) as lake:
+            run = lake.runs.begin("12345")
+            lake.runs.select(run, [Send(7), Send(8)], ("messages",), QUICK.clock())
+            lake.scopes.begin(run, None, 5)
+            (scope,) = lake.scopes.take(0, 9)
+            rows, here = batch((1, 7), (2, 8), (3, 7)), KeyRange(cursor=3, held=3, limit=5)
+            (done,) = keeping.commit(lake, Taken(-scope.id, MESSAGES, rows, here, proof=None, queries=0), 5)
+            assert done.rows == 3
+            member = lake.scopes.members(scope.id, [7, 8])[7]
+            lake.seal(member.slice_id, everything=True)
+        (sealed,) = (tmp_path / "messages" / "send=7").iterdir()
+        sealed.unlink()
+        recover(tmp_path, Recovered())
+        with open_lake(tmp_path, QUICK) as lake:
+            assert set(lake.scopes.members(scope.id, [7, 8])) == {8}
+
+    @pytest.mark.timeout(240)
+    def test_kill_9_while_it_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:
+        faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01"
+        plan = Plan(rows=4_800, sends=12, limit=120, concurrency=8, latency="0.05..0.1", faults=faults, seed=4)
+        ranges, scope = [], ("--scope", "account")
+        with served(plan) as account:
+            soaked = Soak(plan, account, tmp_path)
+            for requests in (15, 28):  # of some 45 for messages
+                command = soaked._command(*scope)
+                with subprocess.Popen(command, env=soaked._environment(), stderr=subprocess.DEVNULL) as run:
+                    account.ask(f"/stats?requests={requests}", timeout_s=100)
+                    run.kill()
+                with look_into(soaked.lake) as seen:
+                    ranges += [len(scope.key_ranges) for scope in Scopes(seen.ledger.database).take(0, 9)]
+            assert max(ranges) > 2
+            soaked._half(0, *scope)
+            assert account.stats()["again"] <= 2 * 2 * 8, "in flight, or on their way into the lake"
+            soaked._compare()
+            soaked._look_for_leftovers()
+            assert soaked._verify()
 
 
 class TestTrouble:
@@ -223,7 +394,7 @@ class TestTrouble:
 
     async def test_what_always_fails_is_asked_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         attempts = counted(monkeypatch, lambda query: query.id_send is None and (query.start or 0) > 0)
-        async with field(tmp_path, SMALL, **given(limit=100)) as account:
+        async with field(tmp_path, SMALL, **given(limit=100, concurrency=1)) as account:
             result = await account.run(said(account))
             assert result.complete
             assert attempts[None] == 13
@@ -248,7 +419,7 @@ class TestTrouble:
             before = await first.run()
             result = await account.run(said(account))
             assert result.complete
-            assert before.queries + result.queries <= 6
+            assert before.queries + result.queries <= 7
             assert_sound(account)
 
     @pytest.mark.parametrize("scope", [Scope.SEND, Scope.AUTO, Scope.ACCOUNT])

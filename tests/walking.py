@@ -124,12 +124,15 @@ class Walking:
                 walk.busy = False
                 state.busy -= 1
                 self._answered(state, walk, query, on_their_way, dice)
-                while len(on_their_way) > self.lag or (on_their_way and on_their_way[-1].proof):
-                    self.committed.take(on_their_way.popleft())
+                self._commit(lead, on_their_way)
             else:
                 assert times, "nothing is under way, and nothing can be asked"
                 self.now = max(self.now, min(times))
         return True
+
+    def _commit(self, lead: Walk, on_their_way: deque[Taken]) -> None:  # noqa: ARG002  other walks need it
+        while len(on_their_way) > self.lag or (on_their_way and on_their_way[-1].proof):
+            self.committed.take(on_their_way.popleft())
 
     def _begin(self) -> tuple[State, Walk]:
         here, *further = self.committed.key_ranges or (KeyRange(limit=self.limit),)

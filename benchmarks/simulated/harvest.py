@@ -13,7 +13,7 @@ from benchmarks.simulated.clock import in_simulated_time
 from benchmarks.simulated.lake import SimulatedLake
 from harvester.api.client import Client
 from harvester.api.limiter import Limiter
-from harvester.config import Settings, Tuning
+from harvester.config import Scope, Settings, Tuning
 from harvester.harvest.scheduler import Delivery, Scheduler
 from harvester.model import Secret
 from harvester.simulator.behaviour import Behaviour
@@ -35,7 +35,8 @@ class Scene:
         account: what there is.
         behaviour: how the API behaves.
         bytes_per_s: how many bytes of answers the link carries; None for any number.
-        settings: of the run, by name, where they are not the usual ones.
+        settings: of the run, by name, where they are not the usual ones; the scope is the send, or the account for
+            messages alone, whatever takes fewer queries.
         sized: whether the sends say how many messages they have.
     """
 
@@ -83,9 +84,10 @@ async def _play(scene: Scene, watch: Watch | None) -> Played:
     api = SimulatedApi(scene.account, scene.behaviour, bytes_per_s=scene.bytes_per_s)
     limiter = Limiter(settings.rate, settings.burst, settings.concurrency)
     client = Client(settings, as_transport(api), limiter, SimulatedSpeaker(settings, scene.account))
-    lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized)
+    wide = settings.scope is Scope.ACCOUNT
+    lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized, wide=wide)
     deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
-    scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver)
+    scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver, wide=lake.wide)
     lake.foretell(scheduler.workload)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scheduler.run)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from benchmarks.simulated.account import FIRST_ID_SEND
+from benchmarks.simulated.wide import SimulatedWide
 from harvester.datasets import BOUNCES, CATALOGUE, MESSAGES
 from harvester.harvest import order
 from harvester.lake.entries import Due, SliceRecord
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from anyio.streams.memory import MemoryObjectReceiveStream
 
-    from benchmarks.simulated.account import SimulatedAccount
+    from benchmarks.simulated.account import Integers, SimulatedAccount
     from harvester.harvest.scheduler import Delivery, Scheduler
     from harvester.harvest.workload import Workload
     from harvester.lake.refreshing import RefreshPlan
@@ -39,14 +40,17 @@ class SimulatedLake:
 
     splits = True
 
-    def __init__(self, account: SimulatedAccount, datasets: Sequence[str], limit: int, *, sized: bool = True) -> None:
-        """``sized`` is whether the sends say how many messages they have."""
+    def __init__(
+        self, account: SimulatedAccount, datasets: Sequence[str], limit: int, *, sized: bool = True, wide: bool = False
+    ) -> None:
+        """``sized`` is whether the sends say how many messages they have, ``wide`` whether all are walked at once."""
         self.gave_up: dict[SliceKey, str] = {}
         self.complete = 0
         self._account = account
         self._datasets = datasets
         self._sized = sized
-        self._sends = self._in_order(limit, sized=sized)
+        self.wide = SimulatedWide(self, limit) if wide else None
+        self._sends = iter(()) if wide else self._in_order(limit, sized=sized)
         self._rows = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._sums = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._proven = {name: np.zeros(len(account.rows), np.bool_) for name in datasets}
@@ -60,9 +64,19 @@ class SimulatedLake:
 
         return ((place, sizes[place]) for place in sorted(range(len(sizes)), key=position))
 
+    @property
+    def sends(self) -> int:
+        """How many sends there are."""
+        return len(self._account.rows)
+
+    @property
+    def expected(self) -> int | None:
+        """How many messages the sends say that they have; None if they don't."""
+        return self._account.total if self._sized else None
+
     def foretell(self, workload: Workload) -> None:
-        """Says what all slices will need."""
-        for rows in self._account.rows.tolist():
+        """Says what all slices will need, but for those that are walked at once."""
+        for rows in () if self.wide else self._account.rows.tolist():
             for name in self._datasets:
                 dataset = CATALOGUE[name]
                 expected = rows if self._sized and dataset.counted else None
@@ -124,6 +138,9 @@ class SimulatedLake:
         async with delivered:
             async for delivery in delivered:
                 taken = delivery.taken
+                if self.wide is not None and delivery.walk.scope is not None:
+                    await scheduler.delivered_wide(delivery.walk, delivery.hold, self.wide.commit(taken))
+                    continue
                 name, place = self._slice(taken.slice_id)
                 if taken.rows is not None:
                     keys = taken.rows.column(taken.dataset.key).to_numpy()
@@ -133,6 +150,24 @@ class SimulatedLake:
                     self._proven[name][place] = True
                     self.complete += 1
                 await scheduler.delivered(delivery, 0)
+
+    def add(self, places: Integers, keys: Integers) -> int:
+        """Messages of the sends at some places; how many of those are complete by it, since they have all they said."""
+        rows, proven = self._rows[MESSAGES.name], self._proven[MESSAGES.name]
+        np.add.at(rows, places, 1)
+        np.add.at(self._sums[MESSAGES.name], places, keys)
+        here = np.unique(places)
+        new = here[(rows[here] == self._account.rows[here]) & ~proven[here]] if self._sized else here[:0]
+        proven[new] = True
+        self.complete += len(new)
+        return len(new)
+
+    def settle(self) -> int:
+        """All messages have come; how many sends are complete by it."""
+        left = np.flatnonzero(~self._proven[MESSAGES.name])
+        self._proven[MESSAGES.name][left] = True
+        self.complete += len(left)
+        return len(left)
 
     def wrong(self) -> list[str]:
         """What is not as the account has it, of the slices that are complete; at most some of it."""

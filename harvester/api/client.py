@@ -21,7 +21,7 @@ from harvester.api.limiter import Limiter
 from harvester.api.line import Line
 from harvester.api.pace import Pace
 from harvester.api.records import Fault, Words
-from harvester.api.shown import LOOKED_AT, field_name, shown, words
+from harvester.api.shown import LOOKED_AT, field_name, prose, shown, words
 from harvester.api.transport import ConnectedLate, Transport
 from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
@@ -198,7 +198,7 @@ class Client:
             size = await anyio.to_thread.run_sync(counted_size, answer.chunks, answer.content_encoding, cap)
         size = min(size, cap)
         while True:
-            await hold.work(self._speaker.needs * size + _READING_BYTES)
+            await hold.work(int(self._speaker.needs * size) + _READING_BYTES)
             if size <= _SMALL_BYTES:
                 await self.limiter.give_way(_SMALL_S)
                 page = self._page_or_error(query, answer, failure, size)
@@ -234,6 +234,8 @@ class Client:
             raise self._told(failure or error, answer) from None
         if isinstance(decoded, Words):
             text = words(decoded.text, self._hide)
+            if self._speaker.redacts:
+                text = prose(text, self._speaker.redacts)
             said = meaning.of_fault(text) if isinstance(decoded, Fault) else meaning.of_words(text)
             raise said if failure is None or meaning.decides(said) else self._told(failure, answer)
         if failure is not None and not (decoded.rows and meaning.rows_count(answer.status)):
@@ -249,7 +251,7 @@ class Client:
                 head += piece[: LOOKED_AT + 1]
                 if len(head) > LOOKED_AT:
                     break
-        begins = shown(head, self._hide)
+        begins = shown(head, self._hide, self._speaker.redacts)
         return type(error)(f"{error}; it begins: {begins}") if begins else error
 
 

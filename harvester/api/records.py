@@ -129,13 +129,16 @@ def absent(rows: int) -> pa.StringArray:
     return pa.nulls(rows, pa.string())
 
 
-def to_batch(raw: RawTable, dataset: Dataset, *, id_send: int | None) -> pa.RecordBatch:
+def to_batch(
+    raw: RawTable, dataset: Dataset, *, id_send: int | None, keeps: Callable[[str], bool] | None = None
+) -> pa.RecordBatch:
     """Type the records.
 
     Args:
         raw: the records, a column per field of ``dataset``.
         dataset: whose schema the batch gets.
         id_send: what the query knows and the answer doesn't; it fills the column that the dataset implies, if any.
+        keeps: says of a field, by its name, whether ``_extra`` may hold values of its own; all, if not given.
 
     Returns:
         One batch with exactly ``dataset.schema``, in the order served.
@@ -151,7 +154,8 @@ def to_batch(raw: RawTable, dataset: Dataset, *, id_send: int | None) -> pa.Reco
         typed, misfits = as_dates(sent.values) if column.kind is Kind.DATE else as_integers(sent.values)
         arrays[column.name] = typed
         for row, text in misfits:
-            extra.add(row, sent.name_at(row), text)
+            if keeps is None or keeps(sent.name_at(row)):
+                extra.add(row, sent.name_at(row), text)
     arrays[EXTRA] = extra.column()
     return pa.RecordBatch.from_arrays([arrays[name] for name in dataset.schema.names], schema=dataset.schema)
 
@@ -221,13 +225,13 @@ def _sorted_out(
     """The typed column and the rest, which are misfits, unless ``parse`` can type one of them after all."""
     misfits = [
         (row, text)
-        for row, (text, fit) in enumerate(zip(_one_by_one(values), _one_by_one(fits), strict=True))
+        for row, (text, fit) in enumerate(zip(some_at_a_time(values), some_at_a_time(fits), strict=True))
         if text is not None and not fit
     ]
     late = {text: value for text in {text for _, text in misfits} if (value := parse(text)) is not None}
     if not late:
         return typed, misfits
-    column = list(_one_by_one(typed))
+    column = list(some_at_a_time(typed))
     for row, text in misfits:
         if text in late:
             column[row] = late[text]
@@ -280,10 +284,10 @@ class _Extra:
 
 
 def _present(pieces: pa.StringArray) -> Iterator[tuple[int, str]]:
-    return ((row, piece) for row, piece in enumerate(_one_by_one(pieces)) if piece is not None)
+    return ((row, piece) for row, piece in enumerate(some_at_a_time(pieces)) if piece is not None)
 
 
-def _one_by_one(values: pa.Array[Any]) -> Iterator[Any]:
+def some_at_a_time(values: pa.Array[Any]) -> Iterator[Any]:
     """The values as objects, some at a time: making them holds the interpreter, and other threads wait for it."""
     for start in range(0, len(values), _SOME_ROWS):
         yield from values.slice(start, _SOME_ROWS).to_pylist()
@@ -307,5 +311,6 @@ __all__ = [
     "as_json",
     "is_text",
     "nothing",
+    "some_at_a_time",
     "to_batch",
 ]

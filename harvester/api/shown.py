@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 MOST_SHOWN = 120
 """How much of an answer is shown, in characters."""
@@ -42,12 +42,15 @@ _TELEPHONE = re.compile(r"\+?[0-9](?:[ -]?[0-9]){8,}")
 _FIELDS = re.compile(r'"\s*[:,]')
 
 
-def shown(body: bytes | bytearray | str, hide: Callable[[str], str] = str) -> str:
+def shown(
+    body: bytes | bytearray | str, hide: Callable[[str], str] = str, masked: Collection[str] = frozenset()
+) -> str:
     """How an answer begins, on one line of at most 120 characters; empty if there is nothing to show.
 
     Args:
         body: the answer, or its first part.
         hide: takes secrets out of a text.
+        masked: fields, in lower case, whose ids are not shown either.
     """
     text = body[:LOOKED_AT] if isinstance(body, str) else bytes(body[:LOOKED_AT]).decode(errors="replace")
     text = hide(text)
@@ -55,12 +58,12 @@ def shown(body: bytes | bytearray | str, hide: Callable[[str], str] = str) -> st
         text = text[:-_SECRET_TAIL]
     text = text.lstrip("\ufeff \t\r\n")
     if not text.startswith("<"):
-        outline = _json(text) if text[:1] in ("[", "{", '"') else prose(text)
+        outline = _json(text, masked) if text[:1] in ("[", "{", '"') else prose(text, masked)
     elif "<methodResponse" not in text and _HTML.search(text):
         title = _TITLE.search(text)
-        outline = prose(title[1] if title and title[1].strip() else _UNSEEN.sub(" ", text))
+        outline = prose(title[1] if title and title[1].strip() else _UNSEEN.sub(" ", text), masked)
     else:
-        outline = "".join(_xml(text))
+        outline = "".join(_xml(text, masked))
     return shortened(outline)
 
 
@@ -74,9 +77,9 @@ def field_name(name: str) -> str:
     return name if _NAME.fullmatch(name) else MASK
 
 
-def prose(text: str) -> str:
-    """A text for people, without e-mail addresses and what may be telephone numbers."""
-    return _json(text) if _FIELDS.search(text) else _plain(text)
+def prose(text: str, masked: Collection[str] = frozenset()) -> str:
+    """A text for people, without e-mail addresses and what may be telephone numbers; ``masked`` as in ``shown``."""
+    return _json(text, masked) if _FIELDS.search(text) else _plain(text)
 
 
 def shortened(text: str) -> str:
@@ -85,7 +88,7 @@ def shortened(text: str) -> str:
     return line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN].rstrip() + MASK
 
 
-def _json(text: str) -> str:
+def _json(text: str, masked: Collection[str]) -> str:
     """The outline of what is, or was to be, JSON."""
     pieces: list[str] = []
     name = ""
@@ -102,14 +105,14 @@ def _json(text: str) -> str:
             name = sent[1:-1] if _NAME.fullmatch(sent[1:-1]) else ""
             piece = f'"{name or MASK}"'
         elif found["string"]:
-            piece = f'"{_value(name, sent[1:-1]) if found["end"] else MASK}{found["end"]}'
+            piece = f'"{_value(name, sent[1:-1], masked) if found["end"] else MASK}{found["end"]}'
         else:
-            piece = _value(name, sent)
+            piece = _value(name, sent, masked)
         pieces.append(piece)
     return "".join(pieces)
 
 
-def _xml(text: str) -> Iterator[str]:
+def _xml(text: str, masked: Collection[str]) -> Iterator[str]:
     """The outline of what is, or was to be, XML: tags without their attributes."""
     tag = name = ""
     for token in _XML.findall(text):
@@ -125,11 +128,13 @@ def _xml(text: str) -> Iterator[str]:
             name = value if _NAME.fullmatch(value) else ""
             yield name or MASK
         else:
-            yield _value(name, value)
+            yield _value(name, value, masked)
 
 
-def _value(name: str, value: str) -> str:
+def _value(name: str, value: str, masked: Collection[str]) -> str:
     """A field's value, if it may be shown: an id, or the API's own words; else the mask."""
+    if name.lower() in masked:
+        return MASK
     if not value or (_SHOWN_NUMBERS.fullmatch(name) and _NUMBER.fullmatch(value)):
         return value
     return _plain(value) if name.lower() in _SHOWN_WORDS else MASK

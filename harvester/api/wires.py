@@ -12,9 +12,11 @@ import msgspec
 
 from harvester.api.json import JsonCodec
 from harvester.api.records import to_batch
+from harvester.api.redacting import HASH_DIGITS, Redactor
 from harvester.api.unpack import Unpacking, unpacked
 from harvester.api.xmlrpc import XmlCodec, encode_call
 from harvester.config import Wire
+from harvester.datasets import CATALOGUE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from harvester.model import Query
 
 
+_LEAST_RECORD_BYTES = 1000
+"""A message takes no less in an answer, even if all its fields are empty."""
+
+
 class Speaker(ABC):
     """Speaks one wire. Threads may share it.
 
@@ -34,16 +40,21 @@ class Speaker(ABC):
         content_type: what a call is sent as.
         record_bytes: what a record is taken to need, unpacked, before one has come.
         needs: how many bytes reading takes, at most, for each one of the unpacked body; its packed pieces aside.
+        redacts: the columns that are taken out of what is read, or changed.
     """
 
     path: str
     content_type: str
     record_bytes: int
-    needs: int
+    needs: float
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._hide = settings.client_md5.hidden_in
+        redaction = settings.redaction
+        self.needs += len(redaction.hashes) * HASH_DIGITS / _LEAST_RECORD_BYTES
+        self.redacts = frozenset(redaction.ways)
+        self._redactors = {name: Redactor(redaction, dataset) for name, dataset in CATALOGUE.items() if redaction}
 
     @property
     def cap_bytes(self) -> int:
@@ -59,8 +70,11 @@ class Speaker(ABC):
         """Unpack and decode an answer whose body is no larger than the cap, unpacked. Raises AttemptFailed."""
 
     def typed(self, decoded: RawTable, query: Query) -> pa.RecordBatch:
-        """The records of an answer to a query, in its dataset's schema, in the order served."""
-        return to_batch(decoded, query.dataset, id_send=query.id_send)
+        """The records of an answer to a query, in its dataset's schema, in the order served, redacted."""
+        redactor = self._redactors.get(query.dataset.name)
+        if redactor is None:
+            return to_batch(decoded, query.dataset, id_send=query.id_send)
+        return to_batch(redactor.redacted(decoded), query.dataset, id_send=query.id_send, keeps=redactor.keeps)
 
 
 class JsonSpeaker(Speaker):

@@ -26,8 +26,8 @@ from harvester.console.running import print_failure, run_harvest
 from harvester.console.simulate import simulate_account
 from harvester.console.sources import (
     PREFIX,
-    code_or_file,
     forget_empty_variables,
+    secret_or_file,
     strongest_alternative,
     toml_file,
     warn_of_strangers,
@@ -51,7 +51,7 @@ _EPILOGUE = (
 )
 
 _WHAT = "--lake DIR (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
-_SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, code_or_file, warn_of_strangers)
+_SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, secret_or_file, warn_of_strangers)
 _SIMULATED = SimulateOptions()
 _DEMONSTRATED = DemoOptions()
 

@@ -27,16 +27,18 @@ from harvester.config import (
     parse_ledger,
     parse_size,
     read_md5,
+    read_redact_key,
 )
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide, passwords_in
 from harvester.console.sends import SendList, parse_id
-from harvester.console.sources import MD5_VARIABLE
+from harvester.console.sources import KEY_VARIABLE, MD5_VARIABLE
 from harvester.console.wording import size_option, span_option
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 from harvester.harvest.wanted import Wanted
 from harvester.model import Secret, Send
+from harvester.redaction import Redaction, Way, parse_redaction
 
 LogFormat = Literal["auto", "text", "json"]
 
@@ -194,6 +196,27 @@ class RunOptions:
             help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
         ),
     ] = DEFAULT
+    redact: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=WHAT,
+            consume_multiple=True,
+            metavar="COLUMN=HOW...",
+            show_default=False,
+            help=f"What not to keep of people's data, such as email=hash,first_name=drop: {', '.join(Way)}. It is "
+            "taken out before anything is written. A lake is always redacted in the same way.",
+        ),
+    ] = ()
+    redact_key_file: Annotated[
+        Path | None,
+        Parameter(
+            group=WHAT,
+            converter=path,
+            metavar="FILE",
+            help=f"A file that holds the key of --redact COLUMN=hash. Or put the key itself into {KEY_VARIABLE}; it is "
+            "never an argument.",
+        ),
+    ] = None
     client_id: Annotated[
         str | None,
         Parameter(group=ACCOUNT, metavar="N", help="The account's client id, a number. Or HARVESTER_CLIENT_ID."),
@@ -391,7 +414,19 @@ class RunOptions:
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
             ledger=self.ledger,
+            redaction=self._redaction(),
         )
+
+    def _redaction(self) -> Redaction:
+        """What is to be redacted. A key without anything to hash is an error: what was to be hashed would be kept."""
+        key = _redact_key(self.redact_key_file)
+        redaction = parse_redaction(self.redact, key)
+        if key is not None and not redaction.hashes:
+            source = "--redact-key-file" if self.redact_key_file else KEY_VARIABLE
+            raise UsageError(
+                f"{source} is given, but nothing is to be hashed: say --redact COLUMN=hash, or leave it out"
+            )
+        return redaction
 
     @contextmanager
     def sends(self) -> Iterator[Iterable[Send] | Wanted]:
@@ -423,11 +458,26 @@ def _md5(file: Path | None) -> Secret:
 def _md5_of(file: Path) -> str:
     code, seen_by_others = read_md5(file)
     if seen_by_others:
-        tell(
-            f"harvester: other users can read {file}, which holds the account's MD5 code; "
-            f"chmod 600 {file} keeps it yours"
-        )
+        _warn_of_others(file, "the account's MD5 code")
     return code
+
+
+def _redact_key(file: Path | None) -> Secret | None:
+    """The key of ``--redact``, from the file if there is one, else from the environment, if it is there."""
+    if file is None:
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+    else:
+        key, seen_by_others = read_redact_key(file.expanduser())
+        if seen_by_others:
+            _warn_of_others(file, "the key of --redact")
+    if not key:
+        return None
+    hide(key)
+    return Secret(key)
+
+
+def _warn_of_others(file: Path, what: str) -> None:
+    tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
 
 
 __all__ = ["LEDGER_HELP", "LogFormat", "RunOptions", "database", "day", "duration", "ids", "size"]

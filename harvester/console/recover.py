@@ -11,6 +11,7 @@ from harvester.console.output import print_lines
 from harvester.console.upkeep import Step, shown
 from harvester.console.wording import count
 from harvester.errors import HarvesterError
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,8 @@ def _done(done: Recovered) -> Text:
     )
     if done.rebuilt:
         whose = f" of the account {done.account}" if done.account else ""
-        return Text(f"Made a new ledger{whose} from {held}.")
+        how = f", harvested {in_words(done.redaction)}," if done.redaction else ""
+        return Text(f"Made a new ledger{whose}{how} from {held}.")
     if done.slices:
         return Text(f"The ledger is sound. Mended what it says of {count(done.slices, 'slice')}: {held}.")
     if done.aside:

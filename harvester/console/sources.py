@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 
 PREFIX = "HARVESTER_"
 MD5_VARIABLE = "HARVESTER_CLIENT_MD5"
+KEY_VARIABLE = "HARVESTER_REDACT_KEY"
+SECRETS = {MD5_VARIABLE: "--client-md5-file", KEY_VARIABLE: "--redact-key-file"}
+"""Secrets that the environment can give, and the options that name a file that holds them."""
 ALTERNATIVES = ("--send", "--sends-file", "--campaign", "--all")
 """Options that say what to harvest, each in its way: the one from the strongest source wins."""
 NAMED = ("--send", "--sends-file")
 """Those of them that name each send, so that there is nothing to find."""
 DAYS = ("--since", "--until")
 """Options that go with the others, where sends are to be found."""
-_OTHERS = {MD5_VARIABLE, "HARVESTER_LOG_LEVEL", "HARVESTER_DEBUG"}
+_OTHERS = {*SECRETS, "HARVESTER_LOG_LEVEL", "HARVESTER_DEBUG"}
 _OTHER_COMMANDS = ("HARVESTER_SIMULATE_", "HARVESTER_DEMO_")
 _STRENGTH = {"cli": 0, "env": 1}
 _WEAKEST = 2
@@ -51,9 +54,10 @@ def toml_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
     path = named[-1].value
     for key, value in _entries(path, _TABLES.get(commands[-1], commands[-1])):
         name = "--" + key.replace("_", "-")
-        if name == "--client-md5":
+        if (in_file := f"{name}-file") in SECRETS.values():
+            in_file = in_file.lstrip("-").replace("-", "_")
             raise UsageError(
-                f"{path}: {key} does not belong in a settings file; name a file that holds it in client_md5_file"
+                f"{path}: {key} does not belong in a settings file; name a file that holds it in {in_file}"
             )
         if name == "--config" or arguments.get(name, None) is None:
             raise UsageError(f"{path}: there is no setting {key!r}; see harvester {commands[-1]} --help")
@@ -120,16 +124,17 @@ def _strength(argument: Argument) -> int:
     return _STRENGTH.get(argument.tokens[0].source, _WEAKEST)
 
 
-def code_or_file(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """The same for the MD5 code, which only the environment can give, and the file that holds it."""
-    file = arguments["--client-md5-file"]
-    if not file.tokens or not os.environ.get(MD5_VARIABLE, "").strip():
-        return
-    source = file.tokens[0].source
-    if source == "env":
-        raise UsageError(f"{MD5_VARIABLE} and {MD5_VARIABLE}_FILE are both set; unset one of them")
-    if source != "cli":
-        file.tokens.clear()
+def secret_or_file(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """The same for secrets, which only the environment can give, and the files that hold them."""
+    for variable, option in SECRETS.items():
+        file = arguments[option]
+        if not file.tokens or not os.environ.get(variable, "").strip():
+            continue
+        source = file.tokens[0].source
+        if source == "env":
+            raise UsageError(f"{variable} and {variable}_FILE are both set; unset one of them")
+        if source != "cli":
+            file.tokens.clear()
 
 
 def forget_empty_variables() -> None:
@@ -150,11 +155,13 @@ def warn_of_strangers(_app: App, _commands: tuple[str, ...], arguments: Argument
 __all__ = [
     "ALTERNATIVES",
     "DAYS",
+    "KEY_VARIABLE",
     "MD5_VARIABLE",
     "NAMED",
     "PREFIX",
-    "code_or_file",
+    "SECRETS",
     "forget_empty_variables",
+    "secret_or_file",
     "strongest_alternative",
     "toml_file",
     "warn_of_strangers",

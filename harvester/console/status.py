@@ -14,6 +14,7 @@ from harvester.console.report import open_slices
 from harvester.console.wording import bears, count, size
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import HarvesterError
+from harvester.redaction import in_words, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,8 @@ def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
         yield Text(f"proofs: {proofs}")
     last = "never" if status.last_run is None else f"{status.last_run:%Y-%m-%d %H:%M:%S} UTC"
     yield Text(f"last run: {last}{'; a run is at work on it now' if status.in_use else ''}")
+    if status.redaction:
+        yield Text(f"harvested {in_words(status.redaction)}")
     if status.remembered is not None:
         borne, at = status.remembered.borne, status.remembered.at
         yield Text(f"the server bears {bears(borne.rate, borne.concurrency)}, as of {at:%Y-%m-%d %H:%M:%S} UTC")
@@ -104,7 +107,15 @@ def _fields(status: LakeStatus) -> dict[str, Any]:
         "unsettled": status.unsettled,
         "last_run": None if status.last_run is None else status.last_run.isoformat(),
         "pace": _pace(status),
+        "redaction": _redaction(status),
     }
+
+
+def _redaction(status: LakeStatus) -> dict[str, Any] | None:
+    if not status.redaction:
+        return None
+    columns, key = parts_of(status.redaction)
+    return {"columns": columns, "key": key}
 
 
 def _pace(status: LakeStatus) -> dict[str, Any] | None:

@@ -75,6 +75,8 @@ def _part(lead: Walk, key_range: KeyRange) -> Walk:
         slice_id=lead.slice_id,
         dataset=lead.dataset,
         id_send=lead.id_send,
+        id_message=lead.id_message,
+        scope=lead.scope,
         key_range=key_range,
         full_limit=lead.full_limit,
         lead=lead,
@@ -98,8 +100,11 @@ def left_of(walk: Walk) -> Walk | None:
 
 
 def may_be_split(lead: Walk) -> bool:
-    """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come."""
-    plain = lead.dataset.counted and lead.scope is None and lead.refresh is None and not lead.reopened
+    """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come.
+
+    So may a walk over many sends.
+    """
+    plain = lead.dataset.counted and lead.refresh is None and not lead.reopened
     if not plain or lead.done or not lead.rows or len(lead.parts) >= _MOST_PARTS:
         return False
     return bool(lead.parts) or worth_a_look(lead.rows, lead.expected, lead.key_range.limit)
@@ -118,17 +123,20 @@ def stretch(walk: Walk) -> Stretch:
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
         first_density=walk.first_density,
-        in_flight=walk.busy and walk.failing_since is None and walk.anchor < 0,
+        in_flight=walk.busy and not walk.stays and walk.failing_since is None and walk.anchor < 0,
     )
 
 
 def _seems_to_end(walk: Walk) -> bool:
     """Whether the send seems to end where a part is: a short page says so, unless others are no longer.
 
-    That is how a server's own cap on pages looks.
+    That is how a server's own cap on pages looks. But a walk over many sends that has all rows that they should have is
+    at its end: whether one of them has more is then for its own walk to see.
     """
-    short = walk.key_range.short_answers
-    return short >= ASKINGS or (short > 0 and walk.page_rows < max(part.page_rows for part in of(walk)))
+    short, lead = walk.key_range.short_answers, walk.of_slice
+    shorter = walk.page_rows < max(part.page_rows for part in of(walk))
+    has_all = lead.scope is not None and lead.rows >= (lead.expected or KEY_END)
+    return short >= ASKINGS or (short > 0 and (shorter or has_all))
 
 
 def waits(walk: Walk) -> bool:
@@ -265,7 +273,7 @@ def conclusion(walk: Walk, ends_needed: int) -> Proof | None:
         return None
     (last,) = lead.parts
     short = last.key_range.short_answers
-    if short and lead.expected is not None and lead.rows == lead.expected > 0:
+    if short and lead.send_count is not None and lead.rows == lead.send_count > 0:
         return Proof.COUNT
     return Proof.TAIL if short >= ends_needed else None
 

@@ -21,7 +21,7 @@ from harvester.model import KeyRange, Proof, SliceKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harvester.lake.entries import Member
+    from harvester.lake.wide import Member
 
     Lookup = Callable[[Sequence[int]], Mapping[int, Member]]
 
@@ -47,7 +47,15 @@ def sends_of(rows: pa.RecordBatch) -> list[int]:
     return found
 
 
-def route(rows: pa.RecordBatch, members: Mapping[int, Member], *, limit: int, short: bool) -> Routed:
+def kept(rows: pa.RecordBatch, members: Mapping[int, Member]) -> pa.RecordBatch:
+    """The rows that are kept for members, in key order."""
+    of_members = np.isin(rows.column("id_send").to_numpy(), np.fromiter(members, np.int64, len(members)))
+    return rows if of_members.all() else rows.filter(pa.array(of_members))
+
+
+def route(
+    rows: pa.RecordBatch, members: Mapping[int, Member], *, limit: int, short: bool, page_end: int | None = None
+) -> Routed:
     """Takes a page apart.
 
     Args:
@@ -55,6 +63,7 @@ def route(rows: pa.RecordBatch, members: Mapping[int, Member], *, limit: int, sh
         members: the slices that its rows are kept for, by ``id_send``.
         limit: records to ask for, should a slice go on by itself.
         short: whether the page was shorter than asked.
+        page_end: the page's last key, if that may not be among these rows.
     """
     ids = rows.column("id_send").to_numpy()
     wanted = np.flatnonzero(np.isin(ids, np.fromiter(members, np.int64, len(members))))
@@ -62,17 +71,17 @@ def route(rows: pa.RecordBatch, members: Mapping[int, Member], *, limit: int, sh
         return Routed((), (), 0)
     of_send = wanted[np.argsort(ids[wanted], kind="stable")]
     in_order = len(of_send) == len(ids) and bool((of_send[:-1] < of_send[1:]).all())
-    kept = rows if in_order else rows.take(pa.array(of_send, pa.int64()))
+    of_members = rows if in_order else rows.take(pa.array(of_send, pa.int64()))
     starts = np.flatnonzero(np.diff(ids[of_send], prepend=-1))
     numbers = ids[of_send[starts]].tolist()
     stops = [*starts[1:].tolist(), len(of_send)]
-    last_key = rows.column(MESSAGES.key)[-1].as_py()
+    last_key = rows.column(MESSAGES.key)[-1].as_py() if page_end is None else page_end
     pages: list[Taken] = []
     left: list[int] = []
     count = 0
     for id_send, start, stop in zip(numbers, starts.tolist(), stops, strict=True):
         member = members[id_send]
-        new = _unheld(kept.slice(start, stop - start), member.held)
+        new = _unheld(of_members.slice(start, stop - start), member.held)
         if not new.num_rows:
             continue
         if member.complete:
@@ -112,4 +121,4 @@ def _part(id_send: int, member: Member, rows: pa.RecordBatch, *, limit: int, end
     return taken if member.rows else replace(taken, whole=whole)
 
 
-__all__ = ["Routed", "route", "sends_of"]
+__all__ = ["Routed", "kept", "route", "sends_of"]

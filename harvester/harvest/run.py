@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -17,22 +16,21 @@ from anyio import to_thread
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import first_of
-from harvester.harvest import parts, widewalks
+from harvester.harvest import keeping, parts
+from harvester.harvest.committing import MOST_PAGES, Committing, take_steps
 from harvester.harvest.finding import Finder
 from harvester.harvest.learning import Learning
 from harvester.harvest.outcome import Paced, Result, SliceProgress, Snapshot
 from harvester.harvest.scheduler import Delivery, Scheduler
-from harvester.harvest.sealing import Sealing
+from harvester.harvest.sealing import AFTER_DRAIN_S, Sealing
 from harvester.harvest.slices import LakeSlices
 from harvester.harvest.status import outcomes
 from harvester.harvest.widewalks import WideWalks
 from harvester.lake.lake import open_lake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from contextlib import AbstractContextManager
-
-    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from harvester.config import Settings
     from harvester.harvest.finding import Found
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 
 Entered = TypeVar("Entered")
 
-_COMMIT_PAGES = 32
-"""So many pages share a commit at most, and wait for it."""
 _TROUBLE_SHOWN_S = 30.0
 _SHOWN = 8
 _ROW_GROUP_PART = 8
@@ -102,7 +98,7 @@ class Harvest:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
             await self._learning.begin()
-            run = await to_thread.run_sync(lake.runs.begin, settings.client_id)
+            run = await to_thread.run_sync(lake.runs.begin, settings.client_id, settings.redaction.label)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
                 await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
@@ -132,8 +128,9 @@ class Harvest:
             since, until = self._found.since.isoformat(), self._found.until.isoformat()
             unlisted = await to_thread.run_sync(lake.runs.unlisted, run, self._found.campaigns, since, until)
             self._unlisted = tuple(unlisted)
-        settled = await to_thread.run_sync(widewalks.choose, lake, run, settings, self._found)
-        await Sealing(lake, client.budget).seal(settled)
+        await to_thread.run_sync(keeping.choose, lake, run, settings, self._found)
+        async with Sealing(lake, client.budget).beside(()) as seal_soon:
+            await take_steps(keeping.make_up(lake, settings.limit), seal_soon, self._is_out_of_time)
         self._before = await to_thread.run_sync(lake.runs.tally, run)
 
     async def _harvest(self, lake: Lake, run: int, client: Client) -> None:
@@ -148,7 +145,7 @@ class Harvest:
             await sealing.seal(await to_thread.run_sync(lake.inventory.unsealed_slices), everything=True)
 
     async def _ask(self, lake: Lake, run: int, client: Client, seal_soon: SealSoon) -> None:
-        deliver, delivered = anyio.create_memory_object_stream[Delivery](_COMMIT_PAGES)
+        deliver, delivered = anyio.create_memory_object_stream[Delivery](MOST_PAGES)
         async with anyio.create_task_group() as tasks:
             slices = LakeSlices(lake, run, self.settings.limit)
             wide = WideWalks(lake, slices)
@@ -159,27 +156,13 @@ class Harvest:
             if self._drained_at is not None:
                 scheduler.drain()
             tasks.start_soon(scheduler.run)
-            await self._stage(lake, scheduler, delivered, seal_soon)
+            assert self._learning is not None
+            committing = Committing(lake, scheduler, seal_soon, self._is_out_of_time)
+            await committing.commit_all(delivered, self._learning.keep)
 
-    async def _stage(
-        self,
-        lake: Lake,
-        scheduler: Scheduler,
-        delivered: MemoryObjectReceiveStream[Delivery],
-        seal_soon: SealSoon,
-    ) -> None:
-        """Makes pages durable in the order in which they come; those that came meanwhile share one commit."""
-        assert self._learning is not None
-        async with delivered:
-            async for first in delivered:
-                deliveries = [first]
-                while len(deliveries) < _COMMIT_PAGES and delivered.statistics().current_buffer_used:
-                    deliveries.append(delivered.receive_nowait())
-                for scope, group in groupby(deliveries, lambda delivery: delivery.walk.scope):
-                    commit = _commit if scope is None else _commit_wide
-                    await commit(lake, scheduler, list(group), seal_soon)
-                del first, deliveries  # or their rows would be held until the next ones come
-                await self._learning.keep()
+    def _is_out_of_time(self) -> bool:
+        """Whether a drain has no more time for what the next run can do as well."""
+        return self._drained_at is not None and anyio.current_time() > self._drained_at + AFTER_DRAIN_S
 
     async def _tell(self, lake: Lake, run: int) -> Result:
         tallies = await to_thread.run_sync(lake.runs.tally, run)
@@ -267,27 +250,6 @@ async def _in_threads(manager: AbstractContextManager[Entered]) -> AsyncIterator
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(manager.__exit__, None, None, None)
-
-
-async def _commit(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:
-    """Makes pages durable, all of them or none; and then what follows from that."""
-    sizes = await to_thread.run_sync(lake.stage, [delivery.taken for delivery in deliveries])
-    for delivery, size in zip(deliveries, sizes, strict=True):
-        await scheduler.delivered(delivery, size)
-        walk = delivery.walk
-        ended = walk.done and not delivery.taken.leaves_nothing_to_seal
-        if ended or walk.staged_bytes >= lake.full_bytes:
-            walk.staged_bytes = 0
-            seal_soon(walk.slice_id, walk.turn)
-
-
-async def _commit_wide(lake: Lake, scheduler: Scheduler, deliveries: Sequence[Delivery], seal_soon: SealSoon) -> None:
-    """Makes pages of a walk over many sends durable, one by one; and then what follows from each."""
-    for delivery in deliveries:
-        committed = await to_thread.run_sync(widewalks.commit, lake, delivery.taken)
-        for slice_id in committed.seal:
-            seal_soon(slice_id, 0)
-        await scheduler.delivered_wide(delivery, committed)
 
 
 __all__ = ["Harvest"]

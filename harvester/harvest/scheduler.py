@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from harvester.api.limiter import Permit
     from harvester.budget import Hold
     from harvester.config import Settings
+    from harvester.harvest.keeping import Committed
     from harvester.harvest.slices import Slices
-    from harvester.harvest.widewalks import Committed, WideWalks
+    from harvester.harvest.widewalks import Wide
     from harvester.lake.entries import SliceRecord
     from harvester.lake.staging import Taken
     from harvester.model import Page
@@ -91,7 +92,7 @@ class Scheduler:
         client: Client,
         slices: Slices,
         deliver: MemoryObjectSendStream[Delivery],
-        wide: WideWalks | None = None,
+        wide: Wide | None = None,
     ) -> None:
         """``wide`` has the walks over many sends, if there are any."""
         self.settings = settings
@@ -228,6 +229,11 @@ class Scheduler:
         # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
         asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.of_slice.turn))
 
+    @property
+    def queries_in_flight(self) -> int:
+        """Queries in flight at this instant."""
+        return self._limiter.in_flight
+
     # --- slices in and out
 
     async def _feed(self) -> None:
@@ -311,14 +317,15 @@ class Scheduler:
 
     async def _give_up_wide(self, walk: Walk, reason: str) -> None:
         """Gives up a walk over many sends, once the lake has all of its pages."""
+        lead = walk.of_slice
         assert self._wide is not None
-        assert walk.scope is not None
-        if not walk.done:
+        assert lead.scope is not None
+        if not lead.done:
             log.warning("many sends are walked one by one after all", query=str(walk.query()), reason=reason)
-        walk.done = True
-        if not walk.pages_ahead:
-            await to_thread.run_sync(self._wide.give_up, walk.scope)
-            await self._go_on_without(walk)
+        lead.done = True
+        if not lead.pages_ahead:
+            await to_thread.run_sync(self._wide.give_up, lead.scope)
+            await self._go_on_without(lead)
 
     async def _go_on_without(self, walk: Walk) -> None:
         """A walk over many sends is over: what waited for it, or goes on by itself, may begin."""
@@ -402,7 +409,7 @@ class Scheduler:
         believed = not (trust.false_ends or trust.false_empties)
         try:
             if walk.scope is not None:
-                taken: Taken | None = await widewalks.take(self.state, walk, page)
+                taken = await widewalks.take(self.state, walk, page)
             else:
                 taken = await taking.take(self.state, walk, page, self._slices.failed_keys)
         finally:
@@ -435,10 +442,9 @@ class Scheduler:
             await self.ended(delivery.walk.slice_id)
         self._change()
 
-    async def delivered_wide(self, delivery: Delivery, committed: Committed) -> None:
+    async def delivered_wide(self, walk: Walk, hold: Hold, committed: Committed) -> None:
         """The lake has made a page of a walk over many sends durable, and what it held of each."""
-        walk = delivery.walk
-        delivery.hold.release()
+        hold.release()
         self.state.uncommitted -= 1
         self.rows[walk.key.dataset] += committed.rows
         self.complete += committed.complete

@@ -23,7 +23,8 @@ _AT_ONCE = min(4, os.cpu_count() or 1)
 """So many slices are sealed side by side at most: encoding a file keeps one core busy."""
 _GROUPS_HELD = 2
 """Sealing takes as much memory as so many row groups: one that is gathered, and is encoded."""
-_AFTER_DRAIN_S = 5.0
+AFTER_DRAIN_S = 5.0
+"""So long after a drain has begun, what is left to be done in the lake is left to the next run."""
 
 
 SealSoon = Callable[[int, int], None]
@@ -40,7 +41,7 @@ class Sealing:
 
     def drain(self, began_at: float) -> None:
         """Seals for some seconds after that time, and leaves the rest to the next run, which seals it first."""
-        self._until = began_at + _AFTER_DRAIN_S
+        self._until = began_at + AFTER_DRAIN_S
 
     async def seal(self, slices: Iterable[int], *, everything: bool = False) -> None:
         """Seals what is due of these slices, or ``everything``. Raises LakeError, in an ExceptionGroup."""
@@ -73,4 +74,4 @@ class Sealing:
                     await to_thread.run_sync(partial(self._lake.seal, slice_id, everything=everything))
 
 
-__all__ = ["SealSoon", "Sealing"]
+__all__ = ["AFTER_DRAIN_S", "SealSoon", "Sealing"]

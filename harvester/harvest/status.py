@@ -34,6 +34,7 @@ class LakeStatus:
         unsettled: rows whose status may still change.
         in_use: whether a run holds the lake.
         last_run: when the last run began, in UTC; None if there was none.
+        redaction: the label of what is done to people's data; empty where nothing is.
         remembered: what the server was found to bear, and when; None where it bore all that it was asked.
         slices: reads every slice, in order of send and dataset, a few at a time.
     """
@@ -47,6 +48,7 @@ class LakeStatus:
     unsettled: int
     in_use: bool
     last_run: datetime | None
+    redaction: str
     remembered: Remembered | None
     slices: Callable[[], Iterator[SliceOutcome]]
 
@@ -100,6 +102,7 @@ def read_status(lake: Path, ledger: Secret | None = None) -> LakeStatus:
             unsettled=unsettled,
             in_use=seen.in_use(),
             last_run=seen.runs.last(),
+            redaction=seen.runs.redaction(),
             remembered=seen.bearing.remembered(),
             slices=lambda: outcomes(lake, ledger=ledger),
         )

@@ -52,7 +52,7 @@ async def take(
     """
     if not walk.dataset.paged:
         return await _take_list(state, walk, page, failed_keys)
-    if walk.of_slice.parts and walk.key_range.cursor is None:
+    if _opens(walk):
         return await _take_opening(state, walk, page)
     if page.batch.num_rows == 0:
         state.trust.false_empties += walk.asked_from is not None
@@ -72,15 +72,28 @@ def take_witness(state: State, page: Page) -> None:
     plan.note_witness(state)
 
 
+async def take_wide(state: State, walk: Walk, page: Page) -> Taken | None:
+    """Takes an answer to a query of a walk over many sends, as ``take`` does; its rows are those of all sends."""
+    if _opens(walk):
+        return await _take_opening(state, walk, page)
+    taken = await _take_page(state, walk, page)
+    return None if taken is None else replace(taken, whole=None)
+
+
+def _opens(walk: Walk) -> bool:
+    """Whether an answer is the first page of a key range that was split off."""
+    return bool(walk.of_slice.parts) and walk.key_range.cursor is None
+
+
 async def _take_page(state: State, walk: Walk, page: Page) -> Taken | None:
-    step, keys = await stepped(state, walk, page)
+    step, keys = await _stepped(state, walk, page)
     if walk.of_slice.parts:
         return _take_part(state, walk, page, step, keys)
     new = _advanced(state, walk, page, step)
     walk.rows += new.num_rows
     if state.trust.false_ends and step.key_range.short_answers:
         walks.confirm_from_further_back(walk)
-    why = proof.walk_proof(step, rows=walk.rows, expected=walk.expected)
+    why = proof.walk_proof(step, rows=walk.rows, expected=walk.send_count)
     whole = Whole(walk.key, walk.expected) if new.num_rows == walk.rows else None
     return replace(_taken(walk, new, why), erased=step.erased, whole=whole)
 
@@ -111,13 +124,12 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     """Takes the first page of a key range that was split off; it starts at no known record."""
     limit = page.query.limit
     assert limit is not None
-    assert walk.id_send is not None
     few = page.batch.num_rows <= _FEW_ROWS
     keys = proof.checked_keys(page) if few else await to_thread.run_sync(proof.checked_keys, page)
     if not parts.is_part(walk):
         return None
     own = ranges.inside(walk.key_range, keys)
-    new = proof.of_send(page.batch, walk.id_send).slice(own.first, own.past - own.first)
+    new = _rows(walk, page).slice(own.first, own.past - own.first)
     first = parts.left_of(walk) is None
     if first and not len(keys):
         raise Unproven(f"the answer is empty, though {walk.of_slice.rows} rows were harvested before")
@@ -178,11 +190,11 @@ async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page)
 
 async def _checked(state: State, walk: Walk, page: Page) -> tuple[Step, pa.RecordBatch]:
     """A page held against the record that it was asked from; the walk moves on. Its step, and its new rows."""
-    step, _ = await stepped(state, walk, page)
+    step, _ = await _stepped(state, walk, page)
     return step, _advanced(state, walk, page, step)
 
 
-async def stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64Array]:
+async def _stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64Array]:
     """A page held against the record that it was asked from: its step, and its keys. Nothing is changed."""
     asked_from, limit, key_range = walk.asked_from, page.query.limit, walk.key_range
     assert limit is not None
@@ -201,9 +213,8 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
     """A page's new rows, those before the index ``past`` if that is said; the walk moves on."""
     trust, limit = state.trust, page.query.limit
     assert limit is not None
-    assert walk.id_send is not None
     rows = page.batch.num_rows if past is None else past
-    new = proof.of_send(page.batch, walk.id_send).slice(step.first_new, max(0, rows - step.first_new))
+    new = _rows(walk, page).slice(step.first_new, max(0, rows - step.first_new))
     walk.fruitless = 0 if new.num_rows else walk.fruitless + 1
     proof.check_fruitful(walk.fruitless)
     trust.note_page(page.batch.num_rows)
@@ -224,6 +235,11 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
     walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
     return new
+
+
+def _rows(walk: Walk, page: Page) -> pa.RecordBatch:
+    """A page's rows, each of which says which send it is of."""
+    return page.batch if walk.id_send is None else proof.of_send(page.batch, walk.id_send)
 
 
 async def _take_list(
@@ -315,4 +331,4 @@ def _some(rows: pa.RecordBatch) -> pa.RecordBatch | None:
     return rows if rows.num_rows else None
 
 
-__all__ = ["stepped", "take", "take_witness"]
+__all__ = ["take", "take_wide", "take_witness"]

@@ -67,7 +67,7 @@ class Walk:
         dataset: what is asked for.
         id_send: of which send; None for the witness: of the account itself.
         turn: how many had been begun when it was: its rank where it has to wait for memory.
-        expected: ``SEND_COUNT``, where known.
+        expected: ``SEND_COUNT``, where known; of a walk over many sends, about how many rows there are, as a guess.
         rows: rows taken, of this and earlier runs.
         reopened: whether it was complete before.
         proof: why it is complete, or was before it was to be refreshed; None where it never was.
@@ -113,7 +113,7 @@ class Walk:
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
         id_message: of a walk over many sends, the campaign; None for the account.
         scope: of a walk over many sends, its number in the ledger; None of any other.
-        pages_ahead: of such a walk, pages on their way into the lake.
+        pages_ahead: of such a walk, pages on their way into the lake, those of all its parts.
         stays: whether it has nothing to ask before one of those is committed.
     """
 
@@ -176,6 +176,11 @@ class Walk:
     def key(self) -> SliceKey:
         """The slice's name."""
         return SliceKey(self.dataset.name, self.id_send or 0)
+
+    @property
+    def send_count(self) -> int | None:
+        """``SEND_COUNT`` where it may prove that a slice is complete."""
+        return self.expected if self.scope is None else None
 
     @property
     def begun(self) -> bool:

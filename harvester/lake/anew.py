@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harvester.lake import layout
 from harvester.lake.rebuilding import Aside, Rebuilt, rebuilt
 from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
-from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_account
+from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_origin
 from harvester.lake.tables import facts
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Anew:
     def run(self) -> None:
         """Makes it, and puts it in place. Raises LakeError. Blocking."""
         store, done = self._store, self._done
-        done.account = likely_account(store)
+        done.account, done.redaction = likely_origin(store)
         with self._place.made_anew() as database:
             to_move = self._fill(database)
         for found in to_move:
@@ -73,8 +73,9 @@ class Anew:
                     to_move.append(found)
         with database.writing() as connection:
             name_campaigns(connection)
-            if self._done.account is not None:
-                connection.execute(facts.insert().values(name="account", value=self._done.account))
+            for name, value in (("account", self._done.account), ("redaction", self._done.redaction)):
+                if value is not None:
+                    connection.execute(facts.insert().values(name=name, value=value))
         return to_move
 
     def _keys(self) -> Iterator[SliceKey]:

@@ -179,64 +179,6 @@ class Tally:
     expected: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeRecord:
-    """A scope, where its walk is, and whether it has ended: ``id_message`` is None for the whole account."""
-
-    id: int
-    id_message: int | None
-    key_range: KeyRange
-    ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A slice that a scope feeds.
-
-    Attributes:
-        slice_id: its number in the ledger.
-        rows: rows staged and sealed.
-        expected: ``SEND_COUNT``, where known.
-        complete: whether it is proven to be complete.
-        held: the last key whose row is held; None if there is none.
-        anchors: some earlier keys, newest first.
-        since: when its send was sent or first seen.
-    """
-
-    slice_id: int
-    rows: int = 0
-    expected: int | None = None
-    complete: bool = False
-    held: int | None = None
-    anchors: tuple[int, ...] = ()
-    since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeStep:
-    """What a page changes for its scope: where its walk is, whether that has ended, and which slices leave it."""
-
-    id: int
-    key_range: KeyRange
-    ended: bool
-    left: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSend:
-    """A send of the account as far as the ledger knows it.
-
-    Attributes:
-        id_message: its campaign, where known.
-        size: how many messages it has, where known.
-        fresh: whether it is wanted, and nothing has been asked of it.
-    """
-
-    id_message: int | None
-    size: int | None
-    fresh: bool
-
-
 def key_range_of(row: RowMapping, prefix: str = "") -> KeyRange:
     """From a row whose columns are those of a key range, each with a prefix."""
     return KeyRange(
@@ -289,11 +231,7 @@ __all__ = [
     "Due",
     "FileRecord",
     "Held",
-    "KnownSend",
-    "Member",
     "Progress",
-    "ScopeRecord",
-    "ScopeStep",
     "SegmentRecord",
     "SliceRecord",
     "Tally",

@@ -17,7 +17,8 @@ from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
-from harvester.lake.segments import read_segment
+from harvester.lake.segments import is_sound, read_segment
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from harvester.lake.entries import DataFileRecord, SegmentRecord
     from harvester.lake.snapshots import SliceSnapshot
     from harvester.lake.store import Store
+    from harvester.lake.wide import WaitingPage
     from harvester.model import SliceKey
 
 
@@ -37,12 +39,14 @@ class Checks:
         store: the lake's files.
         quick: whether data pages stay unread.
         account: whose lake it is; None if that is not known.
+        redaction: what is done to people's data, by its label; empty where nothing is.
         option: how commands have to be told where its ledger is, if that is not beside its data.
     """
 
     store: Store
     quick: bool
     account: str | None
+    redaction: str = ""
     option: str = ""
 
     @property
@@ -97,8 +101,8 @@ class Checks:
             wrong = f" and it has {size:,} bytes instead of {record.bytes:,}" if size != record.bytes else ""
             return Kind.DAMAGED, f"The file {error}{wrong}."
         footer = cover.footer
-        if self._of_another(footer):
-            return Kind.FOREIGN, f"The file is of the account {footer.account}, not {self.account}."
+        if (what := self._of_another(footer)) is not None:
+            return Kind.FOREIGN, f"The file is {what}."
         if (footer.dataset, footer.id_send) != (key.dataset, key.id_send):
             return Kind.SWAPPED, f"The file is one of {footer.dataset} of send {footer.id_send}."
         if (footer.start, footer.stop) != (record.start, record.stop):
@@ -135,6 +139,23 @@ class Checks:
         remedy = f"Run: {self.recover} (the next run then asks for the page again)"
         return [Finding(Kind.DAMAGED, key.dataset, key.id_send, record.name, what, remedy)]
 
+    def waiting(self, page: WaitingPage) -> Finding | None:
+        """Holds a page of a walk over many sends that waits against the ledger."""
+        what = None
+        try:
+            if self.store.size(page.name) is None:
+                what = "is not there"
+            elif not is_sound(self.store, page):
+                what = "is damaged"
+        except (LakeError, OSError, pa.ArrowException) as error:
+            what = f"can't be read ({' '.join(str(error).split())[:160]})"
+        if what is None:
+            return None
+        kind = Kind.MISSING if what == "is not there" else Kind.DAMAGED
+        told = f"A page of {page.rows:,} rows of many sends that was not in data files yet {what}."
+        remedy = "Nothing but the next run, which asks for it again."
+        return Finding(kind, None, None, page.name, told, remedy)
+
     def beside(self, seen: SliceSnapshot) -> list[Finding]:
         """What lies in a slice's folder and is none of its data files."""
         folder = layout.slice_folder(seen.key)
@@ -164,8 +185,8 @@ class Checks:
     def _stray_data(self, seen: SliceSnapshot, footer: layout.Footer) -> tuple[Kind, str]:
         if (footer.dataset, footer.id_send) != (seen.key.dataset, seen.key.id_send):
             return Kind.FOREIGN, f"A file of {footer.dataset} of send {footer.id_send}, in the wrong folder."
-        if self._of_another(footer):
-            return Kind.FOREIGN, f"A file of the account {footer.account}, not of {self.account}."
+        if (what := self._of_another(footer)) is not None:
+            return Kind.FOREIGN, f"A file {what}."
         for file in seen.files:
             if file.start < footer.stop and footer.start < file.stop:
                 if self.store.size(file.name) is not None:
@@ -173,9 +194,13 @@ class Checks:
                 return Kind.STRAY, f"It covers keys that {file.name} covers, which is missing: it may be its copy."
         return Kind.STRAY, "A data file of this slice that the ledger does not know."
 
-    def _of_another(self, footer: layout.Footer) -> bool:
-        """Whether a file says that it is another account's."""
-        return None not in {footer.account, self.account} and footer.account != self.account
+    def _of_another(self, footer: layout.Footer) -> str | None:
+        """Whose a file says that it is, or how redacted, if that is not so of the lake."""
+        if None not in {footer.account, self.account} and footer.account != self.account:
+            return f"of the account {footer.account}, not of {self.account}"
+        if (footer.redaction or "") != self.redaction:
+            return f"harvested {in_words(footer.redaction)}, and the lake {in_words(self.redaction)}"
+        return None
 
     @property
     def out_of_the_way(self) -> str:

@@ -15,7 +15,17 @@ import sqlalchemy as sa
 
 from harvester.lake.dialects import Number, total
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
-from harvester.lake.tables import data_files, erased, put_ranges, ranges, refreshes, replace_ranges, segments, slices
+from harvester.lake.tables import (
+    data_files,
+    erased,
+    put_ranges,
+    ranges,
+    refreshes,
+    replace_ranges,
+    scope_segments,
+    segments,
+    slices,
+)
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -88,9 +98,10 @@ class Inventory:
             return sorted(connection.scalars(sa.select(refreshes.c.slice_id).where(refreshes.c.ended == 1)))
 
     def staged_bytes(self) -> tuple[int, int]:
-        """How many segments there are, and their bytes."""
+        """How many segments there are, and their bytes; with those of walks over many sends."""
+        either = sa.union_all(sa.select(segments.c.bytes), sa.select(scope_segments.c.bytes)).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(sa.select(sa.func.count(), total(segments.c.bytes))).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(either.c.bytes))).one()
         return count, size or 0
 
     def sealed_bytes(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import MESSAGES
 from harvester.lake import layout
@@ -21,6 +21,7 @@ from harvester.lake.sealing import Sealer
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
 from harvester.lake.turns import Turns
+from harvester.lake.waiting import WaitingPages
 from harvester.lake.whole import whole_of
 from harvester.model import SliceKey
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from harvester.config import Tuning
-    from harvester.lake.entries import ScopeStep, SliceRecord
+    from harvester.lake.entries import SliceRecord
+    from harvester.lake.wide import ScopeStep
     from harvester.model import Secret
 
 _MOST_REMEMBERED = 4096
@@ -48,6 +50,7 @@ class Lake:
         ledger: what is known of its slices.
         inventory: what is known of its files.
         scopes: what is known of walks over many sends.
+        waiting: pages of those that wait for a seam.
         bearing: what is known of the server.
         sealer: makes data files.
         refresher: replaces them.
@@ -59,6 +62,7 @@ class Lake:
     ledger: Ledger
     inventory: Inventory
     scopes: Scopes
+    waiting: WaitingPages
     bearing: Bearing
     sealer: Sealer
     refresher: Refresher
@@ -154,11 +158,13 @@ def open_lake(root: Path, tuning: Tuning, *, ledger: Secret | None = None, drop_
         database = place.open()
         held.callback(database.close)
         slices, inventory = Ledger(database), Inventory(database)
-        repairs = put_right(store, slices, inventory)
+        waiting = WaitingPages(store, database)
+        repairs = put_right(store, slices, inventory, waiting)
         runs = Runs(database)
-        sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, account=runs.account)
+        known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction}
+        sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
-        yield Lake(store, runs, slices, inventory, scopes, bearing, sealer, refresher, repairs, tuning.clock)
+        yield Lake(store, runs, slices, inventory, scopes, waiting, bearing, sealer, refresher, repairs, tuning.clock)
 
 
 @contextmanager

@@ -54,6 +54,11 @@ def epoch_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def waiting_page(scope: int, first_key: int, *, epoch: int | None = None) -> str:
+    """The name of a page of a walk over many sends that waits for a seam: an Arrow IPC file."""
+    return f"{SEGMENTS}/scope-{scope}-{first_key}{_of_epoch(epoch)}.arrow"
+
+
 def is_whole(segment_name: str) -> bool:
     """Whether a segment of this name is Parquet already."""
     return segment_name.endswith(".whole")
@@ -84,6 +89,7 @@ class Footer:
         proof: in a slice's last file, why the slice is complete; None elsewhere.
         expected: in a slice's last file, the send's ``SEND_COUNT`` if known.
         account: the client id of the account that it was harvested from; None in files of early versions.
+        redaction: the label of what was done to people's data; None where nothing was.
     """
 
     dataset: str
@@ -96,6 +102,7 @@ class Footer:
     proof: str | None = None
     expected: int | None = None
     account: str | None = None
+    redaction: str | None = None
 
     def encode(self) -> dict[str, str]:
         """As Parquet key-value metadata. An open end is written as an empty string."""
@@ -114,6 +121,8 @@ class Footer:
             pairs["send_count"] = str(self.expected)
         if self.account is not None:
             pairs["account"] = self.account
+        if self.redaction is not None:
+            pairs["redaction"] = self.redaction
         return {_PREFIX + name: value for name, value in pairs.items()}
 
     @classmethod
@@ -135,6 +144,7 @@ class Footer:
             proof=pairs.get("proof"),
             expected=int(pairs["send_count"]) if "send_count" in pairs else None,
             account=pairs.get("account"),
+            redaction=pairs.get("redaction"),
         )
 
 
@@ -179,5 +189,6 @@ __all__ = [
     "set_aside",
     "slice_folder",
     "slice_of_folder",
+    "waiting_page",
     "whole_segment",
 ]

@@ -20,7 +20,6 @@ from harvester.lake.entries import (
     Advance,
     FileRecord,
     Progress,
-    ScopeStep,
     SliceRecord,
     key_range_of,
     slice_record,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from harvester.lake.database import Database
+    from harvester.lake.wide import ScopeStep
     from harvester.model import SliceKey
 
 _BATCH = 1000

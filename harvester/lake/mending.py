@@ -15,7 +15,7 @@ from harvester.lake.findings import Finding
 from harvester.lake.lake import Glance
 from harvester.lake.rebuilding import Aside, Part, Rebuilt, rebuilt
 from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
-from harvester.lake.salvaging import NO_SENDS, Reader, likely_account
+from harvester.lake.salvaging import NO_SENDS, Reader, likely_origin
 from harvester.lake.snapshots import snapshot
 from harvester.lake.verify import Verification
 from harvester.model import SliceKey
@@ -44,7 +44,8 @@ class Mending:
     def run(self) -> None:
         """Does so. Raises LakeError. Blocking."""
         lake, done = self._lake, self._done
-        done.account = lake.runs.account() or likely_account(lake.store)
+        done.account = lake.runs.account() or likely_origin(lake.store)[0]
+        done.redaction = lake.runs.redaction()
         wrong = self._wrong()
         for key, found in self._reader.read(sorted(wrong)):
             self._mend(key, found, wrong[key])

@@ -21,6 +21,7 @@ from harvester.lake.tables import (
     metadata,
     ranges,
     refreshes,
+    scopes,
     segments,
     slices,
     versions,
@@ -38,6 +39,7 @@ _ADDED: Mapping[sa.Table, Sequence[str]] = {
     segments: ("overdue", "refresh", "checksum"),
     ranges: ("first_keys", "rows"),
     refreshes: ("first_keys", "rows"),
+    scopes: ("walked",),
 }
 
 
@@ -77,8 +79,8 @@ _NEW_VERSION = insert_new(versions)
 _NEW_FACT = insert_new(facts)
 
 
-def _to_4(connection: sa.Connection) -> None:
-    """From 1, 2 or 3: whatever columns they lack, beside new tables, which are made anyway."""
+def _to_5(connection: sa.Connection) -> None:
+    """From 1, 2, 3 or 4: whatever columns they lack, beside new tables, which are made anyway."""
     inspected = sa.inspect(connection)
     name_of = connection.dialect.identifier_preparer.quote
     for table, names in _ADDED.items():
@@ -91,11 +93,11 @@ def _to_4(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {name_of(table.name)} ADD COLUMN {name_of(name)} {kind}{rule}")
 
 
-def _to_5(_connection: sa.Connection) -> None:
+def _to_6(_connection: sa.Connection) -> None:
     """Adds ``versions``, which is made by now."""
 
 
-_STEPS: Mapping[int, Callable[[sa.Connection], None]] = {4: _to_4, 5: _to_5}
+_STEPS: Mapping[int, Callable[[sa.Connection], None]] = {5: _to_5, 6: _to_6}
 """What takes a ledger to a format, from the step before it or anything in between."""
 
 __all__ = ["OLDER", "format_of", "set_up"]

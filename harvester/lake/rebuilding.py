@@ -17,6 +17,7 @@ from harvester.lake import layout
 from harvester.lake.consistency import fits
 from harvester.lake.contents import NotOurs, Unreadable, read_contents
 from harvester.model import KEY_END, KeyRange, Proof
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -79,7 +80,9 @@ class Rebuilt:
         return bool(self.parts) or not self.aside or not all(file.foreign for file in self.aside)
 
 
-def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: datetime) -> Part | Aside:
+def read_part(
+    store: Store, key: SliceKey, name: str, account: str | None, now: datetime, *, redaction: str | None = None
+) -> Part | Aside:
     """Reads a file to its end: a part of a slice, or why it is none. Blocking.
 
     Args:
@@ -88,6 +91,7 @@ def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: 
         name: the file.
         account: whose lake it is; None if that is not known.
         now: the time, without a zone, in UTC.
+        redaction: the label of what is done to people's data in the lake; None if that is not known.
     """
     try:
         cover, contents = read_contents(store.path(name), CATALOGUE[key.dataset], now=now)
@@ -97,13 +101,22 @@ def read_part(store: Store, key: SliceKey, name: str, account: str | None, now: 
     except LakeError as error:
         return Aside(name, f"it can't be read: {error}")
     footer = cover.footer
-    if (footer.dataset, footer.id_send) != (key.dataset, key.id_send):
-        return Aside(name, f"it is one of {footer.dataset} of send {footer.id_send}", foreign=True)
-    if None not in {account, footer.account} and footer.account != account:
-        return Aside(name, f"it is of the account {footer.account}, not of {account}", foreign=True)
+    if (why := _foreign(footer, key, account, redaction)) is not None:
+        return Aside(name, why, foreign=True)
     if contents.fault is not None:
         return Aside(name, f"it {contents.fault}")
     return Part(name, size or 0, checksum, footer, cover.rows, contents)
+
+
+def _foreign(footer: Footer, key: SliceKey, account: str | None, redaction: str | None) -> str | None:
+    """Why a file never was one of this slice and this lake; None if it may have been."""
+    if (footer.dataset, footer.id_send) != (key.dataset, key.id_send):
+        return f"it is one of {footer.dataset} of send {footer.id_send}"
+    if None not in {account, footer.account} and footer.account != account:
+        return f"it is of the account {footer.account}, not of {account}"
+    if redaction is not None and (footer.redaction or "") != redaction:
+        return f"it was harvested {in_words(footer.redaction)}, and the lake {in_words(redaction)}"
+    return None
 
 
 def rebuilt(key: SliceKey, found: Sequence[Part | Aside], known: Collection[str] = ()) -> Rebuilt:

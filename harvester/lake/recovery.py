@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
+from harvester.lake.waiting import all_waiting
 from harvester.model import KeyRange
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
+    from harvester.lake.waiting import WaitingPages
 
 _ANCHORS = 16
 
@@ -36,7 +38,7 @@ class Repairs:
     lost: int = 0
 
 
-def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
+def put_right(store: Store, ledger: Ledger, inventory: Inventory, waiting: WaitingPages) -> Repairs:
     """Puts a lake right that nobody else is using. Blocking.
 
     One that used it before, on another machine, may have been cut off and not know it yet. What it was about to give a
@@ -59,6 +61,7 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory) -> Repairs:
     lost = sum(
         _lose(store, ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory)
     )
+    lost += waiting.put_right()
     return Repairs(finished, undone, _remove_strays(store, inventory), lost)
 
 
@@ -132,6 +135,7 @@ def _of_others(store: Store, folder: str, epoch: int | None) -> list[str]:
 
 def _remove_strays(store: Store, inventory: Inventory) -> int:
     known = {segment.name for _, segment in inventory.all_segments()}
+    known |= {page.name for _, page in all_waiting(inventory.database)}
     epoch = inventory.database.epoch
     strays = [name for name in _of_others(store, layout.SEGMENTS, epoch) if name not in known]
     strays += _of_others(store, layout.WRITING, epoch)

@@ -20,7 +20,21 @@ from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.dialects import total, upsert
 from harvester.lake.entries import Due, Held, Tally
-from harvester.lake.tables import PUT_FACT, as_text, data_files, erased, facts, ranges, refreshes, scopes, slices
+from harvester.lake.tables import (
+    PUT_FACT,
+    as_text,
+    data_files,
+    erased,
+    facts,
+    ranges,
+    refreshes,
+    scope_ranges,
+    scope_segments,
+    scopes,
+    segments,
+    slices,
+)
+from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +44,11 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _ASKED_LATELY = timedelta(days=1)
-_HOLDS_ANYTHING = sa.select(sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None)))
+_HOLDS_ANYTHING = sa.select(
+    sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None))
+    | sa.exists().select_from(segments)
+    | sa.exists().select_from(data_files)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +57,37 @@ class Runs:
 
     database: Database
 
-    def begin(self, account: str) -> int:
+    def begin(self, account: str, redaction: str = "") -> int:
         """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake.
 
-        A lake that holds nothing is nobody's, whatever client id was tried with it.
+        A lake that holds nothing is nobody's, whatever client id was tried with it. The same holds for what is done to
+        people's data, ``redaction`` by its label: a lake that holds anything stays as it was begun.
         """
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
-            if known.get("account", account) != account and not connection.scalar(_HOLDS_ANYTHING):
-                for table in (ranges, refreshes, erased, scopes, slices):
+            others = (known.get("account", account), known.get("redaction", "")) != (account, redaction)
+            if others and not connection.scalar(_HOLDS_ANYTHING):
+                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
                     connection.execute(table.delete())
                 connection.execute(facts.delete().where(facts.c.name == "borne"))
-                known = {"run": known["run"]}
+                known = {"run": known.get("run", "0")}
             if known.get("account", account) != account:
                 message = (
                     f"this lake was harvested from the account {known['account']}, not {account}; "
                     "use another folder for it"
                 )
                 raise LakeError(message)
+            if (kept := known.get("redaction", "")) != redaction and connection.scalar(_HOLDS_ANYTHING):
+                message = (
+                    f"this lake was harvested {in_words(kept)}, and this run is {in_words(redaction)}: what one has "
+                    "taken out, the other would put beside it. Say the same as before, or use another folder"
+                )
+                raise LakeError(message)
             run = int(known.get("run", 0)) + 1
             _put_facts(
                 connection,
                 account=account,
+                redaction=redaction,
                 run=run,
                 last_run=datetime.now(UTC).isoformat(timespec="seconds"),
                 since_run=_since_run(known),
@@ -77,6 +104,11 @@ class Runs:
         """Whose lake it is, by client id; None before its first run."""
         with self.database.reading() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "account"))
+
+    def redaction(self) -> str:
+        """What is done to people's data: a label, empty where nothing is."""
+        with self.database.reading() as connection:
+            return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "redaction")) or ""
 
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""

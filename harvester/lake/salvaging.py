@@ -39,6 +39,7 @@ class Recovered:
         rebuilt: whether the ledger was rebuilt; else a sound one was mended.
         why: what was wrong with a ledger that could not be used; None if there was none, or it was sound.
         account: whose lake it is, by client id; None if no file says.
+        redaction: the label of what is done to people's data, empty where nothing is; None if there is no file.
         slices: slices that were rebuilt.
         complete: those of them that are proven to be complete.
         files: data files that they keep.
@@ -54,6 +55,7 @@ class Recovered:
     rebuilt: bool = True
     why: str | None = None
     account: str | None = None
+    redaction: str | None = None
     slices: int = 0
     complete: int = 0
     files: int = 0
@@ -89,14 +91,20 @@ def folders(store: Store) -> Iterator[tuple[SliceKey | None, str]]:
             yield layout.slice_of_folder(dataset, name) if is_folder else None, f"{dataset}/{name}"
 
 
-def likely_account(store: Store) -> str | None:
-    """Whose lake it is, by what most of the first files say; None if none of them says."""
-    told = Counter[str]()
+def likely_origin(store: Store) -> tuple[str | None, str | None]:
+    """Whose lake it is, and how it is redacted, by what most of the first files say; None where none of them says."""
+    accounts, labels = Counter[str](), Counter[str]()
     for key, _ in islice(folders(store), _SAMPLE):
         for name in [] if key is None else data_files(store, key)[:1]:
             with suppress(Unreadable):
-                told[read_cover(store.path(name), CATALOGUE[name.partition("/")[0]]).footer.account or ""] += 1
-    del told[""]
+                footer = read_cover(store.path(name), CATALOGUE[name.partition("/")[0]]).footer
+                labels[footer.redaction or ""] += 1
+                if footer.account:
+                    accounts[footer.account] += 1
+    return _most_common(accounts), _most_common(labels)
+
+
+def _most_common(told: Counter[str]) -> str | None:
     return told.most_common(1)[0][0] if told else None
 
 
@@ -118,7 +126,9 @@ class Reader:
 
     def _looks(self, key: SliceKey) -> list[Callable[[], Part | Aside]]:
         names = data_files(self._store, key)
-        return [partial(read_part, self._store, key, name, self._done.account, self._now) for name in names]
+        done = self._done
+        read = partial(read_part, account=done.account, now=self._now, redaction=done.redaction)
+        return [partial(read, self._store, key, name) for name in names]
 
 
-__all__ = ["NO_SENDS", "Reader", "Recovered", "data_files", "folders", "likely_account"]
+__all__ = ["NO_SENDS", "Reader", "Recovered", "data_files", "folders", "likely_origin"]

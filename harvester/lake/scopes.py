@@ -4,8 +4,9 @@ Nouns: a *scope* is a campaign or the whole account, walked once for many sends;
 feeds. Each of them has a cursor of its own all the same, at its last row.
 
 Invariant: of a member, the lake holds every row up to its scope's cursor, since one transaction commits both
-(``Ledger.advance``). What breaks that for a slice, such as a segment that is lost, takes it out of its scope; then it
-goes on by itself, from its own cursor. So a scope can be given up at any time, and nothing is doubled or left out.
+(``Ledger.advance``); where a scope has several cursors, up to the first page that waits (``waiting``). What breaks that
+for a slice, such as a segment that is lost, takes it out of its scope; then it goes on by itself, from its own cursor.
+So a scope can be given up at any time, and nothing is doubled or left out.
 
 Everything here is blocking: call it from a worker thread.
 """
@@ -20,15 +21,17 @@ import sqlalchemy as sa
 
 from harvester.datasets import MESSAGES
 from harvester.lake.dialects import Among, total
-from harvester.lake.entries import KnownSend, Member, ScopeRecord, key_range_of
-from harvester.lake.tables import as_text, range_values, ranges, scopes, segments, slices
+from harvester.lake.entries import key_range_of
+from harvester.lake.tables import as_text, range_values, ranges, scope_ranges, scopes, segments, slices
+from harvester.lake.waiting import drop_scopes, put_page, put_ranges_of, take_page
+from harvester.lake.wide import KnownSend, Member, ScopeRecord
 from harvester.model import KeyRange, Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from harvester.lake.database import Database
-    from harvester.lake.entries import ScopeStep
+    from harvester.lake.wide import ScopeStep
 
 _BATCH = 1000
 
@@ -53,16 +56,16 @@ class Scopes:
 
     # --- which there are
 
-    def resume(self, run: int, *, keep: bool) -> None:
+    def resume(self, run: int, *, keep: bool) -> list[str]:
         """Decides which scopes of earlier runs go on: those with members that are wanted still, or none.
 
-        What this run does not want, or is to refresh, leaves its scope.
+        What this run does not want, or is to refresh, leaves its scope. Returns the names of files, for removal.
         """
         gone = (slices.c.run != run) | (slices.c.due > 0) if keep else sa.true()
         with self.database.writing() as connection:
             connection.execute(slices.update().where(slices.c.scope.is_not(None) & gone).values(scope=None))
             fed = sa.exists().where(slices.c.scope == scopes.c.id)
-            connection.execute(scopes.delete().where(sa.not_(fed)))
+            return drop_scopes(connection, sa.not_(fed))
 
     def sends(self, run: int) -> Iterator[KnownSend]:
         """Every send that the ledger knows the messages of; not to be stopped half-way."""
@@ -93,14 +96,17 @@ class Scopes:
         query = sa.select(scopes).where((scopes.c.id > after) & (scopes.c.ended == 0)).order_by(scopes.c.id)
         return self._records(query.limit(count))
 
-    def ended(self) -> list[ScopeRecord]:
-        """Scopes whose walks have ended, and whose members are not all seen to."""
-        return self._records(sa.select(scopes).where(scopes.c.ended == 1))
+    def numbers(self) -> list[tuple[int, bool]]:
+        """All scopes, by number; and whether their walks have ended, though not all of their members are seen to."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(scopes.c.id, scopes.c.ended).order_by(scopes.c.id))
+            return [(number, bool(ended)) for number, ended in rows]
 
     def _records(self, query: sa.Select[Any]) -> list[ScopeRecord]:
         with self.database.reading() as connection:
             rows = connection.execute(query).mappings().all()
-        return [ScopeRecord(row["id"], row["id_message"], key_range_of(row), bool(row["ended"])) for row in rows]
+            sizes = _sizes(connection, [row["id_message"] for row in rows])
+            return [_record(connection, row, sizes) for row in rows]
 
     def has_any(self) -> bool:
         """Whether there are any."""
@@ -148,6 +154,8 @@ class Scopes:
     def settle(self, scope: int, now: datetime) -> list[int] | None:
         """Sees to some members of a scope whose walk has ended; they leave it. Call it until it returns None.
 
+        Nothing may wait any more.
+
         What has rows is complete, unless they contradict its ``SEND_COUNT``; so is what has none, by a proven list.
         Anything else goes on by itself.
 
@@ -158,7 +166,7 @@ class Scopes:
             some = connection.execute(sa.select(slices).where(_MINE).limit(_BATCH), {"of_scope": scope})
             rows = some.mappings().all()
             if not rows:
-                connection.execute(scopes.delete().where(scopes.c.id == scope))
+                drop_scopes(connection, scopes.c.id == scope)
                 return None
             proven = [(row["id"], why) for row in rows if row["proof"] is None and (why := _why(row)) is not None]
             if proven:
@@ -170,19 +178,52 @@ class Scopes:
             connection.execute(slices.update().where(slices.c.id.in_(numbers)).values(scope=None))
         return [number for number, _ in proven]
 
-    def give_up(self, scope: int) -> None:
-        """Ends a scope before its time: its members go on by themselves, each from its own cursor."""
+    def give_up(self, scope: int) -> list[str]:
+        """Ends a scope before its time: its members go on by themselves, each from its own cursor.
+
+        Returns the names of files, for removal.
+        """
         with self.database.writing() as connection:
             connection.execute(slices.update().where(slices.c.scope == scope).values(scope=None))
-            connection.execute(scopes.delete().where(scopes.c.id == scope))
+            return drop_scopes(connection, scopes.c.id == scope)
 
 
 def put_step(connection: sa.Connection, step: ScopeStep) -> None:
     """Writes what a page changes for its scope, in the transaction that commits the page's rows."""
-    values = range_values(step.key_range) | {"ended": int(step.ended)}
-    connection.execute(scopes.update().where(scopes.c.id == step.id).values(values))
+    if step.key_ranges:
+        put_ranges_of(connection, step.id, step.key_ranges)
+        values = {"ended": int(step.ended), "walked": scopes.c.walked + step.records}
+        connection.execute(scopes.update().where(scopes.c.id == step.id).values(values))
+    if step.waits is not None:
+        put_page(connection, step.id, step.waits)
+    if step.routed is not None:
+        take_page(connection, step.routed)
     if step.left:
         connection.execute(slices.update().where(slices.c.id.in_(step.left)).values(scope=None))
+
+
+def _sizes(connection: sa.Connection, campaigns: Sequence[int | None]) -> dict[int | None, int]:
+    """How many messages the sends of these campaigns have, and those of the account by None, as far as they say."""
+    size = total(sa.case((slices.c.expected > slices.c.rows, slices.c.expected), else_=slices.c.rows))
+    messages = slices.c.dataset == MESSAGES.name
+    query = sa.select(slices.c.id_message, size).where(messages & slices.c.id_message.in_(campaigns))
+    of_campaigns = connection.execute(query.group_by(slices.c.id_message))
+    found: dict[int | None, int] = {id_message: rows for id_message, rows in of_campaigns}  # noqa: C416  a Row each
+    if None in campaigns:
+        found[None] = connection.scalar(sa.select(size).where(messages)) or 0
+    return found
+
+
+def _record(connection: sa.Connection, row: sa.RowMapping, sizes: Mapping[int | None, int]) -> ScopeRecord:
+    further = sa.select(scope_ranges).where(scope_ranges.c.scope_id == row["id"]).order_by(scope_ranges.c.start)
+    return ScopeRecord(
+        id=row["id"],
+        id_message=row["id_message"],
+        key_ranges=tuple(key_range_of(one) for one in (row, *connection.execute(further).mappings())),
+        ended=bool(row["ended"]),
+        walked=row["walked"],
+        expected=sizes.get(row["id_message"]) or None,
+    )
 
 
 def _member(row: sa.RowMapping) -> Member:

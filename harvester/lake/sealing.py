@@ -55,6 +55,7 @@ class Sealer:
         row_group_bytes: the size in memory that row groups aim at.
         ratio: a data file's size to that of its segments, learned from those made so far.
         account: reads from the ledger whose lake it is; None if that is not known.
+        redaction: reads from the ledger what is done to people's data: a label, empty where nothing is.
     """
 
     store: Store
@@ -64,8 +65,10 @@ class Sealer:
     row_group_bytes: int
     ratio: float = 0.5
     account: Callable[[], str | None] = lambda: None
+    redaction: Callable[[], str] = str
     _known_whole: set[int] = field(default_factory=set)
     _owner: str | None = None
+    _label: str = ""
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Seals what is due of a slice.
@@ -180,7 +183,7 @@ class Sealer:
     def footer(self, key: SliceKey, file: DataFileRecord, proof: Proof | None, expected: int | None) -> layout.Footer:
         """What a data file of a slice says of itself; its proof and ``SEND_COUNT`` only in the slice's last file."""
         if self._owner is None:
-            self._owner = self.account()
+            self._owner, self._label = self.account(), self.redaction()
         return layout.Footer(
             dataset=key.dataset,
             id_send=key.id_send,
@@ -192,6 +195,7 @@ class Sealer:
             proof=proof if file.stop == KEY_END else None,
             expected=expected if file.stop == KEY_END else None,
             account=self._owner,
+            redaction=self._label or None,
         )
 
 

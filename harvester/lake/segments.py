@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,12 +17,14 @@ from isal import isal_zlib
 
 from harvester.errors import LakeBroken
 from harvester.lake import layout
+from harvester.lake.entries import SegmentRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harvester.lake.entries import SegmentRecord
     from harvester.lake.store import Store
+
+Written = TypeVar("Written", bound=SegmentRecord)
 
 _SMALL_BYTES = 64 * 1024
 """Up to this many bytes in memory, packing a segment costs more than it saves."""
@@ -30,7 +32,7 @@ _PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 _PLAIN = pa.ipc.IpcWriteOptions()
 
 
-def write_segment(store: Store, segment: SegmentRecord, rows: pa.RecordBatch) -> SegmentRecord:
+def write_segment(store: Store, segment: Written, rows: pa.RecordBatch) -> Written:
     """Writes a page; its folder is not synced. Returns its record with its size. Raises LakeError. Blocking."""
     options = _PLAIN if rows.get_total_buffer_size() <= _SMALL_BYTES else _PACKED
     with store.create(segment.name) as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:

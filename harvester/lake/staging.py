@@ -22,8 +22,8 @@ from harvester.model import Proof
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.lake.entries import ScopeStep
     from harvester.lake.sealing import Sealer
+    from harvester.lake.wide import ScopeStep
     from harvester.model import KeyRange, SliceKey
 
 BELIEVED = timedelta(days=60)

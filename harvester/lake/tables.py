@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 5
+FORMAT = 6
 """The version of this schema. ``facts`` say which one a ledger has: there every version of harvester looks for it."""
 
 metadata = MetaData()
@@ -44,9 +44,10 @@ facts = Table(
 )
 """What holds for the whole lake.
 
-``format``; ``account`` (the client id); ``run`` (the last run's number) and ``last_run`` (when it began: UTC,
-ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run`` (the last
-run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
+``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
+is, absent in ledgers of early versions, which did nothing); ``run`` (the last run's number) and ``last_run`` (when it
+began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
+(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
 """
 
 PUT_FACT = upsert(facts, ["name"], lambda new: {"value": new["value"]})
@@ -120,8 +121,34 @@ scopes = Table(
     Column("start", Number, nullable=False),
     *_range_columns(),
     Column("ended", Number, nullable=False),  # 1: its walk has ended, and its members are to be seen to
+    Column("walked", Number, nullable=False, default=0),  # about how many records it has brought
 )
-"""Walks over many sends of messages at once."""
+"""Walks over many sends of messages at once; where the first of their key ranges is."""
+
+scope_ranges = Table(
+    "scope_ranges",
+    metadata,
+    Column("scope_id", Number, ForeignKey("scopes.id"), primary_key=True),
+    Column("start", Number, primary_key=True),
+    *_range_columns(),
+)
+"""Where the other key ranges are of a walk over many sends that is split; all of them adjoin, from 0 to the end."""
+
+scope_segments = Table(
+    "scope_segments",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("scope_id", Number, ForeignKey("scopes.id"), nullable=False),
+    Column("name", Words, nullable=False),
+    Column("rows", Number, nullable=False),
+    Column("bytes", Number, nullable=False),
+    Column("first_key", Number, nullable=False),
+    Column("last_key", Number, nullable=False),
+    Column("page_end", Number, nullable=False),  # the last key of the page that the rows were in
+    Column("checksum", Number, nullable=False),  # CRC-32 of its bytes
+    Index("scope_segments_by_scope", "scope_id", "first_key"),
+)
+"""Pages of walks over many sends that wait for a seam to be proven, before their rows go to their slices."""
 
 refreshes = Table(
     "refreshes",
@@ -242,6 +269,8 @@ __all__ = [
     "ranges",
     "refreshes",
     "replace_ranges",
+    "scope_ranges",
+    "scope_segments",
     "scopes",
     "segments",
     "slices",

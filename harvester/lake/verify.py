@@ -21,6 +21,7 @@ from harvester.lake.findings import Finding, Kind
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
+from harvester.lake.waiting import all_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -73,7 +74,8 @@ class Verification:
         self.all_bytes = seen.inventory.sealed_bytes()[1]
         self._seen = seen
         self._database = seen.ledger.database
-        self._checks = Checks(seen.store, quick, seen.runs.account(), self._database.option)
+        account, redaction = seen.runs.account(), seen.runs.redaction()
+        self._checks = Checks(seen.store, quick, account, redaction, self._database.option)
 
     @property
     def complete(self) -> bool:
@@ -88,6 +90,7 @@ class Verification:
             found = [finding for result in results for finding in result]
             yield from self._certain(seen, [*found, *self._contradictions(seen)])
             tick()
+        yield from self._waiting()
         yield from self._strays()
 
     # --- slices
@@ -133,6 +136,18 @@ class Verification:
 
     # --- what is no slice's
 
+    def _waiting(self) -> Iterator[Finding]:
+        """Looks at pages of walks over many sends that wait; those that have gone on meanwhile don't count."""
+        wrong = {}
+        for _, page in all_waiting(self._database):
+            self.segments += 1
+            finding = self._checks.waiting(page)
+            if finding is not None:
+                wrong[page] = finding
+        if wrong:
+            still = {page for _, page in all_waiting(self._database)}
+            yield from (finding for page, finding in wrong.items() if page in still)
+
     def _strays(self) -> Iterator[Finding]:
         for name, is_folder in self._seen.store.entries(""):
             if name == layout.HOME:
@@ -168,6 +183,7 @@ class Verification:
         self.set_aside = _count_files(store.entries, layout.SET_ASIDE)
         if not self.in_use and not self._seen.in_use():
             known = {segment.name for _, segment in self._seen.inventory.all_segments()}
+            known |= {page.name for _, page in all_waiting(self._database)}
             left: Iterable[str] = (*store.names(layout.SEGMENTS), *store.names(layout.WRITING))
             self.leftovers = sum(name not in known for name in left)
 

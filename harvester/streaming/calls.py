@@ -47,7 +47,8 @@ def stream(
         since: of those of ``campaigns`` or ``all``, only sends of this day or later: a date, or such as 2024-05-31.
         until: likewise, of this day or earlier.
         **options: client_id, client_md5, client_md5_file, endpoint, ca_file, insecure_http, wire, limit, rate, burst,
-            concurrency, adaptive, memory, timeout and patience, as on the command line; see ``Options``.
+            concurrency, adaptive, memory, timeout, patience, redact, redact_key and redact_key_file, as on the command
+            line; see ``Options``.
 
     Raises:
         UsageError: an option says something that can't be meant. Whatever else goes wrong is raised where the stream

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from harvester.config import Settings, Tuning, Wire, parse_duration, parse_size, read_md5
+from harvester.config import Settings, Tuning, Wire, parse_duration, parse_size, read_md5, read_redact_key
 from harvester.datasets import CATALOGUE
 from harvester.errors import UsageError
 from harvester.harvest.events import log
 from harvester.harvest.wanted import Wanted
 from harvester.model import KEY_END, Secret, Send
+from harvester.redaction import Redaction, parse_redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 TUNING = Tuning()
 _NO_LAKE = Path(os.devnull)
@@ -49,6 +51,10 @@ class Options(TypedDict, total=False):
         memory: the memory to stay within, in bytes or such as ``512MiB``.
         timeout: the longest that one answer may take, in seconds or such as ``10m``.
         patience: how long to keep trying what fails, in seconds or such as ``1h``.
+        redact: what not to yield of people's data: such as ``email=hash,first_name=drop``, or a mapping of columns to
+            ``drop``, ``hash`` or ``domain``; else HARVESTER_REDACT.
+        redact_key: the key of what is hashed; else what is in the file, else HARVESTER_REDACT_KEY.
+        redact_key_file: a file that holds it and nothing else; else HARVESTER_REDACT_KEY_FILE.
     """
 
     client_id: int | str
@@ -66,6 +72,9 @@ class Options(TypedDict, total=False):
     memory: int | str
     timeout: float | str | timedelta
     patience: float | str | timedelta
+    redact: str | Iterable[str] | Mapping[str, str]
+    redact_key: str
+    redact_key_file: str | os.PathLike[str]
 
 
 def settings_of(dataset: str, options: Options) -> Settings:
@@ -79,7 +88,8 @@ def settings_of(dataset: str, options: Options) -> Settings:
     with _named_as_here():
         if not given.get("client_id"):
             raise UsageError("which account? Give its client_id, or put it into HARVESTER_CLIENT_ID")
-        return Settings(lake=_NO_LAKE, client_md5=_md5(options), datasets=(dataset,), tuning=TUNING, **given)
+        secrets: dict[str, Any] = {"client_md5": _md5(options), "redaction": _redaction(options)}
+        return Settings(lake=_NO_LAKE, datasets=(dataset,), tuning=TUNING, **secrets, **given)
 
 
 def wanted_of(
@@ -138,6 +148,32 @@ def _md5(options: Options) -> Secret:
     if seen_by_others:
         log.warning("other users can read the file that holds the account's MD5 code", file=os.fspath(file))
     return Secret(code)
+
+
+def _redaction(options: Options) -> Redaction:
+    """What is to be redacted. The key is looked for only where something is to be hashed."""
+    said: Any = options.get("redact")
+    if said is None:
+        said = _environment("redact") or ()
+    if isinstance(said, Mapping):
+        said = [f"{column}={way}" for column, way in said.items()]
+    texts = [str(text) for text in _several(said)]
+    hashes = any("=hash" in text.lower() for text in texts)
+    return parse_redaction(texts, _redact_key(options) if hashes else None)
+
+
+def _redact_key(options: Options) -> Secret | None:
+    if key := options.get("redact_key"):
+        return Secret(key)
+    file = options.get("redact_key_file")
+    if file is None and (key := _environment("redact_key")):
+        return Secret(key)
+    if not (file or (file := _environment("redact_key_file"))):
+        return None
+    key, seen_by_others = read_redact_key(Path(file).expanduser())
+    if seen_by_others:
+        log.warning("other users can read the file that holds the key of what is redacted", file=os.fspath(file))
+    return Secret(key)
 
 
 def _meant(name: str, value: Any) -> Any:  # noqa: ANN401  whatever a caller may give, and what a setting is
