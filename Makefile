@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak fuzz fuzz-quick readers clean
+.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -50,6 +50,9 @@ soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and h
 	@TEST_STRIDE=1 $(BIN)/python -m pytest -k durable_step --timeout 1800 tests/test_crashes.py tests/test_refresh.py
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
+soak-objects: $(VENV)/.test  ## the same with 20 kills and a lake in S3, of which moto's server stands in
+	@$(BIN)/python -m tests.soak --store s3 --kills 20 --rows 200000 --sends 16 $(SOAK_ARGS)
+
 fuzz: $(VENV)/.fuzz  ## read a million mutated answers, and hold what comes of each against a reference
 	@$(BIN)/python -m tests.fuzz --guided $(FUZZ_ARGS)
 
@@ -78,6 +81,7 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: $(VENV)/.run
 	@$(PIP) install --group test
+	@$(BIN)/python -m tests.get_azurite
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -59,7 +59,7 @@ def measure(options: Options) -> Report:
             },
             rounds,
         )
-        sealed = rows_in(filling.lake.store.root)
+        sealed = rows_in(filling.lake.store.state.root)
     if sealed != (rounds + 1) * (pages * rows + SMALL_SLICES * SMALL_ROWS):
         raise WrongResult(f"{sealed} rows were sealed")
     figures: tuple[Figure, ...] = (

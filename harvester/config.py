@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from harvester.places import Place
+
 DEFAULT_ENDPOINT = "https://api.mailkit.eu"
 LEAST_LIMIT = 3
 """The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
@@ -149,6 +151,9 @@ class Tuning:
         apart_s: how far apart two askings must be to count as apart in time.
         target_bytes: the size that sealed files aim at.
         row_group_bytes: the size in memory that row groups aim at; encoded, they come to a third to a half of it.
+        store_timeout_s: the longest that one request to an object store may take; none is for more than 8 MiB.
+        store_patience_s: how long a request that fails is asked again. Object stores want it below 5 minutes, since
+            what is asked again is signed as it was.
         window: the most slices under way that are not waiting after a failure.
         clock: tells the time, in UTC without a zone: how old sends and messages are.
         seed: of the jitter; None for one from the system.
@@ -163,6 +168,8 @@ class Tuning:
     apart_s: float = 3.0
     target_bytes: int = 128 * 2**20
     row_group_bytes: int = 96 * 2**20
+    store_timeout_s: float = 60.0
+    store_patience_s: float = 180.0
     window: int = 256
     clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None)
     seed: int | None = None
@@ -175,7 +182,7 @@ class Settings:
     ``ledger`` is the URL of the database that the lake's ledger is in; None for beside its data.
     """
 
-    lake: Path
+    lake: Place
     client_id: str
     client_md5: Secret
     endpoint: str = DEFAULT_ENDPOINT

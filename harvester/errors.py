@@ -13,7 +13,8 @@ below it that have none of their own.
     ├── LakeError               exit 4: the lake can't be used
     │   ├── LakeInUse
     │   ├── LakeBroken
-    │   └── LakeFull
+    │   ├── LakeFull
+    │   └── LakeAway                the object store can't be reached, or refuses: nothing is known of what is there
     ├── ServerNotReached        exit 1: the server never answered
     ├── IncompleteHarvest       ends a stream that is not complete, after its last batch; see ``streaming.outcome``
     ├── SliceRefused [give up]  this slice can't be had, and asking again would not help; the others go on
@@ -71,6 +72,10 @@ class LakeBroken(LakeError):
 
 class LakeFull(LakeError):
     """There is no space left where the lake is."""
+
+
+class LakeAway(LakeError):
+    """The object store of the lake can't be reached, or refuses. What it holds is not known, and nothing is lost."""
 
 
 class ServerNotReached(HarvesterError):
@@ -165,6 +170,7 @@ __all__ = [
     "CursorAbsent",
     "Cut",
     "HarvesterError",
+    "LakeAway",
     "LakeBroken",
     "LakeError",
     "LakeFull",

@@ -20,6 +20,7 @@ from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.harvest.outcome import Result, SliceOutcome
 from harvester.harvest.run import Harvest
 from harvester.model import Page, Query, Secret, Send
+from harvester.places import Place
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.server import Server, serve
 from harvester.simulator.spec import AccountSpec
@@ -38,6 +39,7 @@ class Field:
 
     @property
     def lake(self) -> Path:
+        assert isinstance(self.settings.lake, Path)
         return self.settings.lake
 
     def harvest(self, sends: Iterable[int | Send] | None = None, **changes: Any) -> Harvest:
@@ -63,7 +65,7 @@ class Field:
 
 @asynccontextmanager
 async def field(
-    lake: Path, spec: AccountSpec, behaviour: Behaviour | None = None, **settings: Any
+    lake: Place, spec: AccountSpec, behaviour: Behaviour | None = None, **settings: Any
 ) -> AsyncIterator[Field]:
     """Serves the account and makes settings for a quick harvest of it."""
     async with serve(spec, behaviour or Behaviour(), host="127.0.0.1", port=0) as server:

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,9 +30,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harvester.datasets import CATALOGUE, DEFAULT
+from harvester.places import ObjectLake, Place, state_of
 from harvester.simulator.spec import skewed
 from harvester.simulator.truth import digest
 from tests.harvesting import lake_table
+from tests.object_stores import BUCKET, environment_of, mirror, moto
 
 HARVESTER = [sys.executable, "-m", "harvester"]
 FAULTS = (
@@ -59,6 +61,7 @@ class Plan:
         latency: how long an answer takes, as ``harvester simulate`` is told.
         faults: what goes wrong how often, likewise.
         seed: of the account, its faults and the instants.
+        store: where the lake is: in a folder, or in S3, of which moto's server stands in.
     """
 
     kills: int = 110
@@ -69,6 +72,7 @@ class Plan:
     latency: str = "0.05..0.3"
     faults: str = FAULTS
     seed: int = 0
+    store: str = "folder"
 
     @property
     def pages(self) -> int:
@@ -148,7 +152,9 @@ class Soak:
     def __init__(self, plan: Plan, account: Served, folder: Path) -> None:
         self.plan = plan
         self.account = account
-        self.lake = folder / "lake"
+        self.lake: Place = folder / "lake"
+        if plan.store == "s3":
+            self.lake = ObjectLake(f"s3://{BUCKET}/soak", folder / "lake")
         self.figures = Figures()
         self._folder = folder
         self._log = folder / "stderr"
@@ -218,7 +224,7 @@ class Soak:
 
     def _under_way(self, *, asked: bool) -> str:
         """What the killed run was doing, by what it left."""
-        home = self.lake / "_harvest"
+        home = state_of(self.lake) / "_harvest"
         left = _left(home, self._folder)
         if left is None:
             return "making the ledger"
@@ -241,29 +247,37 @@ class Soak:
 
     def _command(self, *more: str) -> list[str]:
         plan, told = self.plan, self.account.told
-        where = ["--lake", str(self.lake), "--endpoint", told["url"], "--client-id", told["client_id"]]
+        where = ["--lake", str(self.lake), *self._state, "--endpoint", told["url"], "--client-id", told["client_id"]]
         pace = ["--rate", "1000", "--burst", "100", "--limit", str(plan.limit), "--concurrency", str(plan.concurrency)]
         return [*HARVESTER, "run", *where, *pace, "--sends-file", str(self._list), "--patience", "10m", *more]
+
+    @property
+    def _state(self) -> list[str]:
+        return ["--state", str(self.lake.state)] if isinstance(self.lake, ObjectLake) else []
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {"HARVESTER_CLIENT_MD5": self.account.told["client_md5"]}
 
     def _compare(self) -> None:
         """Every value of the lake against the account's."""
+        lake = self._folder / "copy" if isinstance(self.lake, ObjectLake) else self.lake
+        if isinstance(self.lake, ObjectLake):
+            mirror(self.lake, lake)
         with ThreadPoolExecutor(1) as ahead:  # the simulator works on one send while the lake's part of another is read
             truths = ahead.map(lambda send: self.account.ask(f"/truth?id_send={send}"), self.account.ids)
             for id_send, truth in zip(self.account.ids, truths, strict=True):
                 for dataset in (CATALOGUE[name] for name in DEFAULT):
-                    held = lake_table(self.lake, dataset.name, id_send)
+                    held = lake_table(lake, dataset.name, id_send)
                     true = truth[dataset.name]
                     if (held.num_rows, digest(dataset, [held])) != (true["rows"], true["digest"]):
                         raise SoakFailed(f"{dataset.name} of send {id_send}: {held.num_rows} rows, not {true['rows']}")
                     self.figures.rows += held.num_rows
 
     def _look_for_leftovers(self) -> None:
-        home = self.lake / "_harvest"
+        lake = state_of(self.lake)
+        home = lake / "_harvest"
         left = [path for folder in ("segments", "writing") for path in (home / folder).iterdir()]
-        left += [path for path in self.lake.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+        left += [path for path in lake.rglob("*") if path.is_file() and path.suffix != ".parquet"]
         left = [path for path in left if path.parent != home]
         if left:
             raise SoakFailed(f"left over: {', '.join(map(str, left))}")
@@ -272,7 +286,9 @@ class Soak:
         known = subprocess.run([*HARVESTER, "--help"], capture_output=True, text=True, check=True)
         if " verify " not in known.stdout:
             return None
-        done = subprocess.run([*HARVESTER, "verify", str(self.lake)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*HARVESTER, "verify", str(self.lake), *self._state], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise SoakFailed(f"harvester verify ended with {done.returncode}: {done.stdout} {done.stderr}")
         return True
@@ -311,7 +327,10 @@ def _left(home: Path, folder: Path) -> _Left | None:
 
 def soak(plan: Plan, folder: Path) -> Figures:
     """Soaks a lake in a folder. Raises SoakFailed."""
-    with served(plan) as account:
+    with ExitStack() as held:
+        account = held.enter_context(served(plan))
+        if plan.store == "s3":
+            os.environ.update(environment_of("s3", held.enter_context(moto())))
         return Soak(plan, account, folder).soak()
 
 
@@ -337,6 +356,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, metavar="N", default=getattr(Plan(), name))
     parser.add_argument("--latency", metavar="TIME", default=Plan().latency)
     parser.add_argument("--faults", metavar="FAULTS", default=FAULTS)
+    parser.add_argument("--store", choices=("folder", "s3"), default=Plan().store)
     plan = Plan(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:

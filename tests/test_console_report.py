@@ -244,7 +244,7 @@ def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
     text = told([failed(number) for number in range(1, 26)])
     assert "messages of send 10:" in text
     assert "messages of send 11:" not in text
-    assert "… and 15 more; harvester status /data/a lake --json lists them" in text
+    assert "… and 15 more; harvester status '/data/a lake' --json lists them" in text
 
 
 def test_an_interrupted_run_says_that_nothing_is_lost() -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from harvester.config import Settings
     from harvester.model import Send
+from harvester.places import state_of
 
 EVERYTHING = (
     "--sends 601181=12,601182=30 --seed 7 --gaps 3 --first-key 99 --sends-per-campaign 2 --failed 0.1 "
@@ -234,7 +235,7 @@ class Pretended:
         self.endpoint = settings.endpoint
         for send in sends:
             for name, dataset in ((name, CATALOGUE[name]) for name in DEFAULT):
-                folder = settings.lake / name / f"send={send.id_send}"
+                folder = state_of(settings.lake) / name / f"send={send.id_send}"
                 folder.mkdir(parents=True)
                 table = expected(self._account, dataset, send.id_send)
                 half = table.num_rows // 2

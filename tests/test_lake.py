@@ -248,6 +248,28 @@ class Crash(BaseException):
     """Stands for ``kill -9``: nothing in the code under test handles it."""
 
 
+def no_room(*_: object) -> None:
+    raise LakeFull("there is no room")
+
+
+def test_a_slice_with_a_file_in_doubt_is_left_to_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file of it would begin where the one in doubt begins: both would cover the same keys."""
+    with lake_with_slice(tmp_path) as (lake, number):
+        lake.stage([page(number, 1, 2)])
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "publish", no_room)
+            with pytest.raises(LakeFull):
+                lake.seal(number, everything=True)
+        lake.stage([page(number, 3, 4, proof=Proof.COUNT)])
+        lake.seal(number)
+        assert visible(tmp_path) == []
+    with lake_with_slice(tmp_path) as (lake, number):
+        lake.seal(number)
+        assert keys(tmp_path) == [1, 2, 3, 4]
+        (file,) = lake.inventory.files(number)
+        assert (file.start, file.stop) == (0, KEY_END)
+
+
 DURABLE = ((os, "fsync"), (os, "replace"), (os, "unlink"), (Connection, "_commit_impl"))
 """A write, sync, rename, removal or ledger commit."""
 

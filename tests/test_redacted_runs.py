@@ -23,9 +23,10 @@ from harvester.console.exits import Exit
 from harvester.datasets import CATALOGUE, EXTRA, MESSAGES
 from harvester.errors import LakeError, UsageError
 from harvester.harvest.upkeep import Kind
-from harvester.lake import layout
-from harvester.lake.lake import look_into
-from harvester.model import Secret
+from harvester.lake import layout, tables
+from harvester.lake.lake import look_into, open_lake
+from harvester.lake.tables import range_values
+from harvester.model import KeyRange, Secret
 from harvester.redaction import Redaction, parse_redaction
 from harvester.simulator.shape import Shape
 from harvester.simulator.spec import AccountSpec, listed
@@ -208,6 +209,19 @@ class TestOtherSettings:
             else:
                 assert (await account.run(redaction=REDACTION)).complete
                 assert_redacted(account, ("messages",))
+
+    def test_pages_that_wait_in_a_walk_over_many_sends_count_too(self, tmp_path: Path) -> None:
+        with open_lake(tmp_path, QUICK) as lake:
+            lake.runs.begin("12345")
+            lake.runs.begin("12345", REDACTION.label)  # it holds nothing yet
+            waits = {"name": "x", "rows": 1, "bytes": 1, "first_key": 1, "last_key": 1, "page_end": 1, "checksum": 0}
+            with lake.ledger.database.writing() as connection:
+                scope = {"id": 1, "ended": 0} | range_values(KeyRange())
+                known = {column.name: scope[column.name] for column in tables.scopes.c if column.name in scope}
+                connection.execute(tables.scopes.insert(), known)
+                connection.execute(tables.scope_segments.insert(), waits | {"scope_id": 1})
+            with pytest.raises(LakeError, match="Say the same as before"):
+                lake.runs.begin("12345")
 
     def test_a_lake_of_a_version_that_could_not_redact_is_not_redacted(self, tmp_path: Path) -> None:
         harvested(tmp_path, Redaction())

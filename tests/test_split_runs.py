@@ -235,7 +235,7 @@ class TestResuming:
                 with subprocess.Popen(soaked._command(), env=soaked._environment(), stderr=subprocess.DEVNULL) as run:
                     account.ask(f"/stats?requests={requests}", timeout_s=100)
                     run.kill()
-                parts.append(len(ranges(soaked.lake)))
+                parts.append(len(ranges(tmp_path / "lake")))
             assert max(parts) > 2
             soaked._half(0)
             assert account.stats()["again"] <= 3 * 2 * 8, "in flight, or on their way into the lake"

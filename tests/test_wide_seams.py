@@ -87,7 +87,7 @@ class IntoLake(Committed):
         """The keys of a send's rows, staged and sealed, file by file."""
         record = self.lake.ledger.find(SliceKey("messages", id_send))
         assert record is not None
-        found = lake_table(Path(self.lake.store.path("")), "messages", id_send).column(MESSAGES.key).to_pylist()
+        found = lake_table(self.lake.store.state.root, "messages", id_send).column(MESSAGES.key).to_pylist()
         for segment in self.lake.inventory.staged(record.id):
             found += read_segment(self.lake.store, segment).column(MESSAGES.key).to_pylist()
         return [key for key in found if key is not None]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.api.form import Form
-from harvester.api.records import RawColumn, RawTable, absent, as_json
+from harvester.api.records import RawColumn, RawTable, absent, as_json, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ _BACKSLASH = b"\\"
 _MOST_MISSES = 4
 """After so many slabs in a row that it can't tell of, it doesn't try the answer's others."""
 _TEXTS = msgspec.json.Decoder(list[str])
-_NULL, _AS_NULL = pa.scalar(None, pa.string()), pa.scalar("null")
+_AS_NULL = pa.scalar("null")
 
 
 class Alike:
@@ -189,7 +189,7 @@ class _Values:
                 bare = arrays[field]
                 if not pc.all(pc.match_substring_regex(bare, _BARE)).as_py():
                     return None
-                arrays[field] = cast("pa.StringArray", pc.if_else(pc.equal(bare, _AS_NULL), _NULL, bare))
+                arrays[field] = without(bare, pc.equal(bare, _AS_NULL))
         return arrays
 
     def _unescaped(self, values: pa.StringArray) -> pa.StringArray | None:

@@ -246,8 +246,9 @@ def _values(sent: Texts, form: Form, *, ascii_only: bool) -> pa.StringArray | No
 
 def _converted(kind: bytes, values: Texts) -> Texts:
     if kind == b"boolean":
-        values = pc.if_else(pc.equal(values, b"1"), b"true", values)
-        return pc.if_else(pc.equal(values, b"0"), b"false", values)
+        for sent, said in ((b"1", b"true"), (b"0", b"false")):  # ``if_else`` is not to be used: see records.without
+            values = pc.replace_with_mask(values, pc.equal(values, sent), pa.scalar(said, values.type))
+        return values
     if kind == b"dateTime.iso8601":
         return pc.replace_substring_regex(values, _COMPACT_DATE, rb"\1-\2-\3 \4")
     return values

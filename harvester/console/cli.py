@@ -17,7 +17,7 @@ from cyclopts.config import Env
 from harvester import __version__
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import LEDGER_HELP, RunOptions, database
+from harvester.console.options import LEDGER_HELP, RunOptions, database, path
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -36,6 +36,7 @@ from harvester.console.status import show_status
 from harvester.console.verify import show_verified
 from harvester.errors import HarvesterError, UsageError
 from harvester.model import Secret
+from harvester.places import place_of
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
 
@@ -50,10 +51,16 @@ _EPILOGUE = (
     "errors."
 )
 
-_WHAT = "--lake DIR (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
+_WHAT = "--lake LAKE (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
 _SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, secret_or_file, warn_of_strangers)
 _SIMULATED = SimulateOptions()
 _DEMONSTRATED = DemoOptions()
+_Lake = Annotated[str, Parameter(help="The lake: its folder, or the URL of its place in an object store.")]
+_Ledger = Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)]
+_State = Annotated[
+    Path | None,
+    Parameter(converter=path, metavar="DIR", help="Of a lake in an object store: the local folder of its ledger."),
+]
 
 app = App(
     name="harvester",
@@ -103,32 +110,36 @@ def plan(options: RunOptions) -> int:
 
 
 @app.command(
-    sort_key=3, usage="Usage: harvester status LAKE [--ledger URL] [--json]", config=(Env(PREFIX, command=False),)
+    sort_key=3,
+    usage="Usage: harvester status LAKE [--state DIR] [--ledger URL] [--json]",
+    config=(Env(PREFIX, command=False),),
 )
 def status(
-    lake: Annotated[Path, Parameter(help="The lake's folder.")],
+    lake: _Lake,
     /,
     *,
-    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
+    state: _State = None,
+    ledger: _Ledger = None,
     json: Annotated[bool, Parameter(show_default=False, help="Print one JSON object that lists every slice.")] = False,
 ) -> int:
     """Show what a lake holds: rows, what is complete and by which proof, what is not and why.
 
     It can be used while a run is at work. The exit status is 0 if all is complete, 1 if not.
     """
-    return show_status(lake.expanduser(), ledger, json=json)
+    return show_status(place_of(lake, state), ledger, json=json)
 
 
 @app.command(
     sort_key=4,
-    usage="Usage: harvester verify LAKE [--ledger URL] [--quick] [--json]",
+    usage="Usage: harvester verify LAKE [--state DIR] [--ledger URL] [--quick] [--json]",
     config=(Env(PREFIX, command=False),),
 )
 def verify(
-    lake: Annotated[Path, Parameter(help="The lake's folder.")],
+    lake: _Lake,
     /,
     *,
-    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
+    state: _State = None,
+    ledger: _Ledger = None,
     quick: Annotated[
         bool, Parameter(show_default=False, help="Leave data pages unread: look at sizes, counts, ranges and names.")
     ] = False,
@@ -141,22 +152,21 @@ def verify(
     It changes nothing, and can be used while a run is at work. The exit status is 0 if nothing is wrong and all is
     complete, else 1.
     """
-    return show_verified(lake.expanduser(), ledger, quick=quick, json=json)
+    return show_verified(place_of(lake, state), ledger, quick=quick, json=json)
 
 
-@app.command(sort_key=5, usage="Usage: harvester recover LAKE [--ledger URL]", config=(Env(PREFIX, command=False),))
-def recover(
-    lake: Annotated[Path, Parameter(help="The lake's folder.")],
-    /,
-    *,
-    ledger: Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)] = None,
-) -> int:
+@app.command(
+    sort_key=5,
+    usage="Usage: harvester recover LAKE [--state DIR] [--ledger URL]",
+    config=(Env(PREFIX, command=False),),
+)
+def recover(lake: _Lake, /, *, state: _State = None, ledger: _Ledger = None) -> int:
     """Rebuild a lost ledger from the data files; or, if it is sound, mend what verify finds wrong.
 
     The next run then asks only for what the data files can't prove. No file is deleted: what is in the way is set
     aside. Nothing is asked of the API.
     """
-    return recover_lake(lake.expanduser(), ledger)
+    return recover_lake(place_of(lake, state), ledger)
 
 
 @app.command(sort_key=7)

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from harvester.config import Settings
 from harvester.console.exits import Exit, tell
+from harvester.console.options import path
 from harvester.console.output import print_lines
 from harvester.console.running import run_harvest
 from harvester.console.sources import PREFIX
@@ -46,7 +47,10 @@ class DemoOptions:
     lake: Annotated[
         Path,
         Parameter(
-            group=OPTIONS, metavar="DIR", help="The folder for the Parquet files. A second run asks for nothing."
+            group=OPTIONS,
+            converter=path,
+            metavar="DIR",
+            help="The folder for the Parquet files. A second run asks for nothing.",
         ),
     ] = Path("demo-lake")
     rows: Annotated[
@@ -89,8 +93,9 @@ def run_demo(options: DemoOptions) -> Exit:
             f"Harvesting {count(options.rows, 'message')} in {_SENDS} sends from a simulated account at {account.url}, "
             f"{_RATE:g} queries a second. It fails now and then, on purpose."
         )
+        lake = options.lake.expanduser()
         settings = Settings(
-            lake=options.lake.expanduser(),
+            lake=lake,
             client_id=account.client_id,
             client_md5=Secret(account.client_md5),
             endpoint=account.url,
@@ -103,9 +108,9 @@ def run_demo(options: DemoOptions) -> Exit:
         status = run_harvest(settings, sends, json=False, log_format="auto")
         if status is not Exit.COMPLETE:
             return status
-        print_lines(_to_try(settings.lake))
+        print_lines(_to_try(lake))
         print_lines(_served(account))
-        same = _compared(account, settings.lake)
+        same = _compared(account, lake)
     return Exit.COMPLETE if same else Exit.INCOMPLETE
 
 

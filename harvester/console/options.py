@@ -38,6 +38,7 @@ from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
 from harvester.harvest.wanted import Wanted
 from harvester.model import Secret, Send
+from harvester.places import place_of
 from harvester.redaction import Redaction, Way, parse_redaction
 
 LogFormat = Literal["auto", "text", "json"]
@@ -75,8 +76,17 @@ def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopt
 def path(_type: Any, tokens: tuple[Token, ...]) -> Path:  # noqa: ANN401  cyclopts hands over a type hint
     """A converter: a path. Raises UsageError for an empty one, which is a variable that was not set."""
     if not tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword or 'the lake'}: the path is empty")
+        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
+    if "://" in tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword} names something on this machine, not a URL: {tokens[-1].value}")
     return Path(tokens[-1].value)
+
+
+def place(_type: Any, tokens: tuple[Token, ...]) -> str:  # noqa: ANN401  cyclopts hands over a type hint
+    """A converter: a folder or a URL. Raises UsageError for an empty one, which is a variable that was not set."""
+    if not tokens[-1].value:
+        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
+    return tokens[-1].value
 
 
 def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN401  cyclopts hands over a type hint
@@ -122,11 +132,25 @@ class RunOptions:
     """What ``harvester run`` and ``harvester plan`` can be told. Times are in seconds, sizes in bytes."""
 
     lake: Annotated[
-        Path,
+        str,
         Parameter(
-            group=WHAT, converter=path, metavar="DIR", help="The folder that holds, or will hold, the Parquet files."
+            group=WHAT,
+            converter=place,
+            metavar="LAKE",
+            help="The folder that holds, or will hold, the Parquet files; or a URL in an object store: "
+            "s3://bucket/prefix, gs://bucket/prefix, abfs://container@account.dfs.core.windows.net/prefix.",
         ),
     ]
+    state: Annotated[
+        Path | None,
+        Parameter(
+            group=WHAT,
+            converter=path,
+            metavar="DIR",
+            help="Of a lake in an object store: the local folder for its ledger, and for pages until they are in data "
+            "files. If not given, one below ~/.local/state/harvester that is named after the lake.",
+        ),
+    ] = None
     ledger: Annotated[
         Secret | None,
         Parameter(group=WHAT, converter=database, metavar="URL", help=LEDGER_HELP),
@@ -392,7 +416,7 @@ class RunOptions:
         if self.for_ is not None and self.for_ <= 0:
             raise UsageError("--for is more than 0")
         return Settings(
-            lake=self.lake.expanduser(),
+            lake=place_of(self.lake, self.state),
             client_id=self.client_id.strip(),
             client_md5=_md5(self.client_md5_file),
             endpoint=self.endpoint,
@@ -480,4 +504,4 @@ def _warn_of_others(file: Path, what: str) -> None:
     tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
 
 
-__all__ = ["LEDGER_HELP", "LogFormat", "RunOptions", "database", "day", "duration", "ids", "size"]
+__all__ = ["LEDGER_HELP", "LogFormat", "RunOptions", "database", "day", "duration", "ids", "path", "size"]

@@ -11,21 +11,22 @@ from harvester.console.output import print_lines
 from harvester.console.upkeep import Step, shown
 from harvester.console.wording import count
 from harvester.errors import HarvesterError
+from harvester.places import state_of
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rich.console import RenderableType
 
     from harvester.harvest.upkeep import Recovered
     from harvester.model import Secret
+    from harvester.places import Place
 
 _MOST = 20
 
 
-def recover_lake(lake: Path, ledger: Secret | None = None) -> Exit:
+def recover_lake(lake: Place, ledger: Secret | None = None) -> Exit:
     """Recover a lake and say what was done. Raises LakeError."""
     from harvester.harvest.upkeep import Recovered, recover  # noqa: PLC0415  help comes without its dependencies
 
@@ -44,7 +45,7 @@ def recover_lake(lake: Path, ledger: Secret | None = None) -> Exit:
     return Exit.COMPLETE
 
 
-def describe(done: Recovered, lake: Path) -> Iterator[RenderableType]:
+def describe(done: Recovered, lake: Place) -> Iterator[RenderableType]:
     """What was done, for people, piece by piece."""
     yield Text(str(lake), style="bold")
     if done.why is not None:
@@ -78,7 +79,7 @@ def _done(done: Recovered) -> Text:
     return Text("The ledger is sound, and the data files are what it says: nothing was changed.", style="bold green")
 
 
-def _set_aside(done: Recovered, lake: Path) -> Iterator[RenderableType]:
+def _set_aside(done: Recovered, lake: Place) -> Iterator[RenderableType]:
     for file in done.aside[:_MOST]:
         yield Text(f"set aside: {file.name}", style="bold")
         yield Text(f"  {file.why}")
@@ -89,7 +90,7 @@ def _set_aside(done: Recovered, lake: Path) -> Iterator[RenderableType]:
     if done.kept is not None:
         yield Text(f"The old ledger is kept as {done.kept}.")
     if done.folder is not None:
-        yield Text(f"What was set aside is in {lake / done.folder}. Nothing was deleted.")
+        yield Text(f"What was set aside is in {state_of(lake) / done.folder}. Nothing was deleted.")
 
 
 __all__ = ["describe", "recover_lake"]

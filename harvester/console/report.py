@@ -10,12 +10,13 @@ from harvester.console.findings import Examples, Findings
 from harvester.console.secrecy import redacted
 from harvester.console.wording import bears, count, span
 from harvester.datasets import BOUNCES, MESSAGES
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from harvester.harvest.outcome import Result
+    from harvester.places import Place
 
 RESUME = "To resume, run the same command again: it asks only for what is missing."
 RESUME_LATER = "Once that is put right, the same command resumes: it asks only for what is missing."
@@ -26,12 +27,12 @@ _QUERIES = {
 }
 
 
-def report(result: Result, lake: Path, *, early: bool = False) -> Iterator[Text]:
+def report(result: Result, lake: Place, *, early: bool = False) -> Iterator[Text]:
     """The summary, line by line. ``early``: an error, told elsewhere, ended the run."""
     findings = Findings().read(result.slices())
     yield _headline(result, findings, early=early)
     yield from _totals(result, findings, lake)
-    yield from open_slices(findings, f"harvester status {lake} --json lists them")
+    yield from open_slices(findings, f"harvester status {as_arguments(lake)} --json lists them")
     yield from doubtful(result.doubts)
     yield from _oddities(findings)
     yield from _unlisted(result)
@@ -44,7 +45,7 @@ def report(result: Result, lake: Path, *, early: bool = False) -> Iterator[Text]
         yield Text(f'  duckdb -c "{sql}"')
 
 
-def example(rows: Mapping[str, int], lake: Path) -> str | None:
+def example(rows: Mapping[str, int], lake: Place) -> str | None:
     """An SQL query for DuckDB that shows the lake at work; None if it holds no rows."""
     name = next((name for name in _QUERIES if rows.get(name)), None)
     if name is None:
@@ -85,7 +86,7 @@ def _headline(result: Result, findings: Findings, *, early: bool) -> Text:
     return Text(f"Incomplete: {done:,} of {slices} complete{doubt}.", style="bold red")
 
 
-def _totals(result: Result, findings: Findings, lake: Path) -> Iterator[Text]:
+def _totals(result: Result, findings: Findings, lake: Place) -> Iterator[Text]:
     wide = max(map(len, ("changed", *result.rows))) + 2
     for name, rows in result.rows.items():
         yield Text(f"  {name:<{wide}}{count(rows, 'row')}")

@@ -18,17 +18,17 @@ from harvester.redaction import in_words, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rich.console import RenderableType
 
     from harvester.harvest.status import LakeStatus
     from harvester.model import Secret
+    from harvester.places import Place
 
 _MOST = 20
 
 
-def show_status(lake: Path, ledger: Secret | None = None, *, json: bool) -> Exit:
+def show_status(lake: Place, ledger: Secret | None = None, *, json: bool) -> Exit:
     """Print the status of a lake; the exit status says whether it is complete. Raises LakeError."""
     from harvester.harvest.status import read_status  # noqa: PLC0415  help comes without its dependencies
 
@@ -54,7 +54,7 @@ def is_complete(status: LakeStatus) -> bool:
     return bool(states) and all(state == COMPLETE for state in states)
 
 
-def describe(status: LakeStatus, lake: Path) -> Iterator[RenderableType]:
+def describe(status: LakeStatus, lake: Place) -> Iterator[RenderableType]:
     """The status for people, piece by piece."""
     findings = Findings(_MOST).read(status.slices())
     yield Text(str(lake), style="bold")

@@ -14,15 +14,16 @@ from harvester.console.output import print_lines, print_object
 from harvester.console.upkeep import Step, shown
 from harvester.console.wording import count, size, span
 from harvester.errors import HarvesterError
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rich.console import RenderableType
 
     from harvester.harvest.upkeep import Finding, Verification
     from harvester.model import Secret
+    from harvester.places import Place
 
 _MOST_SHOWN = 20
 _MOST_LISTED = 10_000
@@ -42,7 +43,7 @@ class Verified:
         return not self.found.total
 
 
-def show_verified(lake: Path, ledger: Secret | None = None, *, quick: bool, json: bool) -> Exit:
+def show_verified(lake: Place, ledger: Secret | None = None, *, quick: bool, json: bool) -> Exit:
     """Verify a lake, print what was found; the exit status says whether it is sound and complete. Raises LakeError."""
     verified = _verified(lake, ledger, quick=quick, most=_MOST_LISTED if json else _MOST_SHOWN)
     try:
@@ -56,7 +57,7 @@ def show_verified(lake: Path, ledger: Secret | None = None, *, quick: bool, json
     return Exit.COMPLETE if verified.sound and verified.seen.complete else Exit.INCOMPLETE
 
 
-def _verified(lake: Path, ledger: Secret | None, *, quick: bool, most: int) -> Verified:
+def _verified(lake: Place, ledger: Secret | None, *, quick: bool, most: int) -> Verified:
     from harvester.harvest.upkeep import verifying  # noqa: PLC0415  help comes without its dependencies
 
     began = time.monotonic()
@@ -72,7 +73,7 @@ def _verified(lake: Path, ledger: Secret | None, *, quick: bool, most: int) -> V
     return Verified(seen, found, time.monotonic() - began)
 
 
-def describe(verified: Verified, lake: Path) -> Iterator[RenderableType]:
+def describe(verified: Verified, lake: Place) -> Iterator[RenderableType]:
     """The verification for people, piece by piece."""
     seen, found = verified.seen, verified.found
     yield Text(str(lake), style="bold")
@@ -94,7 +95,9 @@ def describe(verified: Verified, lake: Path) -> Iterator[RenderableType]:
         yield Text("Nothing is wrong, and every slice is complete.", style="bold green")
     else:
         what = f"{count(seen.incomplete, 'slice is', 'slices are')} not complete" if seen.slices else "there is nothing"
-        yield Text(f"Nothing is wrong, but {what} (harvester status {lake} says more).", style="bold yellow")
+        yield Text(
+            f"Nothing is wrong, but {what} (harvester status {as_arguments(lake)} says more).", style="bold yellow"
+        )
 
 
 def _remarks(seen: Verification) -> Iterator[RenderableType]:

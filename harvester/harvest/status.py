@@ -12,12 +12,12 @@ from harvester.lake.lake import look_into
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from sqlalchemy import RowMapping
 
     from harvester.lake.bearing import Remembered
     from harvester.model import Secret
+    from harvester.places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class LakeStatus:
     slices: Callable[[], Iterator[SliceOutcome]]
 
 
-def outcomes(lake: Path, run: int | None = None, ledger: Secret | None = None) -> Iterator[SliceOutcome]:
+def outcomes(lake: Place, run: int | None = None, ledger: Secret | None = None) -> Iterator[SliceOutcome]:
     """Every slice of a run's selection, or of the lake if ``run`` is None, in order of send and dataset.
 
     ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data. Raises LakeError if
@@ -80,7 +80,7 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     )
 
 
-def read_status(lake: Path, ledger: Secret | None = None) -> LakeStatus:
+def read_status(lake: Place, ledger: Secret | None = None) -> LakeStatus:
     """Reads a lake's ledger, wherever it is. Raises LakeError if there is no lake, or it can't be read."""
     with look_into(lake, ledger) as seen:
         rows: Counter[str] = Counter()

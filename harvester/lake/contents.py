@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from harvester.datasets import Dataset
 
+Source: TypeAlias = "str | pa.NativeFile"
 _BATCH_ROWS = 16_384
 
 
@@ -80,19 +81,19 @@ class Contents:
     fault: str | None
 
 
-def read_cover(path: str, dataset: Dataset) -> Cover:
+def read_cover(source: Source, dataset: Dataset) -> Cover:
     """Reads a file's cover. Raises Unreadable. Blocking."""
-    with _opened(path, dataset) as (file, footer):
+    with _opened(source, dataset) as (file, footer):
         return _cover(file, footer, dataset)
 
 
 def read_contents(
-    path: str, dataset: Dataset, *, now: datetime, since: datetime | None = None, whole: bool = True
+    source: Source, dataset: Dataset, *, now: datetime, since: datetime | None = None, whole: bool = True
 ) -> tuple[Cover, Contents]:
     """Reads a file to its end, a batch at a time. Raises Unreadable. Blocking.
 
     Args:
-        path: the file.
+        source: the file's path, or what to read it from.
         dataset: what it should hold.
         now: the time, without a zone, in UTC: rows that wait for too long before it count as settled.
         since: when rows began to wait that don't say.
@@ -100,7 +101,7 @@ def read_contents(
             a file whose bytes are known to be what they were.
     """
     columns = None if whole else sorted({dataset.key, "id_send", *filter(None, [dataset.status]), *dataset.dates})
-    with _opened(path, dataset) as (file, footer):
+    with _opened(source, dataset) as (file, footer):
         cover = _cover(file, footer, dataset)
         reading = _Reading(dataset, footer, now, since)
         rows = 0
@@ -119,10 +120,10 @@ def read_contents(
 
 
 @contextmanager
-def _opened(path: str, dataset: Dataset) -> Iterator[tuple[pq.ParquetFile, Footer]]:
+def _opened(source: Source, dataset: Dataset) -> Iterator[tuple[pq.ParquetFile, Footer]]:
     """The file and its footer. What goes wrong in the block is Unreadable, too: files break in more ways than one."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             footer = _footer(file.metadata.metadata)
             if not file.schema_arrow.equals(dataset.schema):
                 raise Unreadable(f"does not have the columns of {dataset.name}")

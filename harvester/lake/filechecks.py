@@ -5,7 +5,6 @@ Everything here is blocking, and says what it sees at this instant: while a run 
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from harvester.datasets import CATALOGUE
-from harvester.errors import LakeError
+from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.contents import Unreadable, read_contents, read_cover
 from harvester.lake.findings import Finding, Kind, keys_covered
 from harvester.lake.segments import is_sound, read_segment
+from harvester.places import as_arguments
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Checks:
     @property
     def recover(self) -> str:
         """The command that sets right what can be set right."""
-        return f"harvester recover {shlex.quote(str(self.store.root))}{self.option}"
+        return f"harvester recover {as_arguments(self.store.root)}{self.option}"
 
     @property
     def again(self) -> str:
@@ -68,26 +68,34 @@ class Checks:
         return [Finding(kind, key.dataset, key.id_send, name, what, self.again) for kind, what in wrong]
 
     def _wrong_with(self, key: SliceKey, records: Sequence[DataFileRecord]) -> list[tuple[Kind, str]]:
-        name = records[0].name
         try:
-            size = self.store.size(name)
+            size = self.store.size(records[0].name)
             if size is None:
                 return [(Kind.MISSING, f"The file is not there; it held {records[0].rows:,} rows.")]
             same = [record for record in records if record.bytes == size]
-            if same and not self.quick:
-                checksum = self.store.checksum(name)
-                same = [record for record in same if record.checksum == checksum]
+            if not same:
+                return [self._what_it_is(key, records[0], size)]
+            return self._wrong_inside(key, same)
+        except LakeAway:
+            raise
         except LakeError as error:
             return [(Kind.DAMAGED, f"The file can't be read: {error}.")]
-        if not same:
-            return [self._what_it_is(key, records[0], size)]
-        path, dataset = self.store.path(name), CATALOGUE[key.dataset]
-        contents: Contents | None = None
+
+    def _wrong_inside(self, key: SliceKey, records: Sequence[DataFileRecord]) -> list[tuple[Kind, str]]:
+        """Likewise, of a file that is as long as these records say."""
+        name, dataset = records[0].name, CATALOGUE[key.dataset]
+        same, contents = records, None
         try:
             if self.quick:
-                cover = read_cover(path, dataset)
+                with self.store.opened(name) as source:
+                    cover = read_cover(source, dataset)
             else:
-                cover, contents = read_contents(path, dataset, now=_now(), whole=False)
+                with self.store.at_hand(name) as copy:
+                    checksum = copy.checksum()
+                    same = [record for record in records if record.checksum == checksum]
+                    if not same:
+                        return [self._what_it_is(key, records[0], copy.bytes)]
+                    cover, contents = read_contents(copy.source, dataset, now=_now(), whole=False)
         except Unreadable as error:
             return [(Kind.DAMAGED, f"The file {error}.")]
         found = [_against(key, record, cover, contents) for record in same]
@@ -96,7 +104,8 @@ class Checks:
     def _what_it_is(self, key: SliceKey, record: DataFileRecord, size: int) -> tuple[Kind, str]:
         """What a file is that is not what the ledger says."""
         try:
-            cover = read_cover(self.store.path(record.name), CATALOGUE[key.dataset])
+            with self.store.opened(record.name) as source:
+                cover = read_cover(source, CATALOGUE[key.dataset])
         except Unreadable as error:
             wrong = f" and it has {size:,} bytes instead of {record.bytes:,}" if size != record.bytes else ""
             return Kind.DAMAGED, f"The file {error}{wrong}."
@@ -175,7 +184,8 @@ class Checks:
         else:
             remedy = self.out_of_the_way
             try:
-                footer = read_cover(self.store.path(name), CATALOGUE[seen.key.dataset]).footer
+                with self.store.opened(name) as source:
+                    footer = read_cover(source, CATALOGUE[seen.key.dataset]).footer
             except Unreadable as error:
                 kind, what = Kind.FOREIGN, f"A file that the ledger does not know; it {error}."
             else:

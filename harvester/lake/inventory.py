@@ -72,12 +72,6 @@ class Inventory:
         with self.database.reading() as connection:
             return [segment_record(row) for row in connection.execute(query).mappings()]
 
-    def made_of(self, data_file_id: int) -> list[str]:
-        """The names of the segments that a data file is being made of."""
-        with self.database.reading() as connection:
-            query = sa.select(segments.c.name).where(segments.c.data_file_id == data_file_id)
-            return list(connection.scalars(query))
-
     def unsealed_slices(self) -> list[int]:
         """The numbers of all slices that have something to seal.
 
@@ -183,6 +177,11 @@ class Inventory:
             made_of = segments.c.data_file_id == data_file_id
             connection.execute(segments.update().where(made_of).values(data_file_id=None))
             connection.execute(data_files.delete().where(data_files.c.id == data_file_id))
+
+    def made_of(self, data_file_id: int) -> list[str]:
+        """The names of the segments that a data file is made of that may or may not have got its name."""
+        with self.database.reading() as connection:
+            return list(connection.scalars(sa.select(segments.c.name).where(segments.c.data_file_id == data_file_id)))
 
     def intended(self) -> list[DataFileRecord]:
         """Data files that may or may not have got their names."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import MESSAGES
-from harvester.lake import layout
 from harvester.lake.bearing import Bearing
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
@@ -28,7 +27,6 @@ from harvester.model import SliceKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from harvester.lake.entries import SliceRecord
     from harvester.lake.wide import ScopeStep
     from harvester.model import Secret
+    from harvester.places import Place
 
 _MOST_REMEMBERED = 4096
 
@@ -141,18 +140,20 @@ class Glance:
 
 
 @contextmanager
-def open_lake(root: Path, tuning: Tuning, *, ledger: Secret | None = None, drop_gone: bool = False) -> Iterator[Lake]:
+def open_lake(root: Place, tuning: Tuning, *, ledger: Secret | None = None, drop_gone: bool = False) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
     With ``ledger``, its ledger is in the database of that URL. With ``drop_gone``, rows that a refresh does not bring
-    back go. Raises LakeInUse, LakeBroken, LakeFull or LakeError. Blocking.
+    back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an
+    object store or a database make no sense. Blocking.
     """
-    store = Store(root)
+    store = Store(root, tuning)
     place = ledger_place(store, ledger)
-    for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
-        store.make_folder(folder)
+    store.check()
+    store.make_home()
     with ExitStack() as held:
         held.enter_context(place.locked())
+        store.claim()
         if not place.there():
             place.refuse_orphans()
         database = place.open()
@@ -168,20 +169,21 @@ def open_lake(root: Path, tuning: Tuning, *, ledger: Secret | None = None, drop_
 
 
 @contextmanager
-def look_into(root: Path, ledger: Secret | None = None) -> Iterator[Glance]:
+def look_into(root: Place, ledger: Secret | None = None) -> Iterator[Glance]:
     """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake.
 
     ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data.
     """
     store = Store(root)
     place = ledger_place(store, ledger)
+    store.refuse_another()
     with place.looking() as database:
         yield Glance(
             store, Runs(database), Ledger(database), Inventory(database), Bearing(database), in_use=place.in_use
         )
 
 
-def is_lake(root: Path, ledger: Secret | None = None) -> bool:
+def is_lake(root: Place, ledger: Secret | None = None) -> bool:
     """Whether there is a lake that can be looked into, or that something is wrong with."""
     return ledger_place(Store(root), ledger).begun()
 

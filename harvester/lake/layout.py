@@ -21,6 +21,8 @@ ELSEWHERE = f"{HOME}/ledger-elsewhere.json"
 LOCK = f"{HOME}/lock"
 SEGMENTS = f"{HOME}/segments"
 WRITING = f"{HOME}/writing"
+WHOSE = f"{HOME}/lake-url"
+"""Says which lake in an object store this local ``_harvest/`` belongs to."""
 REBUILT = f"{HOME}/rebuilt.sqlite"
 """A ledger that is being rebuilt; it takes the place of the lost one when it is whole."""
 SET_ASIDE = f"{HOME}/set-aside"
@@ -178,6 +180,7 @@ __all__ = [
     "REBUILT",
     "SEGMENTS",
     "SET_ASIDE",
+    "WHOSE",
     "WRITING",
     "Footer",
     "being_written",

@@ -14,6 +14,7 @@ from harvester.errors import LakeBroken, LakeError, UsageError
 from harvester.lake import layout
 from harvester.lake.looking import looking
 from harvester.lake.sqlite import SqliteDatabase
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +96,8 @@ class LedgerPlace(ABC):
         if orphaned:
             message = (
                 f"{self.store.root} holds data ({', '.join(orphaned)}) but no ledger: {self.missing}. "
-                f"Put it back, or rebuild it from the data files: harvester recover {self.store.root}{self.option}"
+                "Put it back, or rebuild it from the data files: "
+                f"harvester recover {as_arguments(self.store.root)}{self.option}"
             )
             raise LakeBroken(message)
 
@@ -133,11 +135,11 @@ class BesideData(LedgerPlace):
         """The ledger, to be written: see LedgerPlace."""
         self.store.touch(layout.LEDGER)  # which also says so if it can't be written to
         self.store.sync_folder(layout.HOME)
-        return SqliteDatabase.open(self.store.root / layout.LEDGER, create=True)
+        return SqliteDatabase.open(self.store.state.root / layout.LEDGER, create=True)
 
     def is_newer(self) -> bool:
         """Whether there is a ledger that a newer version of harvester wrote."""
-        return SqliteDatabase.is_newer_file(self.store.root / layout.LEDGER)
+        return SqliteDatabase.is_newer_file(self.store.state.root / layout.LEDGER)
 
     @contextmanager
     def looking(self) -> Iterator[Database]:
@@ -145,8 +147,8 @@ class BesideData(LedgerPlace):
         self._refuse_elsewhere()
         if self.store.size(layout.LEDGER) is None:
             self.refuse_orphans()
-            raise LakeBroken(f"{self.store.root} is not a lake: there is no {layout.LEDGER} in it")
-        with looking(self.store.root / layout.LEDGER) as database:
+            raise LakeBroken(f"{self.store.root} is not a lake: there is no {self.store.local(layout.LEDGER)}")
+        with looking(self.store.state.root / layout.LEDGER) as database:
             yield database
 
     @contextmanager
@@ -155,7 +157,7 @@ class BesideData(LedgerPlace):
         for end in _OF_SQLITE:
             self.store.remove(layout.REBUILT + end)
         self.store.touch(layout.REBUILT)
-        database = SqliteDatabase.open(self.store.root / layout.REBUILT, create=True)
+        database = SqliteDatabase.open(self.store.state.root / layout.REBUILT, create=True)
         try:
             yield database
             database.keep_no_log()
@@ -190,6 +192,8 @@ def ledger_place(store: Store, ledger: Secret | None) -> LedgerPlace:
     """
     if ledger is None:
         return BesideData(store)
+    if store.objects is not None:
+        raise UsageError("--ledger goes with a lake in a folder, as yet: one in an object store has its own in --state")
     try:
         from harvester.lake.shared import Shared  # noqa: PLC0415  its driver is an extra
     except ImportError:

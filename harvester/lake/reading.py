@@ -46,7 +46,11 @@ def failed_of(messages: pa.RecordBatch) -> pa.Int64Array:
 
 def _columns(store: Store, inventory: Inventory, slice_id: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     for data_file in inventory.files(slice_id):
-        with broken_if_unreadable(data_file.name), pq.ParquetFile(store.path(data_file.name)) as file:
+        with (
+            broken_if_unreadable(data_file.name),
+            store.opened(data_file.name) as source,
+            pq.ParquetFile(source, pre_buffer=not isinstance(source, str)) as file,
+        ):
             yield from file.iter_batches(columns=names)
     for segment in [*inventory.staged(slice_id), *inventory.refreshed(slice_id)]:
         yield read_segment(store, segment).select(names)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
-from harvester.errors import LakeError
+from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.consistency import fits
 from harvester.lake.contents import NotOurs, Unreadable, read_contents
@@ -83,7 +83,7 @@ class Rebuilt:
 def read_part(
     store: Store, key: SliceKey, name: str, account: str | None, now: datetime, *, redaction: str | None = None
 ) -> Part | Aside:
-    """Reads a file to its end: a part of a slice, or why it is none. Blocking.
+    """Reads a file to its end: a part of a slice, or why it is none. Raises LakeAway. Blocking.
 
     Args:
         store: the lake's files.
@@ -94,8 +94,11 @@ def read_part(
         redaction: the label of what is done to people's data in the lake; None if that is not known.
     """
     try:
-        cover, contents = read_contents(store.path(name), CATALOGUE[key.dataset], now=now)
-        size, checksum = store.size(name), store.checksum(name)
+        with store.at_hand(name) as copy:
+            cover, contents = read_contents(copy.source, CATALOGUE[key.dataset], now=now)
+            size, checksum = copy.bytes, copy.checksum()
+    except LakeAway:
+        raise
     except Unreadable as error:
         return Aside(name, f"it {error}", foreign=isinstance(error, NotOurs))
     except LakeError as error:
@@ -105,7 +108,7 @@ def read_part(
         return Aside(name, why, foreign=True)
     if contents.fault is not None:
         return Aside(name, f"it {contents.fault}")
-    return Part(name, size or 0, checksum, footer, cover.rows, contents)
+    return Part(name, size, checksum, footer, cover.rows, contents)
 
 
 def _foreign(footer: Footer, key: SliceKey, account: str | None, redaction: str | None) -> str | None:

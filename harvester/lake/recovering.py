@@ -22,16 +22,16 @@ from harvester.lake.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harvester.lake.ledgers import LedgerPlace
     from harvester.model import Secret
+    from harvester.places import Place
 
     Tick = Callable[[], object]
 
 
 def recover(
-    root: Path,
+    root: Place,
     done: Recovered,
     tick: Tick = lambda: None,
     tuning: Tuning | None = None,
@@ -40,7 +40,7 @@ def recover(
     """Recovers a lake that nobody else is using. Blocking.
 
     Args:
-        root: the lake's folder.
+        root: the lake.
         done: tells how far it is, and what was done.
         tick: is called now and then.
         tuning: tells the time.
@@ -50,13 +50,13 @@ def recover(
         LakeError: there is no lake, it is in use, or it can't be written.
     """
     tuning = tuning or Tuning()
-    store = Store(root)
+    store = Store(root, tuning)
     place = ledger_place(store, ledger)
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
-    for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
-        store.make_folder(folder)
+    store.make_home()
     with place.locked(moving=True):
+        store.claim()
         done.why = _unusable(place)
         done.rebuilt = done.why is not None or not place.there()
         if done.rebuilt:

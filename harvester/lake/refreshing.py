@@ -105,7 +105,7 @@ class Refresher:
     def put_in_place(self, slice_id: int, now: datetime) -> None:
         """Replaces the data files of a slice whose refresh has ended; else does nothing."""
         progress = self.sealer.ledger.progress(slice_id)
-        if progress is None or not progress.ended:
+        if progress is None or not progress.ended or slice_id in self.sealer.in_doubt:
             return
         record = self.sealer.ledger.record(slice_id)
         brought = self.sealer.inventory.refreshed(slice_id)

@@ -47,6 +47,7 @@ _ASKED_LATELY = timedelta(days=1)
 _HOLDS_ANYTHING = sa.select(
     sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None))
     | sa.exists().select_from(segments)
+    | sa.exists().select_from(scope_segments)
     | sa.exists().select_from(data_files)
 )
 

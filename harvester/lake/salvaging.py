@@ -96,8 +96,8 @@ def likely_origin(store: Store) -> tuple[str | None, str | None]:
     accounts, labels = Counter[str](), Counter[str]()
     for key, _ in islice(folders(store), _SAMPLE):
         for name in [] if key is None else data_files(store, key)[:1]:
-            with suppress(Unreadable):
-                footer = read_cover(store.path(name), CATALOGUE[name.partition("/")[0]]).footer
+            with suppress(Unreadable), store.opened(name) as source:
+                footer = read_cover(source, CATALOGUE[name.partition("/")[0]]).footer
                 labels[footer.redaction or ""] += 1
                 if footer.account:
                     accounts[footer.account] += 1
@@ -119,7 +119,7 @@ class Reader:
 
     def read(self, keys: Iterable[SliceKey]) -> Iterator[tuple[SliceKey, list[Part | Aside]]]:
         """Each slice with what its files are, in order."""
-        for key, found in looked_at((key, self._looks(key)) for key in keys):
+        for key, found in looked_at(((key, self._looks(key)) for key in keys), self._store.at_once):
             self._done.bytes += sum(one.bytes for one in found if isinstance(one, Part))
             self._tick()
             yield key, found

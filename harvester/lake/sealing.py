@@ -56,6 +56,8 @@ class Sealer:
         ratio: a data file's size to that of its segments, learned from those made so far.
         account: reads from the ledger whose lake it is; None if that is not known.
         redaction: reads from the ledger what is done to people's data: a label, empty where nothing is.
+        in_doubt: slices of which a data file may or may not have got its name: more of them would be made beside
+            ranges that are not known. The next run puts them right.
     """
 
     store: Store
@@ -66,6 +68,7 @@ class Sealer:
     ratio: float = 0.5
     account: Callable[[], str | None] = lambda: None
     redaction: Callable[[], str] = str
+    in_doubt: set[int] = field(default_factory=set)
     _known_whole: set[int] = field(default_factory=set)
     _owner: str | None = None
     _label: str = ""
@@ -76,6 +79,8 @@ class Sealer:
         A complete slice is sealed to its end, and its last file says the proof; of an incomplete one, full files are
         sealed, or, with ``everything``, all that is staged. Of a slice that is split, that is its first range.
         """
+        if slice_id in self.in_doubt:
+            return
         record = self.ledger.record(slice_id)
         complete = record.proof is not None
         staged = self.inventory.sealable(slice_id)
@@ -152,9 +157,12 @@ class Sealer:
         self, record: SliceRecord, file: DataFileRecord, group: Sequence[SegmentRecord], replaces: int | None
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
+        self.in_doubt.add(record.id)
         number = self.inventory.intend(record.id, file, group, replaces)
         self.store.publish([(self.being_written(file.name), file.name)])
-        for segment in self.inventory.fulfil(number):
+        made_of = self.inventory.fulfil(number)
+        self.in_doubt.discard(record.id)
+        for segment in made_of:
             self.store.remove(segment)
 
     def being_written(self, name: str) -> str:
@@ -168,7 +176,11 @@ class Sealer:
 
     def read_file(self, record: DataFileRecord) -> Iterator[pa.RecordBatch]:
         """A data file's rows, a batch at a time."""
-        with broken_if_unreadable(record.name), pq.ParquetFile(self.store.path(record.name)) as file:
+        with (
+            broken_if_unreadable(record.name),
+            self.store.at_hand(record.name) as copy,
+            pq.ParquetFile(copy.source) as file,
+        ):
             yield from file.iter_batches()
 
     def write(self, record: SliceRecord, file: DataFileRecord, batches: Iterable[pa.RecordBatch]) -> DataFileRecord:

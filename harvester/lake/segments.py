@@ -37,14 +37,14 @@ def write_segment(store: Store, segment: Written, rows: pa.RecordBatch) -> Writt
     options = _PLAIN if rows.get_total_buffer_size() <= _SMALL_BYTES else _PACKED
     with store.create(segment.name) as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
-    with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
+    with broken_if_unreadable(segment.name), pa.memory_map(store.local(segment.name)) as source:
         content = source.read_buffer()
         return replace(segment, bytes=content.size, checksum=crc32(content))
 
 
 def read_segment(store: Store, segment: SegmentRecord) -> pa.RecordBatch:
     """A segment's rows. Raises LakeBroken if they are not what the ledger says. Blocking."""
-    with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
+    with broken_if_unreadable(segment.name), pa.memory_map(store.local(segment.name)) as source:
         content = source.read_buffer()
         if segment.checksum is not None and crc32(content) != segment.checksum:
             message = (
@@ -66,7 +66,7 @@ def is_sound(store: Store, segment: SegmentRecord) -> bool:
         return False
     if segment.checksum is None:
         return True
-    with broken_if_unreadable(segment.name), pa.memory_map(store.path(segment.name)) as source:
+    with broken_if_unreadable(segment.name), pa.memory_map(store.local(segment.name)) as source:
         return crc32(source.read_buffer()) == segment.checksum
 
 

@@ -22,6 +22,7 @@ from harvester.lake.fencing import Holding
 from harvester.lake.ledgers import LedgerPlace, set_files_aside
 from harvester.lake.migrations import set_up
 from harvester.lake.postgres import Address, PostgresDatabase, translated
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +197,7 @@ class Shared(LedgerPlace):
             pass
         message = (
             f"{layout.ELSEWHERE} in {self.store.root} does not say where the ledger is. Put a copy of it back; or "
-            f"remove it, and make the ledger anew: harvester recover {self.store.root}{self.option}"
+            f"remove it, and make the ledger anew: harvester recover {as_arguments(self.store.root)}{self.option}"
         )
         raise LakeBroken(message)
 
@@ -205,7 +206,7 @@ class Shared(LedgerPlace):
             message = (
                 f"the lake {self.store.root} has its ledger beside its data, in {layout.LEDGER}: leave --ledger out; "
                 "or make it anew in the database, from the data files: "
-                f"harvester recover {self.store.root}{self.option}"
+                f"harvester recover {as_arguments(self.store.root)}{self.option}"
             )
             raise LakeError(message)
 

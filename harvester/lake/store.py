@@ -1,310 +1,271 @@
-"""The one place that touches the lake's files: whole files, written, synced and renamed, for the owner's eyes only.
+"""The lake's files: what is not data in a local folder, always; data files there, too, or in an object store.
 
-Invariant: a name outside ``_harvest/`` never denotes half a file. What is written is synced before it gets its name,
-and the folder is synced before anybody relies on the name.
+A name under ``_harvest/`` is a local file, of the folder that is the lake, or of its *state*, where the lake is in an
+object store. All other names are data, and nothing but ``publish`` gives them, to finished local files.
 
-Names are relative to the lake's root, with ``/`` between parts, so that an object store can take this module's place.
+Invariant: a name outside ``_harvest/`` never denotes half a file. ``folder`` and ``objects`` say how that is held.
+
+Names are relative to the lake's root, with ``/`` between parts.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import os
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from harvester.errors import LakeError, LakeFull, LakeInUse
+from harvester.config import Tuning
+from harvester.errors import LakeBroken
+from harvester.lake import layout
+from harvester.lake.connecting import endpoint_of
+from harvester.lake.folder import Folder, translated
+from harvester.lake.objects import AT_ONCE, Objects
+from harvester.places import ObjectLake, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-_NO_SPACE = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space, or have the quota raised",
-    errno.EFBIG: "Free some space, or raise the limit on the size of files (ulimit -f),",
-}
-_PERMITS = "Let the user who runs harvester read and write it"
-_IN_PLACE = "Something else is in its place: move that away, or use another folder"
-_REMEDIES = {
-    errno.EACCES: _PERMITS,
-    errno.EPERM: _PERMITS,
-    errno.EROFS: "Have its file system mounted for writing, or use another folder",
-    errno.EEXIST: _IN_PLACE,
-    errno.EISDIR: _IN_PLACE,
-    errno.ENOTDIR: _IN_PLACE,
-    errno.ENOTEMPTY: _IN_PLACE,
-    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
-}
-_OTHER_REMEDY = "See to it and run the same command again"
-_FOLDER_MODE = 0o700
-_FILE_MODE = 0o600
-_LOCK_TRIES = 10
-_LOCK_AGAIN_S = 0.05
-"""A look at the lock (``is_locked``) holds it for an instant; only a run holds it for longer than this takes."""
+    from harvester.places import Place
+
+Item = TypeVar("Item")
 
 
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turns the operating system's errors into LakeFull or LakeError; ``doing`` completes "could not …"."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno in _NO_SPACE:
-            remedy = _NO_SPACE[error.errno]
-            message = f"could not {doing}: {reason}. {remedy} and run the same command again; nothing is lost"
-            raise LakeFull(message) from error
-        remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
-        raise LakeError(f"could not {doing}: {reason}. {remedy}") from error
+class AtHand(NamedTuple):
+    """A whole file that can be read at no cost: what pyarrow reads it from, its bytes, and what tells their SHA-256."""
+
+    source: str | pa.NativeFile
+    bytes: int
+    checksum: Callable[[], str]
 
 
 class Store:
-    """A lake's files on a local file system. Every method is blocking: call it from a worker thread."""
+    """A lake's files. Every method is blocking: call it from a worker thread.
 
-    def __init__(self, root: Path) -> None:
+    Attributes:
+        root: where the lake is.
+        state: the folder of what is not data.
+        objects: data files, where they are in an object store; None where they are in the same folder.
+    """
+
+    def __init__(self, root: Place, tuning: Tuning | None = None) -> None:
         self.root = root
+        self.state = Folder(state_of(root), str(root))
+        self.objects = Objects(root, tuning or Tuning()) if isinstance(root, ObjectLake) else None
+
+    def _of(self, name: str) -> Folder | Objects:
+        """Who has the file or folder of this name."""
+        if self.objects is None or name == layout.HOME or name.startswith(_AT_HOME):
+            return self.state
+        return self.objects
+
+    # --- local files
+
+    def local(self, name: str) -> str:
+        """The path of a file or folder under ``_harvest/``."""
+        return self.state.path(name)
+
+    def create(self, name: str) -> AbstractContextManager[pa.NativeFile]:
+        """A new local file to write to: see ``Folder.create``."""
+        return self.state.create(name)
+
+    def write(self, name: str, content: pa.Buffer) -> None:
+        """A new local file of this content: see ``Folder.write``."""
+        self.state.write(name, content)
+
+    def touch(self, name: str) -> None:
+        """Makes an empty local file, unless there is one of that name already."""
+        self.state.touch(name)
+
+    def write_first(self, name: str, content: bytes, beforehand: str) -> None:
+        """A new small local file, unless there is one: see ``Folder.write_first``."""
+        self.state.write_first(name, content, beforehand)
+
+    def content(self, name: str) -> bytes | None:
+        """What is in a small local file; None if there is no such file."""
+        return self.state.content(name)
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Holds a lock on a local file: see ``Folder.locked``. Runs of other machines don't see it."""
+        return self.state.locked(name)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether some process of this machine holds the lock."""
+        return self.state.is_locked(name)
+
+    # --- folders
+
+    def make_home(self) -> None:
+        """Makes the folders of what is not data."""
+        for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
+            self.state.make_folder(folder)
+
+    def claim(self) -> None:
+        """Has the state say whose it is, once it is locked. Raises LakeBroken if it is another lake's."""
+        if isinstance(self.root, ObjectLake):
+            endpoint = endpoint_of(self.root)
+            whose = self.root.url + (f" at {endpoint}" if endpoint else "")
+            if not self.state.size(layout.WHOSE):
+                self.state.write(layout.WHOSE, pa.py_buffer(f"{whose}\n".encode()))
+                self.state.sync_folder(layout.HOME)
+            self._refuse_another(whose, self._whose())
+
+    def refuse_another(self) -> None:
+        """Raises LakeBroken if the state says that it is another lake's, wherever that is."""
+        if isinstance(self.root, ObjectLake) and self.state.size(layout.WHOSE):
+            self._refuse_another(self.root.url, self._whose().partition(" ")[0])
+
+    def _whose(self) -> str:
+        note = Path(self.state.path(layout.WHOSE))
+        with translated(f"read {note}"):
+            return note.read_text(encoding="utf-8", errors="replace").strip()
+
+    def _refuse_another(self, whose: str, found: str) -> None:
+        if whose != found:
+            raise LakeBroken(
+                f"{self.state.root} belongs to the lake {found}, not to {whose}: name another folder with --state; "
+                f"or, if they are the same, correct {self.state.path(layout.WHOSE)}"
+            )
 
     def make_folder(self, name: str) -> None:
-        """Makes the folder and those above it, each synced into its parent. ``""`` is the lake itself."""
+        """Makes a folder and those above it; object stores have none."""
         self.make_folders([name])
 
     def make_folders(self, names: Iterable[str]) -> None:
-        """Makes folders and those above them, each synced into its parent once all are there."""
-        parents: dict[str, None] = {}
-        for name in names:
-            folder = self.path(name)
-            with translated(f"make the folder {folder}"):
-                missing = []
-                while not os.path.isdir(folder):
-                    missing.append(folder)
-                    folder = _above(folder)
-                for new in reversed(missing):
-                    with suppress(FileExistsError):
-                        os.mkdir(new, _FOLDER_MODE)
-                    parents[_above(new)] = None
-        for parent in parents:
-            with translated(f"sync {parent}"):
-                _sync(parent)
-
-    def path(self, name: str) -> str:
-        """The path under which a reader finds the file."""
-        return f"{self.root}/{name}" if name else str(self.root)
-
-    @contextmanager
-    def create(self, name: str) -> Iterator[pa.NativeFile]:
-        """A new file to write to; synced when the block ends, removed when it raises. Its folder is not synced."""
-        path = self.path(name)
-        with translated(f"write {path}"):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE))
-            try:
-                with pa.OSFile(path, "wb") as sink:
-                    yield sink
-                _sync(path)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                raise
-
-    def write(self, name: str, content: pa.Buffer) -> None:
-        """A new file of this content, synced; it is removed when that fails. Its folder is not synced."""
-        path = self.path(name)
-        with translated(f"write {path}"):
-            try:
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE), "wb", 0) as file:
-                    rest = memoryview(content)
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                raise
-
-    def write_first(self, name: str, content: bytes, beforehand: str) -> None:
-        """A new small file, unless there is one of that name: of several that try, anywhere, the first one wins.
-
-        Until it is whole, it has the name ``beforehand``, which nobody else uses.
-        """
-        path, mine = self.path(name), self.path(beforehand)
-        with translated(f"write {path}"):
-            try:
-                with open(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb", 0) as file:
-                    file.write(content)
-                    os.fsync(file.fileno())
-                with suppress(FileExistsError):
-                    os.link(mine, path)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(mine)
-            _sync(_above(path))
-
-    def content(self, name: str) -> bytes | None:
-        """What is in a small file; None if there is no such file."""
-        with translated(f"read {self.path(name)}"):
-            try:
-                with open(self.path(name), "rb") as file:
-                    return file.read()
-            except FileNotFoundError:
-                return None
-
-    def touch(self, name: str) -> None:
-        """Makes an empty file, unless there is one of that name already."""
-        with translated(f"write {self.path(name)}"):
-            os.close(os.open(self.path(name), os.O_WRONLY | os.O_CREAT, _FILE_MODE))
+        """Likewise for several: see ``Folder.make_folders``."""
+        self.state.make_folders(name for name in names if self._of(name) is self.state)
 
     def sync_folder(self, name: str) -> None:
-        """Makes the names in a folder durable."""
-        with translated(f"sync {self.path(name)}"):
-            _sync(self.path(name))
-
-    def publish(self, names: Sequence[tuple[str, str]]) -> None:
-        """Gives written and synced files their final names, in place of any that have them, and syncs the folders.
-
-        Of each, its name until now and its final one.
-        """
-        folders = dict.fromkeys(final.rpartition("/")[0] for _, final in names)
-        self.make_folders(folders)
-        for written, final in names:
-            with translated(f"publish {self.path(final)}"):
-                os.replace(self.path(written), self.path(final))
-        for folder in folders:
-            self.sync_folder(folder)
-
-    def move(self, name: str, to: str) -> None:
-        """Gives a file another name, which nothing has, and syncs the folders of both. Its new folder is made."""
-        folder = to.rpartition("/")[0]
-        self.make_folder(folder)
-        with translated(f"move {self.path(name)} to {self.path(to)}"):
-            if os.path.lexists(self.path(to)):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            os.rename(self.path(name), self.path(to))
-            _sync(self.path(folder))
-            _sync(self.path(name.rpartition("/")[0]))
-
-    def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
-        with translated(f"remove {self.path(name)}"), suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+        """Makes the names in a folder durable; in object stores they are."""
+        if self._of(name) is self.state:
+            self.state.sync_folder(name)
 
     def remove_empty(self, folder: str) -> None:
         """Removes a folder, if it is there and empty."""
-        with translated(f"remove {self.path(folder)}"):
-            try:
-                os.rmdir(self.path(folder))
-            except OSError as error:
-                if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
-                    raise
+        if self._of(folder) is self.state:
+            self.state.remove_empty(folder)
+
+    # --- names
+
+    def publish(self, names: Sequence[tuple[str, str]]) -> None:
+        """Gives written and synced local files their final names, in place of any that have them.
+
+        Of each, its name until now and its final one. To an object store they are uploaded, and then go.
+        """
+        renamed = [pair for pair in names if self._of(pair[1]) is self.state]
+        if renamed:
+            self.state.publish(renamed)
+        if self.objects is not None and len(renamed) < len(names):
+            uploads = [pair for pair in names if self._of(pair[1]) is self.objects]
+            self.objects.upload_all([(self.state.path(written), final) for written, final in uploads])
+            for written, _ in uploads:
+                self.state.remove(written)
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name, which nothing has. Its new folder is made.
+
+        Within an object store, or out of it, there are two for an instant.
+        """
+        source, target = self._of(name), self._of(to)
+        if isinstance(source, Folder) and isinstance(target, Folder):
+            self.state.move(name, to)
+            return
+        if isinstance(source, Objects):
+            if isinstance(target, Objects):
+                source.copy(name, to)
+            else:
+                folder = to.rpartition("/")[0]
+                target.make_folder(folder)
+                with target.create(to) as sink:
+                    for part in source.parts(name):
+                        sink.write(part)
+                target.sync_folder(folder)
+            source.remove(name)
+        else:
+            self.publish([(name, to)])
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        self._of(name).remove(name)
+
+    # --- looking and reading
+
+    def check(self) -> None:
+        """Raises LakeAway if data files can't be got at."""
+        if self.objects is not None:
+            self.objects.check()
 
     def size(self, name: str) -> int | None:
         """The file's size in bytes; None if there is no such file."""
-        with translated(f"look at {self.path(name)}"):
-            try:
-                return os.stat(self.path(name)).st_size
-            except FileNotFoundError:
-                return None
+        return self._of(name).size(name)
 
     def checksum(self, name: str) -> str:
-        """The SHA-256 of a file's bytes, in hexadecimal."""
-        with translated(f"read {self.path(name)}"), open(self.path(name), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """The SHA-256 of a file's bytes, which are all read, in hexadecimal."""
+        return self._of(name).checksum(name)
+
+    def holds(self, name: str, size: int, checksum: str) -> bool:
+        """Whether there is a file of this name, size and SHA-256; of an uploaded one its own word for it is taken."""
+        place = self._of(name)
+        if isinstance(place, Objects):
+            return place.holds(name, size, checksum)
+        return place.size(name) == size and place.checksum(name) == checksum
 
     def names(self, folder: str) -> Iterator[str]:
         """The names of the files right in a folder, as this store names them; none if there is no such folder."""
-        with translated(f"list {self.path(folder)}"):
-            try:
-                entries = os.scandir(self.path(folder))
-            except FileNotFoundError:
-                return
-            with entries:
-                for entry in entries:
-                    if entry.is_file(follow_symlinks=False):
-                        yield f"{folder}/{entry.name}"
+        return self._of(folder).names(folder)
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         """What is right in a folder, by its bare name and in the names' order; with it, whether it is a folder itself.
 
         Nothing if there is no such folder. ``""`` is the lake itself.
         """
-        path = self.path(folder)
-        with translated(f"list {path}"):
-            try:
-                found = os.scandir(path)
-            except FileNotFoundError:
-                return []
-            with found:
-                return sorted((entry.name, entry.is_dir()) for entry in found)
+        found = self._of(folder).entries(folder)
+        if self.objects is not None and not folder:
+            found = sorted({*found, *self.state.entries(folder)})
+        return found
 
     def holds_anything(self, folder: str) -> bool:
         """Whether there is a folder of that name with anything in it."""
-        with (
-            translated(f"list {self.path(folder)}"),
-            suppress(FileNotFoundError),
-            os.scandir(self.path(folder)) as found,
-        ):
-            return next(found, None) is not None
-        return False
+        return self._of(folder).holds_anything(folder)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Holds an advisory lock on a file, which ends with the process however it ends. Raises LakeInUse."""
-        path = self.path(name)
-        with translated(f"open {path}"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE)
-        try:
-            with translated(f"lock {path}"):
-                self._take(descriptor)
-            with suppress(OSError):  # who it is is told for convenience alone
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _take(self, descriptor: int) -> None:
-        for again in reversed(range(_LOCK_TRIES)):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if again:
-                    time.sleep(_LOCK_AGAIN_S)
-                    continue
-                holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
-                message = f"another run is using the lake {self.root} (process {holder}); wait for it, or stop it"
-                raise LakeInUse(message) from error
-            return
-
-    def is_locked(self, name: str) -> bool:
-        """Whether some process holds the lock, also where the file can only be read."""
-        try:
-            descriptor = os.open(self.path(name), os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    def opened(self, name: str) -> Iterator[str | pa.NativeFile]:
+        """What pyarrow reads some of a file from."""
+        place = self._of(name)
+        if isinstance(place, Objects):
+            with place.opened(name) as source:
+                yield source
         else:
-            return False
-        finally:
-            os.close(descriptor)
+            yield place.path(name)
+
+    @contextmanager
+    def at_hand(self, name: str) -> Iterator[AtHand]:
+        """A file that is read as a whole, or more than once: from an object store it is fetched first."""
+        place = self._of(name)
+        if isinstance(place, Objects):
+            with place.fetched(name) as file:
+                yield AtHand(file.source, file.bytes, lambda: file.checksum)
+        else:
+            yield AtHand(place.path(name), place.size(name) or 0, lambda: place.checksum(name))
+
+    # --- many files
+
+    @property
+    def at_once(self) -> int | None:
+        """How many files are best looked at side by side; None for as many as there are processors."""
+        return None if self.objects is None else AT_ONCE
+
+    def each(self, do: Callable[[Item], object], items: Iterable[Item]) -> None:
+        """Calls ``do`` for each, side by side where that is mostly waiting; raises what the first of them raises."""
+        if self.objects is not None:
+            self.objects.side_by_side(do, items)
+        else:
+            for item in items:
+                do(item)
 
 
-def _above(path: str) -> str:
-    return os.path.dirname(path) or "."
+_AT_HOME = f"{layout.HOME}/"
 
-
-def _sync(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-__all__ = ["Store", "translated"]
+__all__ = ["AtHand", "Store"]

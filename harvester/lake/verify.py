@@ -25,25 +25,29 @@ from harvester.lake.waiting import all_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from harvester.lake.lake import Glance
     from harvester.lake.snapshots import SliceSnapshot
     from harvester.model import Secret
+    from harvester.places import Place
 
     Look = Callable[[], list[Finding]]
 
 _TRIES = 5
 _BATCH = 500
-_IN_HOME = ("ledger.sqlite", "ledger-elsewhere.json", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite")
+_IN_HOME = (
+    *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url"),
+    *("segments", "writing", "set-aside", "rebuilt.sqlite"),
+)
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _MOVE = "Move it out of the lake: readers may take it for data."
 
 
 @contextmanager
-def verifying(root: Path, *, quick: bool, ledger: Secret | None = None) -> Iterator[Verification]:
+def verifying(root: Place, *, quick: bool, ledger: Secret | None = None) -> Iterator[Verification]:
     """Opens a lake to be verified, also while a run is at work. Raises LakeError if there is none to read."""
     with look_into(root, ledger) as seen:
+        seen.store.check()
         yield Verification(seen, quick=quick)
 
 
@@ -86,7 +90,7 @@ class Verification:
         """Looks at everything, and tells what is wrong; ``tick`` is called now and then. Raises LakeError. Blocking."""
         self._database.check_whole()
         looks = ((seen, self._looks(seen)) for seen in snapshots(self._database))
-        for seen, results in looked_at(looks):
+        for seen, results in looked_at(looks, self._seen.store.at_once):
             found = [finding for result in results for finding in result]
             yield from self._certain(seen, [*found, *self._contradictions(seen)])
             tick()

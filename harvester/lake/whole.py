@@ -41,8 +41,7 @@ def whole_of(page: Taken) -> Whole | None:
 def make_room(sealer: Sealer, pages: Sequence[Taken]) -> None:
     """Makes the folders of slices that come whole. Raises LakeBroken if they hold anything. Blocking."""
     keys = [whole.key for whole in map(whole_of, pages) if whole is not None]
-    for key in keys:
-        refuse_strays(sealer.store, key, ())
+    sealer.store.each(lambda key: refuse_strays(sealer.store, key, ()), keys)
     sealer.store.make_folders([layout.slice_folder(key) for key in keys])
 
 

@@ -1,0 +1,355 @@
+"""Data files in an object store: uploaded whole under their final names, read by parts or as a whole, never changed.
+
+Invariant: a name denotes a whole file or nothing. There is no renaming: a finished local file is uploaded in one
+request, or in parts that become an object all at once. What cuts an upload off leaves no object, or the whole one;
+which of the two is asked (``holds``), never assumed.
+
+Names are relative to the lake's URL. There are no folders: they are what names have in common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from harvester.errors import LakeAway, LakeError
+from harvester.lake import layout
+from harvester.lake.connecting import connect
+from harvester.lake.folder import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from harvester.config import Tuning
+    from harvester.lake.connecting import Connected
+    from harvester.places import ObjectLake
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+AT_ONCE = 16
+"""So many requests for small things go side by side: each is little but waiting."""
+_PART_BYTES = 8 * 2**20
+_PARTS_AT_ONCE = 4
+"""A large file goes up in parts of which so many are under way, and in memory, at once."""
+_REGION = "Perhaps the bucket is in another region: set AWS_REGION to that"
+_FIRST_PATIENCE_S = 30.0
+_LARGE_AT_ONCE = 4
+"""So many files of more than a part are fetched whole at once: they take room on the disk."""
+_CHECKSUM = "sha256"
+_LONGEST_REASON = 240
+_QUERY = re.compile(r"\?[^\s)]*")
+_BROKEN_OFF = "response body error|kind: Body|IncompleteBody|error decoding response"
+_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_REMEDIES = (
+    ("without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|status code: 30", _REGION),
+    (
+        "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|401 Unauth",
+        "Correct the credentials",
+    ),
+    ("[Cc]redential|token request", "Correct the credentials"),
+    ("403 Forbidden|AccessDenied|AuthorizationFailure", "Let the credentials list, read, write and delete there"),
+    ("status code: 5|429", "Wait until the store is well again"),
+)
+"""What is to be done about an error, by what its text holds."""
+
+
+class Fetched(NamedTuple):
+    """A whole file, fetched: what to read it from, its bytes, and their SHA-256."""
+
+    source: pa.NativeFile
+    bytes: int
+    checksum: str
+
+
+class Objects:
+    """The data files of a lake in an object store. Every method is blocking: call it from a worker thread.
+
+    Each raises LakeAway if the store can't be reached or refuses, after trying again for a while what may pass.
+    Connects when it is first needed: whoever looks at the ledger alone needs neither the packages nor credentials.
+    """
+
+    def __init__(self, place: ObjectLake, tuning: Tuning) -> None:
+        self.place = place
+        self._tuning = tuning
+        self._turn = threading.Lock()
+        self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+        self._connected: Connected | None = None
+
+    def url(self, name: str) -> str:
+        """The URL under which a reader finds the file."""
+        return f"{self.place.url}/{name}" if name else self.place.url
+
+    @property
+    def _store(self) -> Connected:
+        with self._turn:
+            if self._connected is None:
+                self._connected = connect(self.place, self._tuning)
+            return self._connected
+
+    def check(self) -> None:
+        """Raises LakeAway if the store can't be asked what is there, UsageError if it can't even be tried.
+
+        It is tried for a shorter while than later, when there is something to lose.
+        """
+        tuning = replace(self._tuning, store_patience_s=min(self._tuning.store_patience_s, _FIRST_PATIENCE_S))
+        Objects(self.place, tuning).holds_anything("")
+
+    def upload(self, local: str, name: str) -> None:
+        """Puts a finished local file up under its final name, whole or not at all, in place of what has that name."""
+        import obstore  # noqa: PLC0415  an extra
+
+        with translated(f"read {local}"), Path(local).open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        self._ask(
+            f"upload {self.url(name)}",
+            lambda: obstore.put(
+                self._store,
+                name,
+                Path(local),
+                attributes={"Content-Type": "application/vnd.apache.parquet", _CHECKSUM: checksum},
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            ),
+        )
+
+    def upload_all(self, files: Iterable[tuple[str, str]]) -> None:
+        """Likewise for several files, of each its local path and its name; some of them side by side."""
+        self.side_by_side(lambda file: self.upload(*file), files)
+
+    def side_by_side(self, do: Callable[[Item], object], items: Iterable[Item]) -> None:
+        """Calls ``do`` for each, some at a time; waits for all, and raises what the first of them raises."""
+        todo = list(items)
+        if len(todo) <= 1:
+            for item in todo:
+                do(item)
+            return
+        with ThreadPoolExecutor(min(AT_ONCE, len(todo)), "objects") as pool:
+            done = [pool.submit(do, item) for item in todo]
+        for one in done:
+            one.result()
+
+    def holds(self, name: str, size: int, checksum: str) -> bool:
+        """Whether the object is there, and is a file of this size and SHA-256."""
+        import obstore  # noqa: PLC0415  an extra
+
+        try:
+            found = self._ask(
+                f"look at {self.url(name)}", lambda: obstore.get(self._store, name, options={"head": True})
+            )
+        except _NotThere:
+            return False
+        if found.meta["size"] != size:
+            return False
+        told = {key.lower(): value for key, value in found.attributes.items()}.get(_CHECKSUM)
+        return told == checksum if told is not None else self.checksum(name) == checksum
+
+    def size(self, name: str) -> int | None:
+        """The object's size in bytes; None if there is none."""
+        import obstore  # noqa: PLC0415  an extra
+
+        try:
+            return int(self._ask(f"look at {self.url(name)}", lambda: obstore.head(self._store, name))["size"])
+        except _NotThere:
+            return None
+
+    def _size(self, name: str) -> int:
+        size = self.size(name)
+        if size is None:
+            raise LakeError(f"could not read {self.url(name)}: it is not there")
+        return size
+
+    def checksum(self, name: str) -> str:
+        """The SHA-256 of the object's bytes, which are all read, in hexadecimal."""
+        digest = hashlib.sha256()
+        for part in self.parts(name):
+            digest.update(part)
+        return digest.hexdigest()
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[pa.NativeFile]:
+        """The object, to read some of: each reading is a request."""
+        with pa.PythonFile(_Ranges(self, name, self._size(name)), "r") as source:
+            yield source
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Fetched]:
+        """The whole object, fetched: a large one into a file that has no name, and so never outlives the process."""
+        size = self._size(name)
+        if size <= _PART_BYTES:
+            content = self.read(name, 0, size) if size else b""
+            with pa.BufferReader(content) as source:
+                yield Fetched(source, len(content), hashlib.sha256(content).hexdigest())
+            return
+        with self._large, self._nameless() as file:
+            size, checksum = self._fetch(name, file)
+            file.seek(0)
+            with pa.PythonFile(file, "r") as source:
+                yield Fetched(source, size, checksum)
+
+    def _nameless(self) -> Any:  # noqa: ANN401  files without buffers have no common type
+        """A temporary file beside those that are being written, or, where nothing may be written, wherever else."""
+        with suppress(OSError):
+            return tempfile.TemporaryFile(dir=self.place.state / layout.WRITING, buffering=0)
+        return tempfile.TemporaryFile(buffering=0)
+
+    def _fetch(self, name: str, file: Any) -> tuple[int, str]:  # noqa: ANN401  files without buffers have no common type
+        """Writes all of an object to an unbuffered file; returns how many bytes, and their SHA-256."""
+        digest = hashlib.sha256()
+        size = 0
+        for part in self.parts(name):
+            digest.update(part)
+            size += len(part)
+            rest = memoryview(part)
+            with translated(f"write a copy of {self.url(name)}"):
+                while rest:
+                    rest = rest[file.write(rest) :]
+        return size, digest.hexdigest()
+
+    def parts(self, name: str) -> Iterator[bytes]:
+        """An object's bytes, part by part: each can be asked for again by itself."""
+        size = self._size(name)
+        for start in range(0, size, _PART_BYTES):
+            yield self.read(name, start, min(size, start + _PART_BYTES))
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """An object's bytes from ``start`` up to, but not with, ``end``."""
+        import obstore  # noqa: PLC0415  an extra
+
+        return self._ask(
+            f"read {self.url(name)}", lambda: bytes(obstore.get_range(self._store, name, start=start, end=end))
+        )
+
+    def copy(self, name: str, to: str) -> None:
+        """Makes another object of the same bytes, under a name that nothing has."""
+        import obstore  # noqa: PLC0415  an extra
+
+        if self.size(to) is not None:
+            raise LakeError(f"could not copy {self.url(name)}: there is a {self.url(to)} already")
+        self._ask(f"copy {self.url(name)}", lambda: obstore.copy(self._store, name, to))
+
+    def remove(self, name: str) -> None:
+        """Removes an object, if it is there."""
+        import obstore  # noqa: PLC0415  an extra
+
+        with suppress(_NotThere):
+            self._ask(f"remove {self.url(name)}", lambda: obstore.delete(self._store, name))
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """What is right in a folder, by its bare name and in the names' order; with it, whether it is one itself."""
+        import obstore  # noqa: PLC0415  an extra
+
+        what = f"list {self.url(folder)}"
+        found = self._ask(what, lambda: obstore.list_with_delimiter(self._store, folder or None))
+        files = ((meta["path"].rpartition("/")[2], False) for meta in found["objects"])
+        return sorted(chain(files, ((path.rpartition("/")[2], True) for path in found["common_prefixes"])))
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names of the objects right in a folder, as this lake names them."""
+        return (f"{folder}/{name}" for name, is_folder in self.entries(folder) if not is_folder)
+
+    def holds_anything(self, folder: str) -> bool:
+        """Whether there is an object in a folder, or in one below it; ``""`` is the whole lake."""
+        import obstore  # noqa: PLC0415  an extra
+
+        def first() -> object:
+            return next(iter(obstore.list(self._store, folder or None, chunk_size=1)), None)
+
+        return bool(self._ask(f"list {self.url(folder)}", first))
+
+    def _ask(self, what: str, do: Callable[[], Answer]) -> Answer:
+        """What the store answers. Turns its errors into LakeAway; ``what`` completes "could not …".
+
+        obstore asks again by itself what may pass, but for an answer that breaks off: that is done here. Everything
+        that is asked may be asked twice. Raises _NotThere if there is no such object.
+        """
+        assert self._store  # or this says that the packages are missing
+        from obstore.exceptions import BaseError  # noqa: PLC0415  an extra
+
+        until = time.monotonic() + self._tuning.store_patience_s
+        for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+            try:
+                return do()
+            except (BaseError, OSError, ValueError) as error:
+                passes = isinstance(error, BaseError) and re.search(_BROKEN_OFF, str(error))
+                if not passes or time.monotonic() + pause_s > until:
+                    raise self._meaning(what, error) from error
+            time.sleep(pause_s)
+        raise AssertionError
+
+    def _meaning(self, what: str, error: Exception) -> LakeError:
+        text = str(error)
+        if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", text):
+            return LakeAway(
+                f"could not {what}: there is no bucket {self.place.bucket}. Make it, or correct the lake's URL, and "
+                "run the same command again; nothing is lost"
+            )
+        if isinstance(error, FileNotFoundError):
+            return _NotThere(f"could not {what}: it is not there")
+        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "See to it")
+        return LakeAway(f"could not {what}: {_reason(text)}. {remedy}, and run the same command again; nothing is lost")
+
+
+class _NotThere(LakeError):
+    """There is no such object."""
+
+
+def _reason(text: str) -> str:
+    """The store's own words, without what a person can't use, and without the queries of URLs, which may be signed."""
+    text = _QUERY.sub("", text.partition("\n\nDebug")[0])
+    status = re.search(r"status code: (\d{3}[^:<.]*)", text)
+    message, code = re.search(r"<Message>([^<]*)", text), re.search(r"<Code>([^<]*)", text)
+    if status:
+        said = ", ".join(found[1] for found in (code, message) if found)
+        text = f"the store answered {status[1]}{f': {said}' if said else ''}"
+    elif broken := re.search(r"Error performing \w+ (\S+) in .*? - (.*)", text, re.DOTALL):
+        text = f"{broken[2]} ({broken[1]})"
+    text = " ".join(text.split()).rstrip(".: ")
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} …"
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file that is read by ranges."""
+
+    def __init__(self, objects: Objects, name: str, size: int) -> None:
+        super().__init__()
+        self._objects = objects
+        self._name = name
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
+        if end <= self._at:
+            return b""
+        found = self._objects.read(self._name, self._at, end)
+        self._at += len(found)
+        return found
+
+
+__all__ = ["AT_ONCE", "Fetched", "Objects"]
