@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
+from harvester.model import Secret
 from harvester.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harvester.model import Secret
     from harvester.places import Place
 
 DEFAULT_ENDPOINT = "https://api.mailkit.eu"
@@ -31,6 +31,7 @@ LEAST_FILE = 16 * 1024
 """The least size, in bytes, that data files and their row groups can aim at."""
 
 _LONGEST_SECRET_FILE = 4096
+_LEDGERS = ("postgresql://", "postgres://")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
@@ -94,6 +95,13 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 2GB")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** _POWERS[found[2].lower()])
+
+
+def parse_ledger(text: str) -> Secret:
+    """The URL of the database that a lake's ledger is in, which may hold a password. Raises UsageError."""
+    if not text.strip().startswith(_LEDGERS):
+        raise UsageError("--ledger is the URL of a PostgreSQL database, such as postgresql://user@host/database")
+    return Secret(text.strip())
 
 
 def read_md5(file: Path) -> tuple[str, bool]:
@@ -184,7 +192,10 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run is told. Times are in seconds, sizes in bytes. Raises UsageError if a value can't be meant."""
+    """What a run is told. Times are in seconds, sizes in bytes. Raises UsageError if a value can't be meant.
+
+    ``ledger`` is the URL of the database that the lake's ledger is in; None for beside its data.
+    """
 
     lake: Place
     client_id: str
@@ -207,6 +218,7 @@ class Settings:
     refresh_within_s: float = 14 * 86_400.0
     drop_gone: bool = False
     scope: Scope = Scope.AUTO
+    ledger: Secret | None = None
     redaction: Redaction = field(default_factory=Redaction)
     partition_by: PartitionBy = PartitionBy.SEND
     tuning: Tuning = field(default_factory=Tuning)
@@ -256,6 +268,7 @@ __all__ = [
     "Tuning",
     "Wire",
     "parse_duration",
+    "parse_ledger",
     "parse_size",
     "read_md5",
     "read_redact_key",

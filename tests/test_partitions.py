@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from harvester.lake.entries import Progress
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken
 from harvester.lake.store import Store
-from harvester.model import KeyRange, Proof, Send, SliceKey
+from harvester.model import KeyRange, Proof, Secret, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, listed
 from tests.crashing import STRIDE
 from tests.harvesting import QUICK, field
@@ -125,9 +126,9 @@ def begin(lake: Lake, by: PartitionBy = PartitionBy.MONTH) -> None:
     lake.runs.select(run, [Send(id_send, expected=20) for id_send in SENDS], ["messages"], NOW)
 
 
-def harvest(root: Path, *sends: int) -> None:
+def harvest(root: Path, *sends: int, ledger: Secret | None = None) -> None:
     """Two sends of two pages, or some of them; goes on where a run before was stopped."""
-    with open_lake(root, TUNING) as lake:
+    with open_lake(root, TUNING, ledger=ledger) as lake:
         begin(lake)
         for id_send in sends or SENDS:
             for first, proof in ((100 * id_send, None), (100 * id_send + 10, Proof.COUNT)):
@@ -161,6 +162,7 @@ def stopped_at_every_step(
     before: Callable[[Path], None],
     work: Callable[[Path], None],
     truth: dict[str, list[int]] | None = None,
+    ledger: Secret | None = None,
 ) -> None:
     """Stops ``work`` at each durable step; the next go ends it, and nothing is lost or doubled."""
     stopped, step = True, 1 - STRIDE
@@ -178,18 +180,46 @@ def stopped_at_every_step(
                 stopped = False
         work(root)
         assert keys(root) == (truth or TRUTH), f"after step {step}"
-        assert found(root) == [], f"after step {step}"
+        assert found(root, ledger=ledger) == [], f"after step {step}"
         assert list(Store(root).names(layout.SEGMENTS)) == list(Store(root).names(layout.WRITING)) == []
     assert step > 9
 
 
-def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
-    stopped_at_every_step(tmp_path, lambda _: None, harvest)
+def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path, ledger: Secret | None) -> None:
+    stopped_at_every_step(tmp_path, lambda _: None, partial(harvest, ledger=ledger), ledger=ledger)
 
 
-def refresh(root: Path) -> None:
+@pytest.mark.parametrize("named", [0, 1, 3])
+def test_a_change_that_another_machine_takes_over_is_made_once(
+    tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, named: int
+) -> None:
+    """The first holder sleeps when so many of its files have their names; the second takes over; the first wakes."""
+    with open_lake(tmp_path, TUNING, ledger=shared_ledger) as first:
+        begin(first)
+        first.stage([taken(first, id_send, 100 * id_send, 20, Proof.COUNT) for id_send in SENDS])
+        publish = first.store.publish
+        seen: list[dict[str, list[int]]] = []
+
+        def sleep_in_between(names: list[tuple[str, str]]) -> None:
+            assert len(names) == len(TRUTH)
+            publish(names[:named])
+            monkeypatch.setattr(type(first.store), "publish", lambda _, names: publish(names))
+            first.ledger.database._holding.release()  # type: ignore[attr-defined]
+            with open_lake(tmp_path, TUNING, ledger=shared_ledger) as second:
+                assert second.repairs.finished == 1
+                seen.append(keys(tmp_path))
+            publish(names[named:])
+
+        monkeypatch.setattr(type(first.store), "publish", lambda _, names: sleep_in_between(names))
+        with pytest.raises(LakeError):
+            first.seal(0, everything=True)
+    assert seen == [keys(tmp_path)] == [TRUTH]
+    assert found(tmp_path, ledger=shared_ledger) == []
+
+
+def refresh(root: Path, ledger: Secret | None = None) -> None:
     """Refreshes what waits: both sends in one change."""
-    with open_lake(root, TUNING) as lake:
+    with open_lake(root, TUNING, ledger=ledger) as lake:
         for id_send in SENDS:
             record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
             assert record is not None
@@ -208,11 +238,12 @@ def statuses(root: Path, id_send: int) -> set[str]:
     return {row["message_status"] for row in rows if row["id_send"] == id_send}
 
 
-def test_refreshing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path) -> None:
-    stopped_at_every_step(tmp_path, harvest, refresh)
+def test_refreshing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path, ledger: Secret | None) -> None:
+    settings: Any = {"ledger": ledger}
+    stopped_at_every_step(tmp_path, partial(harvest, **settings), partial(refresh, **settings), **settings)
     for root in tmp_path.iterdir():
         assert [statuses(root, id_send) for id_send in SENDS] == [{"sent"}, {"sent"}]
-        assert read_status(root).unsettled == 0
+        assert read_status(root, ledger).unsettled == 0
 
 
 # --- compacting

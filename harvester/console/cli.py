@@ -17,10 +17,10 @@ from cyclopts.config import Env
 from harvester import __version__
 from harvester.config import Tuning
 from harvester.console.compact import compact_lake
-from harvester.console.converters import path, size
+from harvester.console.converters import database, path, size
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions
+from harvester.console.options import LEDGER_HELP, RunOptions
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -39,6 +39,7 @@ from harvester.console.status import show_status
 from harvester.console.verify import show_verified
 from harvester.console.wording import size_option
 from harvester.errors import HarvesterError, UsageError
+from harvester.model import Secret
 from harvester.places import place_of
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
@@ -60,6 +61,7 @@ _SIMULATED = SimulateOptions()
 _TUNING = Tuning()
 _DEMONSTRATED = DemoOptions()
 _Lake = Annotated[str, Parameter(help="The lake: its folder, or the URL of its place in an object store.")]
+_Ledger = Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)]
 _State = Annotated[
     Path | None,
     Parameter(converter=path, metavar="DIR", help="Of a lake in an object store: the local folder of its ledger."),
@@ -113,25 +115,28 @@ def plan(options: RunOptions) -> int:
 
 
 @app.command(
-    sort_key=3, usage="Usage: harvester status LAKE [--state DIR] [--json]", config=(Env(PREFIX, command=False),)
+    sort_key=3,
+    usage="Usage: harvester status LAKE [--state DIR] [--ledger URL] [--json]",
+    config=(Env(PREFIX, command=False),),
 )
 def status(
     lake: _Lake,
     /,
     *,
     state: _State = None,
+    ledger: _Ledger = None,
     json: Annotated[bool, Parameter(show_default=False, help="Print one JSON object that lists every slice.")] = False,
 ) -> int:
     """Show what a lake holds: rows, what is complete and by which proof, what is not and why.
 
     It can be used while a run is at work. The exit status is 0 if all is complete, 1 if not.
     """
-    return show_status(place_of(lake, state), json=json)
+    return show_status(place_of(lake, state), ledger, json=json)
 
 
 @app.command(
     sort_key=4,
-    usage="Usage: harvester verify LAKE [--state DIR] [--quick] [--json]",
+    usage="Usage: harvester verify LAKE [--state DIR] [--ledger URL] [--quick] [--json]",
     config=(Env(PREFIX, command=False),),
 )
 def verify(
@@ -139,6 +144,7 @@ def verify(
     /,
     *,
     state: _State = None,
+    ledger: _Ledger = None,
     quick: Annotated[
         bool, Parameter(show_default=False, help="Leave data pages unread: look at sizes, counts, ranges and names.")
     ] = False,
@@ -151,22 +157,26 @@ def verify(
     It changes nothing, and can be used while a run is at work. The exit status is 0 if nothing is wrong and all is
     complete, else 1.
     """
-    return show_verified(place_of(lake, state), quick=quick, json=json)
+    return show_verified(place_of(lake, state), ledger, quick=quick, json=json)
 
 
-@app.command(sort_key=5, usage="Usage: harvester recover LAKE [--state DIR]", config=(Env(PREFIX, command=False),))
-def recover(lake: _Lake, /, *, state: _State = None) -> int:
+@app.command(
+    sort_key=5,
+    usage="Usage: harvester recover LAKE [--state DIR] [--ledger URL]",
+    config=(Env(PREFIX, command=False),),
+)
+def recover(lake: _Lake, /, *, state: _State = None, ledger: _Ledger = None) -> int:
     """Rebuild a lost ledger from the data files; or, if it is sound, mend what verify finds wrong.
 
     The next run then asks only for what the data files can't prove. No file is deleted: what is in the way is set
     aside. Nothing is asked of the API.
     """
-    return recover_lake(place_of(lake, state))
+    return recover_lake(place_of(lake, state), ledger)
 
 
 @app.command(
     sort_key=6,
-    usage="Usage: harvester compact LAKE [--state DIR] [--file-size SIZE]",
+    usage="Usage: harvester compact LAKE [--state DIR] [--ledger URL] [--file-size SIZE]",
     config=(Env(PREFIX, command=False),),
 )
 def compact(
@@ -174,6 +184,7 @@ def compact(
     /,
     *,
     state: _State = None,
+    ledger: _Ledger = None,
     file_size: Annotated[
         int,
         Parameter(
@@ -188,7 +199,7 @@ def compact(
 
     Readers find the same rows. Nothing is asked of the API, and no run may be at work.
     """
-    return compact_lake(place_of(lake, state), file_size=file_size)
+    return compact_lake(place_of(lake, state), ledger, file_size=file_size)
 
 
 @app.command(sort_key=8)

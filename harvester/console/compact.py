@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.upkeep import Compacted
+    from harvester.model import Secret
     from harvester.places import Place
 
 
-def compact_lake(lake: Place, *, file_size: int) -> Exit:
+def compact_lake(lake: Place, ledger: Secret | None = None, *, file_size: int) -> Exit:
     """Merge small data files, and say what was done. Raises UsageError and LakeError."""
     from harvester.harvest.upkeep import Compacted, compact  # noqa: PLC0415  help comes without its dependencies
 
@@ -35,7 +36,7 @@ def compact_lake(lake: Place, *, file_size: int) -> Exit:
         return Step("compacting", done.merged, 0, None, done.rows, 0)
 
     with shown(step) as tick:
-        compact(lake, Tuning(target_bytes=file_size), done, tick)
+        compact(lake, Tuning(target_bytes=file_size), done, tick, ledger)
     seconds = time.monotonic() - began
     try:
         print_lines(describe(done, lake, seconds))

@@ -28,7 +28,7 @@ from harvester.config import (
     read_md5,
     read_redact_key,
 )
-from harvester.console.converters import day, duration, ids, path, place, size
+from harvester.console.converters import database, day, duration, ids, path, place, size
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide
 from harvester.console.sends import SendList
@@ -50,6 +50,11 @@ AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
 
 _TUNING = Tuning()
+LEDGER_HELP = (
+    "The PostgreSQL database that the lake's ledger is in, where several machines use the lake: "
+    "postgresql://user@host/database. If not given, the ledger is in a file of the lake's. Needs psycopg: "
+    "pip install 'psycopg[binary]'."
+)
 
 
 @Parameter(name="*")
@@ -76,6 +81,10 @@ class RunOptions:
             help="Of a lake in an object store: the local folder for its ledger, and for pages until they are in data "
             "files. If not given, one below ~/.local/state/harvester that is named after the lake.",
         ),
+    ] = None
+    ledger: Annotated[
+        Secret | None,
+        Parameter(group=WHAT, converter=database, metavar="URL", help=LEDGER_HELP),
     ] = None
     send: Annotated[
         tuple[int, ...],
@@ -392,6 +401,7 @@ class RunOptions:
             refresh_within_s=self.refresh_within,
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
+            ledger=self.ledger,
             redaction=self._redaction(),
             partition_by=PartitionBy(self.partition_by),
             tuning=replace(_TUNING, target_bytes=self.file_size, row_group_bytes=self.row_group_size),
@@ -445,4 +455,4 @@ def _secret(file: Path | None, variable: str, read: Callable[[Path], tuple[str, 
     return Secret(secret)
 
 
-__all__ = ["LogFormat", "RunOptions"]
+__all__ = ["LEDGER_HELP", "LogFormat", "RunOptions"]

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.status import LakeStatus
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST = 20
 
 
-def show_status(lake: Place, *, json: bool) -> Exit:
+def show_status(lake: Place, ledger: Secret | None = None, *, json: bool) -> Exit:
     """Print the status of a lake; the exit status says whether it is complete. Raises LakeError."""
     from harvester.harvest.status import read_status  # noqa: PLC0415  help comes without its dependencies
 
-    status = read_status(lake)
+    status = read_status(lake, ledger)
     complete = is_complete(status)
     if json:
         failed = print_object(_fields(status), status.slices())

@@ -93,7 +93,7 @@ class Harvest:
         settings = self.settings
         row_group_bytes = min(settings.tuning.row_group_bytes, settings.memory // _ROW_GROUP_PART)
         tuning = replace(settings.tuning, row_group_bytes=row_group_bytes)
-        opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone)
+        opened = open_lake(settings.lake, tuning, ledger=settings.ledger, drop_gone=settings.drop_gone)
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
@@ -185,7 +185,7 @@ class Harvest:
             queries=self._queries,
             attempts=self._client.attempts if self._client else 0,
             seconds=anyio.current_time() - self._began_at,
-            slices=lambda: outcomes(self.settings.lake, run),
+            slices=lambda: outcomes(self.settings.lake, run, self.settings.ledger),
             doubts=doubts,
             unlisted=self._unlisted,
             met={name: tuple(sorted(names)) for name, names in met.items() if names},

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from harvester.lake import layout
-from harvester.lake.database import Database
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.rebuilding import Aside, Rebuilt, rebuilt
@@ -23,21 +22,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from harvester.lake.database import Database
+    from harvester.lake.ledgers import LedgerPlace
     from harvester.lake.salvaging import Recovered
-    from harvester.lake.store import Store
     from harvester.model import SliceKey
 
     Tick = Callable[[], object]
 
 _BATCH = 200
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 
 
 class Anew:
     """A ledger made anew, in place of one that is lost or can't be used."""
 
-    def __init__(self, store: Store, done: Recovered, tick: Tick, now: datetime) -> None:
-        self._store = store
+    def __init__(self, place: LedgerPlace, done: Recovered, tick: Tick, now: datetime) -> None:
+        self._place = place
+        self._store = store = place.store
         self._done = done
         self._reader = Reader(store, done, tick, now)
         self._aside = AsideFolder.of_now(store, now)
@@ -49,28 +49,18 @@ class Anew:
         store, done = self._store, self._done
         done.account, done.redaction = likely_origin(store)
         self._salvage.look()
-        for end in _OF_SQLITE:
-            store.remove(layout.REBUILT + end)
-        store.touch(layout.REBUILT)
-        database = Database.open(store.state.root / layout.REBUILT, create=True)
-        try:
+        with self._place.made_anew() as database:
             to_move = self._fill(database)
-            with database.reading() as connection:  # all of it in the one file, synced
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            database.close()
         for found in to_move:
             put_files_right(store, self._aside, found)
         self._elsewhere += self._salvage.aside
         for file in self._elsewhere:
             self._aside.take(file.name)
         done.aside += self._elsewhere
-        for end in _OF_SQLITE:  # what SQLite kept beside a ledger must not meet another one
-            self._aside.take(layout.LEDGER + end)
         for name in list(store.names(layout.SEGMENTS)):
             self._aside.take(name)
             done.segments += 1
-        store.publish([(layout.REBUILT, layout.LEDGER)])
+        done.kept = self._place.put_in_place(self._aside.take)
         done.folder = self._aside.name if self._aside.files else None
 
     def _fill(self, database: Database) -> list[Rebuilt]:

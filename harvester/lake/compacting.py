@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harvester.config import Tuning
     from harvester.lake.entries import DataFileRecord
     from harvester.lake.lake import Lake
+    from harvester.model import Secret
     from harvester.places import Place
 
 File = TypeVar("File", "SharedFile", "DataFileRecord")
@@ -48,7 +49,13 @@ class Compacted:
     rows: int = 0
 
 
-def compact(root: Place, tuning: Tuning, done: Compacted, tick: Callable[[], object] = lambda: None) -> None:
+def compact(
+    root: Place,
+    tuning: Tuning,
+    done: Compacted,
+    tick: Callable[[], object] = lambda: None,
+    ledger: Secret | None = None,
+) -> None:
     """Merges small files of a lake that nobody else is using.
 
     Args:
@@ -56,13 +63,14 @@ def compact(root: Place, tuning: Tuning, done: Compacted, tick: Callable[[], obj
         tuning: says which size files aim at.
         done: tells how far it is, and what was done.
         tick: is called now and then.
+        ledger: the URL of the database that the lake's ledger is in; None for beside its data.
 
     Raises:
         LakeError: there is no lake, it is in use, or it can't be written. What is done by then stays done.
     """
-    with look_into(root):  # which says so if there is none: opening would make one
+    with look_into(root, ledger):  # which says so if there is none: opening would make one
         pass
-    with open_lake(root, tuning) as lake:
+    with open_lake(root, tuning, ledger=ledger) as lake:
         _compact(lake, done, tick)
 
 

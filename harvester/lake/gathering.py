@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from harvester.config import PartitionBy
 from harvester.datasets import CATALOGUE
 from harvester.lake import layout
+from harvester.lake.dialects import total
 from harvester.lake.entries import SegmentRecord, segment_record
 from harvester.lake.partitions import NO_VALUE, column_of, rows_in, values_of
 from harvester.lake.segments import read_segment
@@ -126,7 +127,7 @@ class Gatherer:
 
     def _in_ledger(self) -> defaultdict[str, float]:
         known = defaultdict[str, float](float)
-        query = sa.select(segments.c.partitions, sa.func.sum(segments.c.bytes)).where(
+        query = sa.select(segments.c.partitions, total(segments.c.bytes)).where(
             (segments.c.refresh == 0) & segments.c.partitions.is_not(None)
         )
         with self.files.database.reading() as connection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from harvester.lake.dialects import Number, total
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
 from harvester.lake.tables import (
     data_files,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 _BATCH = 1000
 _COUNTS = segments.c.refresh == 0
 _FREE = segments.c.data_file_id.is_(None) & segments.c.change.is_(None)
-_OF_SLICE = sa.bindparam("of_slice", type_=sa.Integer)
-_NUMBER = sa.bindparam("number", type_=sa.Integer)
+_OF_SLICE = sa.bindparam("of_slice", type_=Number)
+_NUMBER = sa.bindparam("number", type_=Number)
 _SEGMENT_GONE = segments.delete().where((segments.c.slice_id == _OF_SLICE) & (segments.c.data_file_id == _NUMBER))
 _FILE_THERE = (
     data_files.update().where((data_files.c.slice_id == _OF_SLICE) & (data_files.c.id == _NUMBER)).values(sealed=1)
@@ -99,7 +100,7 @@ class Inventory:
         """How many segments there are, and their bytes; with those of walks over many sends."""
         either = sa.union_all(sa.select(segments.c.bytes), sa.select(scope_segments.c.bytes)).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(either.c.bytes))).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(either.c.bytes))).one()
         return count, size or 0
 
     def sealed_bytes(self) -> tuple[int, int]:
@@ -109,7 +110,7 @@ class Inventory:
             sa.select(data_files.c.bytes).where(data_files.c.sealed == 1), sa.select(shared_files.c.bytes).where(there)
         ).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(either.c.bytes))).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(either.c.bytes))).one()
         return count, size or 0
 
     def files(self, slice_id: int, *, to_refresh: bool = False) -> list[DataFileRecord]:
@@ -292,8 +293,8 @@ def recount(connection: sa.Connection, slice_id: int) -> None:
 def _total(
     table: sa.Table, column: sa.ColumnElement[int], slice_id: int, live: sa.ColumnElement[bool]
 ) -> sa.ScalarSelect[int]:
-    total = sa.select(sa.func.coalesce(sa.func.sum(column), 0))
-    return total.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
+    summed = sa.select(sa.func.coalesce(total(column), 0))
+    return summed.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
 
 
 __all__ = ["Inventory", "recount"]

@@ -6,15 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harvester.datasets import CATALOGUE, MESSAGES
-from harvester.errors import LakeBroken
-from harvester.lake import layout
+from harvester.datasets import MESSAGES
 from harvester.lake.bearing import Bearing
-from harvester.lake.database import Database
 from harvester.lake.gathering import Gatherer
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.looking import looking
+from harvester.lake.ledgers import ledger_place
 from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
@@ -29,7 +26,6 @@ from harvester.lake.turns import Turns
 from harvester.lake.waiting import WaitingPages
 from harvester.lake.whole import whole_of
 from harvester.model import SliceKey
-from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +36,10 @@ if TYPE_CHECKING:
     from harvester.config import Tuning
     from harvester.lake.entries import SliceRecord
     from harvester.lake.wide import ScopeStep
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST_REMEMBERED = 4096
-_LEAST_LEDGER_BYTES = 512
-"""SQLite takes what is left of a shorter file for a database that is still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,46 +153,56 @@ class Lake:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A lake that is only looked at: its files, runs, slices and inventory, and what the server bears."""
+    """A lake that is only looked at.
+
+    Attributes:
+        store: its files.
+        runs: what is known of its runs.
+        ledger: what is known of its slices.
+        inventory: what is known of its files.
+        bearing: what is known of the server.
+        in_use: tells whether a run is at work on it, on whatever machine.
+    """
 
     store: Store
     runs: Runs
     ledger: Ledger
     inventory: Inventory
     bearing: Bearing
+    in_use: Callable[[], bool]
 
 
 @contextmanager
-def open_lake(root: Place, tuning: Tuning, *, drop_gone: bool = False) -> Iterator[Lake]:
+def open_lake(root: Place, tuning: Tuning, *, ledger: Secret | None = None, drop_gone: bool = False) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
-    With ``drop_gone``, rows that a refresh does not bring back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway
-    or LakeError, and UsageError where an object store's settings make no sense. Blocking.
+    With ``ledger``, its ledger is in the database of that URL. With ``drop_gone``, rows that a refresh does not bring
+    back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an
+    object store or a database make no sense. Blocking.
     """
     store = Store(root, tuning)
+    place = ledger_place(store, ledger)
     store.check()
     store.make_home()
     with ExitStack() as held:
-        held.enter_context(store.locked(layout.LOCK))
+        held.enter_context(place.locked())
         store.claim()
-        if (store.size(layout.LEDGER) or 0) < _LEAST_LEDGER_BYTES:
-            _refuse_orphans(store)
-        store.touch(layout.LEDGER)  # which also says so if it can't be written to
-        store.sync_folder(layout.HOME)
-        database = Database.open(store.state.root / layout.LEDGER, create=True)
+        if not place.there():
+            place.refuse_orphans()
+        database = place.open()
         held.callback(database.close)
-        ledger, inventory = Ledger(database), Inventory(database)
+        slices, inventory = Ledger(database), Inventory(database)
         waiting = WaitingPages(store, database)
-        repairs = put_right(store, ledger, inventory, waiting)
+        repairs = put_right(store, slices, inventory, waiting)
         runs = Runs(database)
         known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction}
-        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
+        sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
         gatherer = Gatherer(sealer, SharedFiles(database), tuning.clock, runs.partition_by)
         yield Lake(
             store=store,
             runs=runs,
-            ledger=ledger,
+            ledger=slices,
             inventory=inventory,
             scopes=scopes,
             waiting=waiting,
@@ -211,27 +216,24 @@ def open_lake(root: Place, tuning: Tuning, *, drop_gone: bool = False) -> Iterat
         )
 
 
-def _refuse_orphans(store: Store) -> None:
-    """Raises LakeBroken if there is data without a ledger: harvesting beside it would double every row."""
-    orphaned = [name for name in CATALOGUE if store.holds_anything(name)]
-    if orphaned:
-        message = (
-            f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
-            f"Put it back, or rebuild it from the data files: harvester recover {as_arguments(store.root)}"
-        )
-        raise LakeBroken(message)
-
-
 @contextmanager
-def look_into(root: Place) -> Iterator[Glance]:
-    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
+def look_into(root: Place, ledger: Secret | None = None) -> Iterator[Glance]:
+    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake.
+
+    ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data.
+    """
     store = Store(root)
-    if store.size(layout.LEDGER) is None:
-        _refuse_orphans(store)
-        raise LakeBroken(f"{root} is not a lake: there is no {store.local(layout.LEDGER)}")
+    place = ledger_place(store, ledger)
     store.refuse_another()
-    with looking(store.state.root / layout.LEDGER) as database:
-        yield Glance(store, Runs(database), Ledger(database), Inventory(database), Bearing(database))
+    with place.looking() as database:
+        yield Glance(
+            store, Runs(database), Ledger(database), Inventory(database), Bearing(database), in_use=place.in_use
+        )
 
 
-__all__ = ["Glance", "Lake", "look_into", "open_lake"]
+def is_lake(root: Place, ledger: Secret | None = None) -> bool:
+    """Whether there is a lake that can be looked into, or that something is wrong with."""
+    return ledger_place(Store(root), ledger).begun()
+
+
+__all__ = ["Glance", "Lake", "is_lake", "look_into", "open_lake"]

@@ -5,6 +5,7 @@
     LAKE/messages/send=601181/part-723043606-723143605.parquet     first and last key in the name
     LAKE/messages/month=2024-05/part-0f3a….parquet                  if partitioned by anything else than sends
     LAKE/_harvest/ledger.sqlite, lock, segments/, writing/         nothing in here ends in .parquet
+    LAKE/_harvest/ledger-elsewhere.json                            instead of ledger.sqlite and lock
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from harvester.model import KEY_END, SliceKey
 
 HOME = "_harvest"
 LEDGER = f"{HOME}/ledger.sqlite"
+ELSEWHERE = f"{HOME}/ledger-elsewhere.json"
+"""What a lake has whose ledger is in a database that several machines share: says under which name it is there."""
 LOCK = f"{HOME}/lock"
 SEGMENTS = f"{HOME}/segments"
 WRITING = f"{HOME}/writing"
@@ -29,21 +32,41 @@ SET_ASIDE = f"{HOME}/set-aside"
 """What was found in the way when a ledger was rebuilt. Nobody but a person removes anything from here."""
 
 _PREFIX = "harvester."
+_EPOCH = "-epoch-"
 
 
-def segment(slice_id: int, first_key: int, *, refresh: bool = False) -> str:
-    """The name of a segment: an Arrow IPC file. Segments of a slice, or of its refresh, never share a first key."""
-    return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}.arrow"
+def segment(slice_id: int, first_key: int, *, refresh: bool = False, epoch: int | None = None) -> str:
+    """The name of a segment: an Arrow IPC file. Segments of a slice, or of its refresh, never share a first key.
+
+    What is not data yet bears its writer's ``epoch``, where a lake's holders may be on several machines: one that was
+    cut off, and does not know yet that another has taken over, then never touches what that one writes.
+    """
+    return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}{_of_epoch(epoch)}.arrow"
 
 
-def whole_segment(slice_id: int, first_key: int) -> str:
+def whole_segment(slice_id: int, first_key: int, *, epoch: int | None = None) -> str:
     """The name of a segment that is all of a slice: Parquet already, like the data file that it is to become."""
-    return f"{SEGMENTS}/{slice_id}-{first_key}.whole"
+    return f"{SEGMENTS}/{slice_id}-{first_key}{_of_epoch(epoch)}.whole"
 
 
-def waiting_page(scope: int, first_key: int) -> str:
+def _of_epoch(epoch: int | None) -> str:
+    return "" if epoch is None else f"{_EPOCH}{epoch}"
+
+
+def without_epoch(name: str) -> str:
+    """The name that a file would have that is not data yet, if it did not say its writer's epoch."""
+    return re.sub(rf"{_EPOCH}\d+(?=\.\w+$|$)", "", name, flags=re.ASCII)
+
+
+def epoch_of(name: str) -> int | None:
+    """The epoch of whoever wrote a file that is not data yet; None if its name does not say."""
+    found = re.search(rf"{_EPOCH}(\d+)(?:\.\w+)?$", name, re.ASCII)
+    return int(found[1]) if found else None
+
+
+def waiting_page(scope: int, first_key: int, *, epoch: int | None = None) -> str:
     """The name of a page of a walk over many sends that waits for a seam: an Arrow IPC file."""
-    return f"{SEGMENTS}/scope-{scope}-{first_key}.arrow"
+    return f"{SEGMENTS}/scope-{scope}-{first_key}{_of_epoch(epoch)}.arrow"
 
 
 def is_whole(segment_name: str) -> bool:
@@ -56,9 +79,9 @@ def data_file(key: SliceKey, first_key: int, last_key: int) -> str:
     return f"{slice_folder(key)}/part-{first_key}-{last_key}.parquet"
 
 
-def being_written(data_file_name: str) -> str:
+def being_written(data_file_name: str, *, epoch: int | None = None) -> str:
     """The name of a data file until it is whole; never one that a reader's pattern finds."""
-    return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}"
+    return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}{_of_epoch(epoch)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +290,7 @@ def set_aside(name: str, folder: str) -> str:
 
 
 __all__ = [
+    "ELSEWHERE",
     "HOME",
     "LEDGER",
     "LOCK",
@@ -280,6 +304,7 @@ __all__ = [
     "Told",
     "being_written",
     "data_file",
+    "epoch_of",
     "first_key_in_name",
     "is_whole",
     "partition_folder",
@@ -291,4 +316,5 @@ __all__ = [
     "slice_of_folder",
     "waiting_page",
     "whole_segment",
+    "without_epoch",
 ]

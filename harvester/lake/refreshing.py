@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.datasets import CATALOGUE
-from harvester.lake import layout
 from harvester.lake.entries import Due
 from harvester.lake.merging import Difference, merged
 from harvester.lake.segments import read_segment
@@ -147,7 +146,7 @@ class Refresher:
         if difference.changed or difference.new or (drop and difference.gone):
             self.sealer.publish(record, after, (), replaces=file.id)
         else:
-            self.sealer.store.remove(layout.being_written(file.name))
+            self.sealer.store.remove(self.sealer.being_written(file.name))
             self.sealer.inventory.note_unchanged(record.id, after)
 
     def _brings(self, file: DataFileRecord, dataset: Dataset, within: Sequence[SegmentRecord]) -> bool:

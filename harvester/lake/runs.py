@@ -11,16 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from harvester.config import PartitionBy, Refresh
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
+from harvester.lake.dialects import total, upsert
 from harvester.lake.entries import Due, Held, Tally
 from harvester.lake.tables import (
+    PUT_FACT,
     as_text,
     data_files,
     erased,
@@ -159,25 +160,8 @@ class Runs:
                 for send in batch
                 for dataset in datasets
             ]
-            new = insert(slices)
-            known = {
-                name: sa.func.coalesce(new.excluded[name], slices.c[name])
-                for name in ("id_message", "sent_at", "expected")
-            }
-            said = new.excluded.expected
-            grown = (said > slices.c.rows) & said.is_distinct_from(slices.c.expected)
-            fresh = {
-                "run": run,
-                "queries": 0,
-                "changed": 0,
-                "gave_up": 0,
-                "error": None,
-                "listed": new.excluded.listed,
-                "proof": sa.case((grown, None), else_=slices.c.proof),
-            }
-            upsert = new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**known, **fresh})
             with self.database.writing() as connection:
-                connection.execute(upsert, rows)
+                connection.execute(_SELECT.on(connection), rows)
 
     def mark_due(self, run: int, policy: Refresh, within_s: float, now: datetime) -> None:
         """Decides what of the run's selection is due for refreshing. Call it once everything is selected.
@@ -240,10 +224,10 @@ class Runs:
                 (asked & rule.in_full, int(Due.ALL)), (asked, int(Due.UNSETTLED)), else_=sa.func.abs(slices.c.due)
             )
         columns = (slices.c.dataset, slices.c.id_send, slices.c.rows, slices.c.proof, slices.c.expected)
-        waiting = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.rows), 0)).where(
+        waiting = sa.select(sa.func.coalesce(total(data_files.c.rows), 0)).where(
             (data_files.c.slice_id == slices.c.id) & (data_files.c.unsettled > 0)
         )
-        shared = sa.select(sa.func.coalesce(sa.func.sum(shares.c.rows), 0)).where(
+        shared = sa.select(sa.func.coalesce(total(shares.c.rows), 0)).where(
             (shares.c.slice_id == slices.c.id) & (shares.c.unsettled > 0)
         )
         both = waiting.scalar_subquery() + shared.scalar_subquery()
@@ -266,10 +250,10 @@ class Runs:
             sa.select(
                 slices.c.dataset,
                 sa.func.count(),
-                sa.func.sum(sa.case((slices.c.proof.is_not(None) & (slices.c.due <= 0), 1), else_=0)),
-                sa.func.sum(slices.c.gave_up),
-                sa.func.sum(slices.c.rows),
-                sa.func.sum(slices.c.expected),
+                total(sa.case((slices.c.proof.is_not(None) & (slices.c.due <= 0), 1), else_=0)),
+                total(slices.c.gave_up),
+                total(slices.c.rows),
+                total(slices.c.expected),
                 sa.func.count(slices.c.expected),
             )
             .where(slices.c.run == run)
@@ -280,6 +264,24 @@ class Runs:
                 name: Tally(count, complete, gave_up, rows, int(expected) if known == count else None)
                 for name, count, complete, gave_up, rows, expected, known in connection.execute(query)
             }
+
+
+def _selected(new: Mapping[str, sa.ColumnElement[Any]]) -> Mapping[str, Any]:
+    """What selecting changes of a slice that is known already."""
+    known = {name: sa.func.coalesce(new[name], slices.c[name]) for name in ("id_message", "sent_at", "expected")}
+    grown = (new["expected"] > slices.c.rows) & new["expected"].is_distinct_from(slices.c.expected)
+    return known | {
+        "run": new["run"],
+        "queries": 0,
+        "changed": 0,
+        "gave_up": 0,
+        "error": None,
+        "listed": new["listed"],
+        "proof": sa.case((grown, None), else_=slices.c.proof),
+    }
+
+
+_SELECT = upsert(slices, ["dataset", "id_send"], _selected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,9 +323,7 @@ def _since_run(known: Mapping[str, str]) -> int:
 
 
 def _put_facts(connection: sa.Connection, **values: object) -> None:
-    for name, value in values.items():
-        row = insert(facts).values(name=name, value=str(value))
-        connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": str(value)}))
+    connection.execute(PUT_FACT.on(connection), [{"name": name, "value": str(value)} for name, value in values.items()])
 
 
 __all__ = ["Runs"]

@@ -183,11 +183,20 @@ class Sealer:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         self.in_doubt.add(record.id)
         number = self.inventory.intend(record.id, file, group, replaces, merges)
-        self.store.publish([(layout.being_written(file.name), file.name)])
+        self.store.publish([(self.being_written(file.name), file.name)])
         made_of = self.inventory.fulfil(number)
         self.in_doubt.discard(record.id)
         for segment in made_of:
             self.store.remove(segment)
+
+    def being_written(self, name: str) -> str:
+        """The name of a data file until it is whole."""
+        return layout.being_written(name, epoch=self.epoch)
+
+    @property
+    def epoch(self) -> int | None:
+        """Which of the lake's holders this is: see ``layout.segment``."""
+        return self.ledger.database.epoch
 
     def read_file(self, record: DataFileRecord) -> Iterator[pa.RecordBatch]:
         """A data file's rows, a batch at a time."""
@@ -202,7 +211,7 @@ class Sealer:
         """Writes a data file, not yet under its name; returns its record with its size and checksum."""
         dataset = CATALOGUE[record.key.dataset]
         footer = self.footer(record.key, file, record.proof, record.expected)
-        name = layout.being_written(file.name)
+        name = self.being_written(file.name)
         with self.store.create(name) as sink:
             write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
         return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))

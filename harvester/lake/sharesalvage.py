@@ -186,7 +186,7 @@ class Salvage:
         name = layout.shared_file(whole.dataset, sharing.by.value, whole.partition)
         written = sharing.write(replace(whole, name=name, generation=whole.generation + 1), pieces, about)
         if written is not None:
-            publish(self.store, [written])
+            publish(self.store, [written], sharing.sealer.epoch)
         return written
 
     def _kept(self) -> dict[tuple[str, int], list[_Found]]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from harvester import __version__
 from harvester.datasets import CATALOGUE
+from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.sealing import write_parquet
 from harvester.lake.segments import broken_if_unreadable
@@ -96,7 +97,7 @@ class Sharing:
         first = next(batches, None)
         if first is None:
             return None
-        name = layout.being_written(file.name)
+        name = self.sealer.being_written(file.name)
         footer = _Footer(self, file, held, about, join=join)
         with self.sealer.store.create(name) as sink:
             write_parquet(
@@ -134,7 +135,7 @@ class Sharing:
     def commit(self, change: Change) -> None:
         """Makes a change of which all files are written. This is where data files come and go, and nowhere else."""
         number = self.files.intend(change)
-        publish(self.sealer.store, change.added)
+        publish(self.sealer.store, change.added, self.sealer.epoch)
         finish(self.sealer.store, self.files, number)
 
     def footer(self, file: SharedFile, shares: Sequence[Share], about: Mapping[int, About]) -> layout.SharedFooter:
@@ -241,9 +242,9 @@ def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return table.to_batches()[0]
 
 
-def publish(store: Store, added: Iterable[SharedFile]) -> None:
-    """Gives written files their names."""
-    names = [(layout.being_written(file.name), file.name) for file in added]
+def publish(store: Store, added: Iterable[SharedFile], epoch: int | None) -> None:
+    """Gives files their names that a holder of this epoch has written."""
+    names = [(layout.being_written(file.name, epoch=epoch), file.name) for file in added]
     if names:
         store.publish(names)
 
@@ -259,30 +260,53 @@ def finish_changes(store: Store, files: SharedFiles) -> tuple[int, int]:
     """Finishes what a crash left, or undoes it: how many changes were finished, and how many undone.
 
     A change is finished if all of its files are there, under their names or as they were written; or if one of them
-    has taken another's name already, since then there is no way back.
+    has taken another's name already, since then there is no way back. Whoever began it may still be at it, on another
+    machine, and not know that it was cut off: then its files get their names by it or from here, and either is well.
     """
     finished = undone = 0
     for number in files.pending():
         added = files.added_by(number)
-        there = {file.name for file in added if store.holds(file.name, file.bytes, file.checksum)}
-        written = [
-            file
+        written = _written(store, added)  # before what is there: what gets its name meanwhile is seen there, then
+        there = {
+            file.name
             for file in added
-            if file.name not in there and store.holds(layout.being_written(file.name), file.bytes, file.checksum)
-        ]
+            if file.name not in written and store.holds(file.name, file.bytes, file.checksum)
+        }
         known = files.names()
         if len(there) + len(written) == len(added) or any(name in known for name in there):
-            publish(store, written)
+            for file in (file for file in added if file.name in written):
+                _give_name(store, written[file.name], file)
             finish(store, files, number)
             finished += 1
         else:
             files.forgo(number)
             for file in added:
+                if file.name in written:
+                    store.remove(written[file.name])
                 if file.name not in known:
                     store.remove(file.name)
             undone += 1
     remove_leaving(store, files)
     return finished, undone
+
+
+def _written(store: Store, added: Sequence[SharedFile]) -> dict[str, str]:
+    """Files that are whole, and do not have their names yet: where they are, by the name that they are to have."""
+    by_name = {layout.being_written(file.name): file for file in added}
+    found: dict[str, str] = {}
+    for name in store.names(layout.WRITING):
+        file = by_name.get(layout.without_epoch(name))
+        if file is not None and store.holds(name, file.bytes, file.checksum):
+            found[file.name] = name
+    return found
+
+
+def _give_name(store: Store, written: str, file: SharedFile) -> None:
+    try:
+        store.publish([(written, file.name)])
+    except LakeError:
+        if not store.holds(file.name, file.bytes, file.checksum):
+            raise
 
 
 # --- reading

@@ -102,8 +102,7 @@ def known_sends(database: Database, dataset: str, sends: Sequence[int]) -> set[i
 
 
 def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
-    with database.reading() as connection:
-        connection.exec_driver_sql("BEGIN")  # all that follows is of one instant
+    with database.instant() as connection:
         rows = connection.execute(query).mappings().all()
         ids = [row["id"] for row in rows]
         of_files = _of_slices(connection, data_files, ids, data_files.c.start)

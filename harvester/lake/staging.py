@@ -120,7 +120,7 @@ def stage(
     records = [
         None
         if page.rows is None
-        else replace(_record(page, page.rows, now), partitions=partitions(page.dataset.name, page.rows))
+        else replace(_record(sealer, page, page.rows, now), partitions=partitions(page.dataset.name, page.rows))
         for page in pages
     ]
     wholes = whole.write_wholes(sealer, pages, records)
@@ -151,7 +151,9 @@ def _advance(
     if page.rows is not None and segment is not None and file is None:
         segment = write_segment(sealer.store, segment, page.rows)
     if page.refreshed is not None:
-        refreshed = write_segment(sealer.store, _record(page, page.refreshed, now, refresh=True), page.refreshed)
+        refreshed = write_segment(
+            sealer.store, _record(sealer, page, page.refreshed, now, refresh=True), page.refreshed
+        )
     return Advance(
         slice_id=page.slice_id,
         segment=segment,
@@ -169,13 +171,15 @@ def _advance(
     )
 
 
-def _record(page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False) -> SegmentRecord:
+def _record(
+    sealer: Sealer, page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False
+) -> SegmentRecord:
     """A segment's record before it is written."""
     keys = rows.column(page.dataset.key)
     first, last = keys[0].as_py(), keys[-1].as_py()
     waiting = count_waiting(page.dataset, rows, now, page.since)
     return SegmentRecord(
-        name=layout.segment(page.slice_id, first, refresh=refresh),
+        name=layout.segment(page.slice_id, first, refresh=refresh, epoch=sealer.epoch),
         rows=rows.num_rows,
         bytes=0,
         unsettled=waiting.unsettled,

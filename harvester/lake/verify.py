@@ -31,21 +31,25 @@ if TYPE_CHECKING:
     from harvester.lake.lake import Glance
     from harvester.lake.sharedfiles import SharedFile
     from harvester.lake.snapshots import SliceSnapshot
+    from harvester.model import Secret
     from harvester.places import Place
 
     Look = Callable[[], list[Finding]]
 
 _TRIES = 5
 _BATCH = 500
-_IN_HOME = ("ledger.sqlite", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite", "lake-url")
+_IN_HOME = (
+    *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url"),
+    *("segments", "writing", "set-aside", "rebuilt.sqlite"),
+)
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _MOVE = "Move it out of the lake: readers may take it for data."
 
 
 @contextmanager
-def verifying(root: Place, *, quick: bool) -> Iterator[Verification]:
+def verifying(root: Place, *, quick: bool, ledger: Secret | None = None) -> Iterator[Verification]:
     """Opens a lake to be verified, also while a run is at work. Raises LakeError if there is none to read."""
-    with look_into(root) as seen:
+    with look_into(root, ledger) as seen:
         seen.store.check()
         yield Verification(seen, quick=quick)
 
@@ -73,11 +77,12 @@ class Verification:
         self.slices = self.incomplete = self.files = self.bytes = self.rows = self.segments = self.moving = 0
         self.leftovers: int | None = None
         self.set_aside = 0
-        self.in_use = seen.store.is_locked(layout.LOCK)
+        self.in_use = seen.in_use()
         self.all_bytes = seen.inventory.sealed_bytes()[1]
         self._seen = seen
         self._database = seen.ledger.database
-        self._checks = Checks(seen.store, quick, seen.runs.account(), seen.runs.redaction())
+        account, redaction = seen.runs.account(), seen.runs.redaction()
+        self._checks = Checks(seen.store, quick, account, redaction, self._database.option)
 
     @property
     def shared(self) -> bool:
@@ -224,7 +229,7 @@ class Verification:
                 file = f"{layout.HOME}/{name}"
                 yield Finding(Kind.STRAY, None, None, file, "It is none of harvester's own files.", _MOVE)
         self.set_aside = _count_files(store.entries, layout.SET_ASIDE)
-        if not self.in_use and not store.is_locked(layout.LOCK):
+        if not self.in_use and not self._seen.in_use():
             known = {segment.name for _, segment in self._seen.inventory.all_segments()}
             known |= {page.name for _, page in all_waiting(self._database)}
             left: Iterable[str] = (*store.names(layout.SEGMENTS), *store.names(layout.WRITING))

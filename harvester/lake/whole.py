@@ -100,7 +100,7 @@ def _planned(sealer: Sealer, page: Taken, whole: Whole, segment: SegmentRecord) 
         checksum="",
     )
     footer = sealer.footer(whole.key, file, page.proof, whole.expected)
-    name = layout.whole_segment(page.slice_id, segment.first_key)
+    name = layout.whole_segment(page.slice_id, segment.first_key, epoch=sealer.epoch)
     return _Planned(page.dataset, page.rows, footer, replace(segment, name=name), file)
 
 
