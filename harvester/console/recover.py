@@ -11,7 +11,6 @@ from harvester.console.output import print_lines
 from harvester.console.upkeep import Step, shown
 from harvester.console.wording import count
 from harvester.errors import HarvesterError
-from harvester.places import state_of
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def describe(done: Recovered, lake: Place) -> Iterator[RenderableType]:
     if done.why is not None:
         yield Text(f"The old ledger could not be used: {done.why}")
     yield _done(done)
-    yield from _set_aside(done, lake)
+    yield from _set_aside(done)
     for finding in done.left[:_MOST]:
         yield Text(f"left as it is: {finding.file or finding.kind}: {finding.what} {finding.remedy}", style="yellow")
     if done.rebuilt or done.slices:
@@ -79,7 +78,7 @@ def _done(done: Recovered) -> Text:
     return Text("The ledger is sound, and the data files are what it says: nothing was changed.", style="bold green")
 
 
-def _set_aside(done: Recovered, lake: Place) -> Iterator[RenderableType]:
+def _set_aside(done: Recovered) -> Iterator[RenderableType]:
     for file in done.aside[:_MOST]:
         yield Text(f"set aside: {file.name}", style="bold")
         yield Text(f"  {file.why}")
@@ -89,8 +88,8 @@ def _set_aside(done: Recovered, lake: Place) -> Iterator[RenderableType]:
         yield Text(f"Set aside {count(done.segments, 'page')} that were in no data file yet; they are asked for again.")
     if done.kept is not None:
         yield Text(f"The old ledger is kept as {done.kept}.")
-    if done.folder is not None:
-        yield Text(f"What was set aside is in {state_of(lake) / done.folder}. Nothing was deleted.")
+    if done.shown is not None:
+        yield Text(f"What was set aside is in {done.shown}. Nothing was deleted.")
 
 
 __all__ = ["describe", "recover_lake"]

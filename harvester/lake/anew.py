@@ -61,7 +61,8 @@ class Anew:
             self._aside.take(name)
             done.segments += 1
         done.kept = self._place.put_in_place(self._aside.take)
-        done.folder = self._aside.name if self._aside.files else None
+        if self._aside.files:
+            done.folder, done.shown = self._aside.name, store.shown(self._aside.name)
 
     def _fill(self, database: Database) -> list[Rebuilt]:
         """Writes every slice that has files into the ledger. Returns those some of whose files are to be moved."""

@@ -132,6 +132,8 @@ class Checks:
         try:
             size = self.store.size(record.name)
             wrong = None if size is None else _wrong_segment(self.store, key, record, size)
+        except LakeAway:
+            raise
         except (LakeError, OSError, pa.ArrowException, ValueError) as error:
             size, wrong = 0, f"it can't be read ({' '.join(str(error).split())[:160]})"
         if size is None and layout.is_whole(record.name):
@@ -156,6 +158,8 @@ class Checks:
                 what = "is not there"
             elif not is_sound(self.store, page):
                 what = "is damaged"
+        except LakeAway:
+            raise
         except (LakeError, OSError, pa.ArrowException) as error:
             what = f"can't be read ({' '.join(str(error).split())[:160]})"
         if what is None:

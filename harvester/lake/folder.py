@@ -103,22 +103,26 @@ class Folder:
         return f"{self.root}/{name}" if name else str(self.root)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[pa.NativeFile]:
-        """A new file to write to; synced when the block ends, removed when it raises. Its folder is not synced."""
+    def create(self, name: str, *, synced: bool = True) -> Iterator[pa.NativeFile]:
+        """A new file to write to; synced when the block ends, removed when it raises. Its folder is not synced.
+
+        What a crash may take, since it counts nowhere, need not be ``synced``.
+        """
         path = self.path(name)
         with translated(f"write {path}"):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE))
             try:
                 with pa.OSFile(path, "wb") as sink:
                     yield sink
-                _sync(path)
+                if synced:
+                    _sync(path)
             except BaseException:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
                 raise
 
-    def write(self, name: str, content: pa.Buffer) -> None:
-        """A new file of this content, synced; it is removed when that fails. Its folder is not synced."""
+    def write(self, name: str, content: pa.Buffer, *, synced: bool = True) -> None:
+        """A new file of this content: see ``create``."""
         path = self.path(name)
         with translated(f"write {path}"):
             try:
@@ -126,7 +130,8 @@ class Folder:
                     rest = memoryview(content)
                     while rest:
                         rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
+                    if synced:
+                        os.fsync(file.fileno())
             except BaseException:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
@@ -149,6 +154,11 @@ class Folder:
                 with suppress(FileNotFoundError):
                     os.unlink(mine)
             _sync(_above(path))
+
+    def mapped(self, name: str) -> pa.Buffer:
+        """A file's bytes, read when they are needed. Raises OSError if there is no such file."""
+        with pa.memory_map(self.path(name)) as source:
+            return source.read_buffer()
 
     def content(self, name: str) -> bytes | None:
         """What is in a small file; None if there is no such file."""
@@ -197,6 +207,11 @@ class Folder:
         """Removes a file, if it is there."""
         with translated(f"remove {self.path(name)}"), suppress(FileNotFoundError):
             os.unlink(self.path(name))
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Removes files, if they are there."""
+        for name in names:
+            self.remove(name)
 
     def remove_empty(self, folder: str) -> None:
         """Removes a folder, if it is there and empty."""

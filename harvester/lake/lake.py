@@ -180,7 +180,7 @@ def open_lake(root: Place, tuning: Tuning, *, ledger: Secret | None = None, drop
     back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an
     object store or a database make no sense. Blocking.
     """
-    store = Store(root, tuning)
+    store = Store(root, tuning, shared=ledger is not None)
     place = ledger_place(store, ledger)
     store.check()
     store.make_home()
@@ -222,7 +222,7 @@ def look_into(root: Place, ledger: Secret | None = None) -> Iterator[Glance]:
 
     ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data.
     """
-    store = Store(root)
+    store = Store(root, shared=ledger is not None)
     place = ledger_place(store, ledger)
     store.refuse_another()
     with place.looking() as database:
@@ -233,7 +233,7 @@ def look_into(root: Place, ledger: Secret | None = None) -> Iterator[Glance]:
 
 def is_lake(root: Place, ledger: Secret | None = None) -> bool:
     """Whether there is a lake that can be looked into, or that something is wrong with."""
-    return ledger_place(Store(root), ledger).begun()
+    return ledger_place(Store(root, shared=ledger is not None), ledger).begun()
 
 
 __all__ = ["Glance", "Lake", "is_lake", "look_into", "open_lake"]

@@ -90,6 +90,10 @@ class LedgerPlace(ABC):
             Where the old one is kept, if that is not where files are set aside.
         """
 
+    def mark(self) -> bytes | None:
+        """What the lake says of a ledger that is elsewhere; None if it says nothing. Raises LakeAway."""
+        return self.store.content(layout.ELSEWHERE)
+
     def refuse_orphans(self) -> None:
         """Raises LakeBroken if there is data without a ledger: harvesting beside it would double every row."""
         orphaned = [name for name in CATALOGUE if self.store.holds_anything(name)]
@@ -129,7 +133,10 @@ class BesideData(LedgerPlace):
 
     def begun(self) -> bool:
         """Whether there is a ledger, whatever may be wrong with it."""
-        return bool(self.store.size(layout.LEDGER)) or self.store.size(layout.ELSEWHERE) is not None
+        if self.store.size(layout.LEDGER):
+            return True
+        self.store.check()
+        return self.mark() is not None
 
     def open(self) -> Database:
         """The ledger, to be written: see LedgerPlace."""
@@ -143,9 +150,12 @@ class BesideData(LedgerPlace):
 
     @contextmanager
     def looking(self) -> Iterator[Database]:
-        """The ledger, for reading alone: see LedgerPlace."""
-        self._refuse_elsewhere()
-        if self.store.size(layout.LEDGER) is None:
+        """The ledger, for reading alone: see LedgerPlace. Where it is on this machine, no object store is asked."""
+        there = self.store.size(layout.LEDGER) is not None
+        if not there or self.store.objects is None:
+            self.store.check()
+            self._refuse_elsewhere()
+        if not there:
             self.refuse_orphans()
             raise LakeBroken(f"{self.store.root} is not a lake: there is no {self.store.local(layout.LEDGER)}")
         with looking(self.store.state.root / layout.LEDGER) as database:
@@ -171,7 +181,7 @@ class BesideData(LedgerPlace):
         return None
 
     def _refuse_elsewhere(self) -> None:
-        if self.store.size(layout.ELSEWHERE) is not None:
+        if self.mark() is not None:
             message = (
                 f"the ledger of the lake {self.store.root} is in a PostgreSQL database, as {layout.ELSEWHERE} says: "
                 "name the database with --ledger, or in HARVESTER_LEDGER"
@@ -192,8 +202,6 @@ def ledger_place(store: Store, ledger: Secret | None) -> LedgerPlace:
     """
     if ledger is None:
         return BesideData(store)
-    if store.objects is not None:
-        raise UsageError("--ledger goes with a lake in a folder, as yet: one in an object store has its own in --state")
     try:
         from harvester.lake.shared import Shared  # noqa: PLC0415  its driver is an extra
     except ImportError:

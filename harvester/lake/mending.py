@@ -51,7 +51,8 @@ class Mending:
             self._mend(key, found, wrong[key])
         with lake.ledger.database.writing() as connection:
             name_campaigns(connection)
-        done.folder = self._aside.name if self._aside.files else None
+        if self._aside.files:
+            done.folder, done.shown = self._aside.name, lake.store.shown(self._aside.name)
 
     def _wrong(self) -> dict[SliceKey, list[Finding]]:
         """What is wrong, by slice. What readers take for data elsewhere is set aside; other things stay."""

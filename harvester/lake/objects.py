@@ -1,8 +1,8 @@
-"""Data files in an object store: uploaded whole under their final names, read by parts or as a whole, never changed.
+"""Files in an object store: uploaded whole under their names, read by parts or as a whole, never changed.
 
-Invariant: a name denotes a whole file or nothing. There is no renaming: a finished local file is uploaded in one
-request, or in parts that become an object all at once. What cuts an upload off leaves no object, or the whole one;
-which of the two is asked (``holds``), never assumed.
+Invariant: a name denotes a whole file or nothing. A finished local file is uploaded in one request, or in parts that
+become an object all at once. What cuts an upload off leaves no object, or the whole one; which of the two is asked
+(``holds``), never assumed. There is no renaming: a copy is made, by the store, and then the first one goes.
 
 Names are relative to the lake's URL. There are no folders: they are what names have in common.
 """
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import re
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -49,6 +50,7 @@ _FIRST_PATIENCE_S = 30.0
 _LARGE_AT_ONCE = 4
 """So many files of more than a part are fetched whole at once: they take room on the disk."""
 _CHECKSUM = "sha256"
+_PARQUET = (".parquet", ".whole")
 _LONGEST_REASON = 240
 _QUERY = re.compile(r"\?[^\s)]*")
 _BROKEN_OFF = "response body error|kind: Body|IncompleteBody|error decoding response"
@@ -75,7 +77,7 @@ class Fetched(NamedTuple):
 
 
 class Objects:
-    """The data files of a lake in an object store. Every method is blocking: call it from a worker thread.
+    """The files of a lake in an object store. Every method is blocking: call it from a worker thread.
 
     Each raises LakeAway if the store can't be reached or refuses, after trying again for a while what may pass.
     Connects when it is first needed: whoever looks at the ledger alone needs neither the packages nor credentials.
@@ -113,21 +115,51 @@ class Objects:
 
         with translated(f"read {local}"), Path(local).open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        self._ask(
-            f"upload {self.url(name)}",
-            lambda: obstore.put(
-                self._store,
-                name,
-                Path(local),
-                attributes={"Content-Type": "application/vnd.apache.parquet", _CHECKSUM: checksum},
-                chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
-            ),
-        )
+            size = file.tell()
+        kind = "application/vnd.apache.parquet" if name.endswith(_PARQUET) else "application/octet-stream"
+        with self._large if size > _PART_BYTES else nullcontext():
+            self._ask(
+                f"upload {self.url(name)}",
+                lambda: obstore.put(
+                    self._store,
+                    name,
+                    Path(local),
+                    attributes={"Content-Type": kind, _CHECKSUM: checksum},
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                ),
+            )
 
     def upload_all(self, files: Iterable[tuple[str, str]]) -> None:
         """Likewise for several files, of each its local path and its name; some of them side by side."""
         self.side_by_side(lambda file: self.upload(*file), files)
+
+    def write_first(self, name: str, content: bytes) -> None:
+        """A new small object, unless there is one of that name: of several that try, anywhere, the first one wins.
+
+        In a store that knows no such condition, the last one wins of several that try at the same instant.
+        """
+        import obstore  # noqa: PLC0415  an extra
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError  # noqa: PLC0415
+
+        def put() -> None:
+            with suppress(AlreadyExistsError):
+                try:
+                    obstore.put(self._store, name, content, mode="create")
+                except NotSupportedError:
+                    obstore.put(self._store, name, content)
+
+        if self.size(name) is None:
+            self._ask(f"write {self.url(name)}", put)
+
+    def content(self, name: str) -> bytes | None:
+        """What is in a small object; None if there is no such object."""
+        import obstore  # noqa: PLC0415  an extra
+
+        try:
+            return self._ask(f"read {self.url(name)}", lambda: bytes(obstore.get(self._store, name).bytes()))
+        except _NotThere:
+            return None
 
     def side_by_side(self, do: Callable[[Item], object], items: Iterable[Item]) -> None:
         """Calls ``do`` for each, some at a time; waits for all, and raises what the first of them raises."""
@@ -199,6 +231,14 @@ class Objects:
             with pa.PythonFile(file, "r") as source:
                 yield Fetched(source, size, checksum)
 
+    def mapped(self, name: str, size: int) -> pa.Buffer:
+        """All of an object that is so long, fetched: a large one into a file that has no name, read when needed."""
+        if size <= _PART_BYTES:
+            return pa.py_buffer(self.read(name, 0, size) if size else b"")
+        with self._large, self._nameless() as file:
+            self._fetch(name, file)
+            return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
     def _nameless(self) -> Any:  # noqa: ANN401  files without buffers have no common type
         """A temporary file beside those that are being written, or, where nothing may be written, wherever else."""
         with suppress(OSError):
@@ -232,13 +272,37 @@ class Objects:
             f"read {self.url(name)}", lambda: bytes(obstore.get_range(self._store, name, start=start, end=end))
         )
 
-    def copy(self, name: str, to: str) -> None:
-        """Makes another object of the same bytes, under a name that nothing has."""
+    def rename_all(self, names: Iterable[tuple[str, str]]) -> None:
+        """Gives objects other names, in place of any that have them; some side by side. There are two for an instant.
+
+        Raises LakeError if one is not there.
+        """
+        pairs = list(names)
+        self.side_by_side(lambda pair: self._copy(*pair), pairs)
+        self.remove_all(name for name, _ in pairs)
+
+    def move(self, name: str, to: str) -> None:
+        """Gives an object another name, which nothing has."""
+        if self.size(to) is not None:
+            raise LakeError(f"could not move {self.url(name)}: there is a {self.url(to)} already")
+        self.rename_all([(name, to)])
+
+    def _copy(self, name: str, to: str) -> None:
         import obstore  # noqa: PLC0415  an extra
 
-        if self.size(to) is not None:
-            raise LakeError(f"could not copy {self.url(name)}: there is a {self.url(to)} already")
         self._ask(f"copy {self.url(name)}", lambda: obstore.copy(self._store, name, to))
+        if self.place.scheme == "abfs":  # which may answer before it has copied all
+            self._await_copy(name, to)
+
+    def _await_copy(self, name: str, to: str) -> None:
+        until = time.monotonic() + self._tuning.store_patience_s
+        while (size := self.size(name)) is not None and self.size(to) != size:
+            if time.monotonic() > until:
+                raise LakeAway(
+                    f"could not copy {self.url(name)} to {self.url(to)}: the store has not done so in "
+                    f"{self._tuning.store_patience_s:g} s. Run the same command again; nothing is lost"
+                )
+            time.sleep(_PAUSES_S[0])
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
@@ -246,6 +310,10 @@ class Objects:
 
         with suppress(_NotThere):
             self._ask(f"remove {self.url(name)}", lambda: obstore.delete(self._store, name))
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Removes objects, if they are there; some side by side."""
+        self.side_by_side(self.remove, names)
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         """What is right in a folder, by its bare name and in the names' order; with it, whether it is one itself."""

@@ -52,7 +52,7 @@ def recover(
         LakeError: there is no lake, it is in use, or it can't be written.
     """
     tuning = tuning or Tuning()
-    store = Store(root, tuning)
+    store = Store(root, tuning, shared=ledger is not None)
     place = ledger_place(store, ledger)
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")

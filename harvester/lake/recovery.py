@@ -5,12 +5,12 @@ Invariant: afterwards every file in the lake is known to the ledger, and every r
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harvester.errors import LakeError
+from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
 from harvester.lake.sharedfiles import Share, SharedFiles
@@ -47,13 +47,17 @@ def put_right(store: Store, ledger: Ledger, inventory: Inventory, waiting: Waiti
     finished = undone = 0
     epoch = ledger.database.epoch
     files = SharedFiles(inventory.database)
+    intended = list(inventory.intended())
     coming = {layout.being_written(file.name) for number in files.pending() for file in files.added_by(number)}
     if epoch is not None:
-        for name in _of_others(store, layout.WRITING, epoch, but=coming):
-            store.remove(name)
-    for file in inventory.intended():
-        if epoch is not None:
-            _give_name(store, inventory, file)
+        store.clear(epoch)
+        written = defaultdict[str, list[str]](list)
+        for name in store.names(layout.WRITING) if intended else ():
+            written[layout.without_epoch(name)].append(name)
+        for file in intended:
+            _give_name(store, file, [*written[layout.being_written(file.name)], *inventory.made_of(file.id)])
+        store.remove_all(_of_others(store, layout.WRITING, epoch, but=coming))
+    for file in intended:
         if store.holds(file.name, file.bytes, file.checksum) or _uploaded(store, inventory, file):
             inventory.fulfil(file.id)
             finished += 1
@@ -76,7 +80,7 @@ def _uploaded(store: Store, inventory: Inventory, file: DataFileRecord) -> bool:
     An upload that was cut off may be finished by the store a moment from now. It does no harm where the same file is
     there by then; had its rows gone into another file, they would be there twice.
     """
-    if store.objects is None:
+    if store.objects is None or store.shares:
         return False
     for written in (layout.being_written(file.name), *filter(layout.is_whole, inventory.made_of(file.id))):
         if store.holds(written, file.bytes, file.checksum):
@@ -86,7 +90,13 @@ def _uploaded(store: Store, inventory: Inventory, file: DataFileRecord) -> bool:
 
 
 def _missing_segments(store: Store, inventory: Inventory) -> list[tuple[int, list[SegmentRecord]]]:
-    missing = [(slice_id, segment) for slice_id, segment in inventory.all_segments() if not is_sound(store, segment)]
+    missing: list[tuple[int, SegmentRecord]] = []
+
+    def look(staged: tuple[int, SegmentRecord]) -> None:
+        if not is_sound(store, staged[1]):
+            missing.append(staged)
+
+    store.each(look, inventory.all_segments())
     missing.sort(key=lambda pair: pair[0])
     return [(number, [segment for _, segment in pairs]) for number, pairs in groupby(missing, key=lambda pair: pair[0])]
 
@@ -98,8 +108,7 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
     """
     refreshed = {segment.id for segment in inventory.refreshed(slice_id)}
     if any(segment.id in refreshed for segment in missing):
-        for name in inventory.end_refresh(slice_id):
-            store.remove(name)
+        store.remove_all(inventory.end_refresh(slice_id))
         missing = [segment for segment in missing if segment.id not in refreshed]
     if not missing:
         return len(refreshed)
@@ -136,12 +145,17 @@ def _range_before(key_range: KeyRange, kept: Sequence[FileRecord | Share]) -> Ke
     )
 
 
-def _give_name(store: Store, inventory: Inventory, file: DataFileRecord) -> None:
-    """Gives a segment that is a data file already its name, unless its writer has done so, or does so now."""
-    for name in inventory.made_of(file.id):
-        if layout.is_whole(name) and store.size(name) == file.bytes:
-            with suppress(LakeError):
+def _give_name(store: Store, file: DataFileRecord, written: Sequence[str]) -> None:
+    """Gives one of these its name that is the data file, whole; unless its writer has done so, or does so now."""
+    for name in written:
+        if not name.endswith(".arrow") and store.holds(name, file.bytes, file.checksum):
+            try:
                 store.publish([(name, file.name)])
+            except LakeAway:
+                raise
+            except LakeError:
+                continue  # it is there no more
+            return
 
 
 def _of_others(store: Store, folder: str, epoch: int | None, but: Collection[str] = ()) -> list[str]:
@@ -158,8 +172,7 @@ def _remove_strays(store: Store, inventory: Inventory) -> int:
     epoch = inventory.database.epoch
     strays = [name for name in _of_others(store, layout.SEGMENTS, epoch) if name not in known]
     strays += _of_others(store, layout.WRITING, epoch)
-    for name in strays:
-        store.remove(name)
+    store.remove_all(strays)
     return len(strays)
 
 

@@ -101,8 +101,7 @@ class Refresher:
             self._end(slice_id)
 
     def _end(self, slice_id: int) -> None:
-        for name in self.sealer.inventory.end_refresh(slice_id):
-            self.sealer.store.remove(name)
+        self.sealer.store.remove_all(self.sealer.inventory.end_refresh(slice_id))
 
     def put_in_place(self, slice_id: int, now: datetime) -> None:
         """Replaces the data files of a slice whose refresh has ended; else does nothing."""

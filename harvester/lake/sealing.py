@@ -1,8 +1,8 @@
 """Sealing: segments become data files of the target size, whole and under their final name, or not at all.
 
-A data file is written under ``_harvest/`` and synced; the ledger notes the intent; the file is renamed into place; the
-ledger notes that it is done and forgets the segments; the segments go. After a crash anywhere, the intent and the
-file's checksum say which side of the rename it was.
+A data file is written under ``_harvest/``, synced, and brought in; the ledger notes the intent; the file is renamed
+into place; the ledger notes that it is done and forgets the segments; the segments go. After a crash anywhere, the
+intent and the file's checksum say which side of the rename it was.
 """
 
 from __future__ import annotations
@@ -181,13 +181,13 @@ class Sealer:
         merges: Sequence[int] = (),
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
+        self.store.bring_in([self.being_written(file.name)])
         self.in_doubt.add(record.id)
         number = self.inventory.intend(record.id, file, group, replaces, merges)
         self.store.publish([(self.being_written(file.name), file.name)])
         made_of = self.inventory.fulfil(number)
         self.in_doubt.discard(record.id)
-        for segment in made_of:
-            self.store.remove(segment)
+        self.store.remove_all(made_of)
 
     def being_written(self, name: str) -> str:
         """The name of a data file until it is whole."""
@@ -214,7 +214,8 @@ class Sealer:
         name = self.being_written(file.name)
         with self.store.create(name) as sink:
             write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
-        return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))
+        size, checksum = self.store.measured(name)
+        return replace(file, bytes=size, checksum=checksum)
 
     def footer(self, key: SliceKey, file: DataFileRecord, proof: Proof | None, expected: int | None) -> layout.Footer:
         """What a data file of a slice says of itself; its proof and ``SEND_COUNT`` only in the slice's last file."""

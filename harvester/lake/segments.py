@@ -33,7 +33,10 @@ _PLAIN = pa.ipc.IpcWriteOptions()
 
 
 def write_segment(store: Store, segment: Written, rows: pa.RecordBatch) -> Written:
-    """Writes a page; its folder is not synced. Returns its record with its size. Raises LakeError. Blocking."""
+    """Writes a page, which is still to be brought in, and its folder to be synced.
+
+    Returns its record with its size. Raises LakeError. Blocking.
+    """
     options = _PLAIN if rows.get_total_buffer_size() <= _SMALL_BYTES else _PACKED
     with store.create(segment.name) as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
@@ -44,8 +47,8 @@ def write_segment(store: Store, segment: Written, rows: pa.RecordBatch) -> Writt
 
 def read_segment(store: Store, segment: SegmentRecord) -> pa.RecordBatch:
     """A segment's rows. Raises LakeBroken if they are not what the ledger says. Blocking."""
-    with broken_if_unreadable(segment.name), pa.memory_map(store.local(segment.name)) as source:
-        content = source.read_buffer()
+    with broken_if_unreadable(segment.name):
+        content = store.mapped(segment.name, segment.bytes)
         if segment.checksum is not None and crc32(content) != segment.checksum:
             message = (
                 f"the segment {segment.name} has changed since it was written: run again, and it is asked for anew"
@@ -66,8 +69,8 @@ def is_sound(store: Store, segment: SegmentRecord) -> bool:
         return False
     if segment.checksum is None:
         return True
-    with broken_if_unreadable(segment.name), pa.memory_map(store.local(segment.name)) as source:
-        return crc32(source.read_buffer()) == segment.checksum
+    with broken_if_unreadable(segment.name):
+        return crc32(store.mapped(segment.name, segment.bytes)) == segment.checksum
 
 
 def crc32(content: pa.Buffer) -> int:

@@ -1,8 +1,9 @@
 """A ledger that several machines share: where it is, and how it is held, opened and made anew.
 
 A lake whose ledger is elsewhere says so in ``_harvest/ledger-elsewhere.json``, with the name of the schema that it has
-in the database. The name is made up once, so that it does not matter under which path a machine reaches the lake, and
-any number of lakes may share a database.
+in the database. The name is made up once, so that it does not matter under which path or URL a machine reaches the
+lake, any number of lakes may share a database, and a lake that is begun anew in the same place never meets the ledger
+of one that was there before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import secrets
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -46,6 +48,7 @@ class Shared(LedgerPlace):
         super().__init__(store)
         self._address = Address(url)
         self._holding: Holding | None = None
+        self._known: str | None = None
 
     @property
     def missing(self) -> str:  # type: ignore[override]
@@ -65,17 +68,26 @@ class Shared(LedgerPlace):
                 if not moving:
                     self._refuse_beside()
                     self.refuse_orphans()
-                with translated(self._address.shown):  # before anything is said of it in the lake
-                    self._address.connect().close()
-                known = {"ledger": _KIND, "schema": f"harvester_{secrets.token_hex(_BYTES)}"}
-                content = f"{json.dumps(known)}\n".encode()
-                self.store.write_first(layout.ELSEWHERE, content, f"{layout.WRITING}/{secrets.token_hex(_BYTES)}")
+                self._name()
             schema = self._schema()
             assert schema is not None
             self._holding = self._holding_of(schema)
             held.callback(self._holding.release)
             self._holding.take()
             yield
+
+    def _name(self) -> None:
+        """Makes up a name for the ledger, and has the lake say it, unless it says one by now.
+
+        Object stores differ in whether they tell the first of two from the second. So those who come at the same
+        instant take turns, by a lock of the database's.
+        """
+        turn = int.from_bytes(sha256(str(self.store.root).encode()).digest()[:_BYTES], signed=True)
+        with translated(self._address.shown), self._address.connect() as connection:  # before the lake says anything
+            connection.execute(b"SELECT pg_advisory_lock(%s)", (turn,))
+            known = {"ledger": _KIND, "schema": f"harvester_{secrets.token_hex(_BYTES)}"}
+            content = f"{json.dumps(known)}\n".encode()
+            self.store.write_first(layout.ELSEWHERE, content, f"{layout.WRITING}/{secrets.token_hex(_BYTES)}")
 
     def in_use(self) -> bool:
         """Whether some process, on whatever machine, holds the lake."""
@@ -95,7 +107,10 @@ class Shared(LedgerPlace):
 
     def begun(self) -> bool:
         """Whether there is a ledger, whatever may be wrong with it."""
-        return bool(self.store.size(layout.LEDGER)) or self.there()
+        if self.store.size(layout.LEDGER):
+            return True
+        self.store.check()
+        return self.there()
 
     def open(self) -> Database:
         """The ledger, to be written: see LedgerPlace."""
@@ -118,6 +133,7 @@ class Shared(LedgerPlace):
     @contextmanager
     def looking(self) -> Iterator[Database]:
         """The ledger, for reading alone: see LedgerPlace."""
+        self.store.check()
         schema = self._schema()
         if schema is None:
             self._refuse_beside()
@@ -185,8 +201,16 @@ class Shared(LedgerPlace):
         return f"{self._schema()}_rebuilt"
 
     def _schema(self) -> str | None:
-        """The name of the ledger's schema; None if the lake says none. Raises LakeBroken if what it says is none."""
-        content = self.store.content(layout.ELSEWHERE)
+        """The name of the ledger's schema; None if the lake says none. Raises LakeBroken if what it says is none.
+
+        Whoever has been told it once does not ask again: it never changes.
+        """
+        if self._known is None:
+            self._known = self._told()
+        return self._known
+
+    def _told(self) -> str | None:
+        content = self.mark()
         if content is None:
             return None
         try:

@@ -255,8 +255,7 @@ class SharedFiles:
 def remove_leaving(store: Store, files: SharedFiles) -> None:
     """Removes files that count no more."""
     if leaving := files.leaving():
-        for _, name in leaving:
-            store.remove(name)
+        store.remove_all(name for _, name in leaving)
         files.forget([number for number, _ in leaving])
 
 

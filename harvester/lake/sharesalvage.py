@@ -25,7 +25,7 @@ from harvester.lake.rebuilding import Aside
 from harvester.lake.sealing import Sealer
 from harvester.lake.sharechecks import read_shares
 from harvester.lake.sharedfiles import Share, SharedFile, SharedFiles, put_file
-from harvester.lake.sharing import About, Piece, ShareReader, Sharing, publish
+from harvester.lake.sharing import About, Piece, ShareReader, Sharing, bring_in, publish
 from harvester.lake.tables import as_text, range_values, ranges, slices
 from harvester.model import KEY_END, KeyRange, Proof
 from harvester.redaction import in_words
@@ -186,6 +186,7 @@ class Salvage:
         name = layout.shared_file(whole.dataset, sharing.by.value, whole.partition)
         written = sharing.write(replace(whole, name=name, generation=whole.generation + 1), pieces, about)
         if written is not None:
+            bring_in(self.store, [written], sharing.sealer.epoch)
             publish(self.store, [written], sharing.sealer.epoch)
         return written
 

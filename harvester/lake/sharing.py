@@ -108,11 +108,12 @@ class Sharing:
                 row_group_bytes=self.sealer.row_group_bytes,
                 order=_ORDER,
             )
+        size, checksum = self.sealer.store.measured(name)
         return replace(
             file,
             rows=sum(share.rows for share in held),
-            bytes=self.sealer.store.size(name) or 0,
-            checksum=self.sealer.store.checksum(name),
+            bytes=size,
+            checksum=checksum,
             shares=tuple(held),
         )
 
@@ -134,6 +135,7 @@ class Sharing:
 
     def commit(self, change: Change) -> None:
         """Makes a change of which all files are written. This is where data files come and go, and nowhere else."""
+        bring_in(self.sealer.store, change.added, self.sealer.epoch)
         number = self.files.intend(change)
         publish(self.sealer.store, change.added, self.sealer.epoch)
         finish(self.sealer.store, self.files, number)
@@ -242,6 +244,11 @@ def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return table.to_batches()[0]
 
 
+def bring_in(store: Store, added: Iterable[SharedFile], epoch: int | None) -> None:
+    """Has files where whoever takes over finds them that a holder of this epoch has written."""
+    store.bring_in([layout.being_written(file.name, epoch=epoch) for file in added])
+
+
 def publish(store: Store, added: Iterable[SharedFile], epoch: int | None) -> None:
     """Gives files their names that a holder of this epoch has written."""
     names = [(layout.being_written(file.name, epoch=epoch), file.name) for file in added]
@@ -251,8 +258,7 @@ def publish(store: Store, added: Iterable[SharedFile], epoch: int | None) -> Non
 
 def finish(store: Store, files: SharedFiles, number: int) -> None:
     """Has the ledger say that a change is made, and removes what it has no use for any more."""
-    for name in files.fulfil(number):
-        store.remove(name)
+    store.remove_all(files.fulfil(number))
     remove_leaving(store, files)
 
 
@@ -389,6 +395,7 @@ __all__ = [
     "Piece",
     "ShareReader",
     "Sharing",
+    "bring_in",
     "finish",
     "finish_changes",
     "joined",

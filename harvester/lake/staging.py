@@ -128,7 +128,9 @@ def stage(
         _advance(sealer, page, wholes.get(place, (record, None)), now)
         for place, (page, record) in enumerate(zip(pages, records, strict=True))
     ]
-    if any(advance.segment or advance.refreshed for advance in advances):
+    written = [part.name for advance in advances for part in (advance.segment, advance.refreshed) if part is not None]
+    if written:
+        store.bring_in(written)
         store.sync_folder(layout.SEGMENTS)
     numbers = sealer.ledger.advance(advances, now, scope)
     whole.publish_whole(sealer, advances, numbers)
@@ -138,8 +140,7 @@ def stage(
 def _discard(sealer: Sealer, page: Taken) -> None:
     """Takes a key range's rows out of the lake; none of them is in a data file."""
     assert page.discards is not None
-    for name in sealer.inventory.discard(page.slice_id, *page.discards, page.key_ranges):
-        sealer.store.remove(name)
+    sealer.store.remove_all(sealer.inventory.discard(page.slice_id, *page.discards, page.key_ranges))
 
 
 def _advance(

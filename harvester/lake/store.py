@@ -1,7 +1,11 @@
-"""The lake's files: what is not data in a local folder, always; data files there, too, or in an object store.
+"""The lake's files, and which of them are where: this module alone decides that.
 
-A name under ``_harvest/`` is a local file, of the folder that is the lake, or of its *state*, where the lake is in an
-object store. All other names are data, and nothing but ``publish`` gives them, to finished local files.
+Of a lake in a folder, all are in there. Of one in an object store, data files are objects; what is under ``_harvest/``
+is in a local folder, the lake's *state*. Unless machines *share* the lake: then that is in the object store, too, so
+that a machine that is lost takes nothing along. Files are still written in the state, where they may be lost at any
+time, and are *brought in* as a whole before anything relies on them.
+
+Names outside ``_harvest/`` are data, and nothing but ``publish`` gives them, to finished files.
 
 Invariant: a name outside ``_harvest/`` never denotes half a file. ``folder`` and ``objects`` say how that is held.
 
@@ -46,46 +50,83 @@ class Store:
 
     Attributes:
         root: where the lake is.
-        state: the folder of what is not data.
-        objects: data files, where they are in an object store; None where they are in the same folder.
+        state: the local folder.
+        objects: what is in an object store; None where the lake is in the folder.
+        shares: whether what is not data is an object, too.
     """
 
-    def __init__(self, root: Place, tuning: Tuning | None = None) -> None:
+    def __init__(self, root: Place, tuning: Tuning | None = None, *, shared: bool = False) -> None:
+        """With ``shared``, several machines use the lake, since its ledger is where all of them reach it."""
         self.root = root
         self.state = Folder(state_of(root), str(root))
         self.objects = Objects(root, tuning or Tuning()) if isinstance(root, ObjectLake) else None
+        self.shares = shared and self.objects is not None
 
     def _of(self, name: str) -> Folder | Objects:
         """Who has the file or folder of this name."""
-        if self.objects is None or name == layout.HOME or name.startswith(_AT_HOME):
+        if self.objects is None:
             return self.state
-        return self.objects
+        at_home = name == layout.HOME or name.startswith(_AT_HOME)
+        if not at_home or name == layout.ELSEWHERE:
+            return self.objects
+        return self.objects if self.shares and not name.startswith(_LOCAL) else self.state
 
-    # --- local files
+    # --- files that are written
 
     def local(self, name: str) -> str:
-        """The path of a file or folder under ``_harvest/``."""
-        return self.state.path(name)
+        """The path of a file under ``_harvest/`` on this machine: of one that is still to be brought in, if need be."""
+        return self.state.path(self._written(name))
+
+    def _written(self, name: str) -> str:
+        """Where a file is written."""
+        if isinstance(self._of(name), Folder):
+            return name
+        return f"{layout.WRITING}/{name.removeprefix(_AT_HOME).replace('/', '.')}"
 
     def create(self, name: str) -> AbstractContextManager[pa.NativeFile]:
-        """A new local file to write to: see ``Folder.create``."""
-        return self.state.create(name)
+        """A new file under ``_harvest/`` to write to: see ``Folder.create``. It may have to be brought in."""
+        return self.state.create(self._written(name), synced=self._written(name) == name)
 
     def write(self, name: str, content: pa.Buffer) -> None:
-        """A new local file of this content: see ``Folder.write``."""
-        self.state.write(name, content)
+        """A new file of this content: see ``create``."""
+        self.state.write(self._written(name), content, synced=self._written(name) == name)
+
+    def measured(self, name: str) -> tuple[int, str]:
+        """How many bytes a file has that was just written, and their SHA-256 in hexadecimal."""
+        return self.state.size(self._written(name)) or 0, self.state.checksum(self._written(name))
+
+    def bring_in(self, names: Iterable[str]) -> None:
+        """Has written files where whoever uses the lake next finds them, side by side.
+
+        In a folder they are there, and it is left to sync that.
+        """
+        here = {name: self._written(name) for name in names if self._of(name) is self.objects}
+        if self.objects is not None and here:
+            try:
+                self.objects.upload_all([(self.state.path(written), name) for name, written in here.items()])
+            finally:
+                self.state.remove_all(here.values())
+
+    def clear(self, epoch: int) -> None:
+        """Removes what earlier holders of the lake were writing on this machine, and never brought in."""
+        if self.shares:
+            names = [name for name in self.state.names(layout.WRITING) if (layout.epoch_of(name) or 0) < epoch]
+            self.state.remove_all(names)
 
     def touch(self, name: str) -> None:
         """Makes an empty local file, unless there is one of that name already."""
         self.state.touch(name)
 
     def write_first(self, name: str, content: bytes, beforehand: str) -> None:
-        """A new small local file, unless there is one: see ``Folder.write_first``."""
-        self.state.write_first(name, content, beforehand)
+        """A new small file, unless there is one: see ``Folder.write_first`` and ``Objects.write_first``."""
+        if isinstance(place := self._of(name), Objects):
+            place.write_first(name, content)
+        else:
+            place.write_first(name, content, beforehand)
 
     def content(self, name: str) -> bytes | None:
-        """What is in a small local file; None if there is no such file."""
-        return self.state.content(name)
+        """What is in a small file; None if there is no such file."""
+        return self._of(name).content(name)
 
     def locked(self, name: str) -> AbstractContextManager[None]:
         """Holds a lock on a local file: see ``Folder.locked``. Runs of other machines don't see it."""
@@ -98,8 +139,8 @@ class Store:
     # --- folders
 
     def make_home(self) -> None:
-        """Makes the folders of what is not data."""
-        for folder in ("", layout.HOME, layout.SEGMENTS, layout.WRITING):
+        """Makes the local folders of what is not data."""
+        for folder in ("", layout.HOME, *(() if self.shares else (layout.SEGMENTS,)), layout.WRITING):
             self.state.make_folder(folder)
 
     def claim(self) -> None:
@@ -150,18 +191,21 @@ class Store:
     # --- names
 
     def publish(self, names: Sequence[tuple[str, str]]) -> None:
-        """Gives written and synced local files their final names, in place of any that have them.
+        """Gives whole files their final names, in place of any that have them.
 
-        Of each, its name until now and its final one. To an object store they are uploaded, and then go.
+        Of each, its name until now and its final one. Local files are synced by now; to an object store they are
+        uploaded, and then go. What is there already is copied there, and then goes: if it is there no more, since
+        another machine has taken over, nothing happens but that LakeError is raised.
         """
         renamed = [pair for pair in names if self._of(pair[1]) is self.state]
         if renamed:
             self.state.publish(renamed)
         if self.objects is not None and len(renamed) < len(names):
-            uploads = [pair for pair in names if self._of(pair[1]) is self.objects]
-            self.objects.upload_all([(self.state.path(written), final) for written, final in uploads])
-            for written, _ in uploads:
-                self.state.remove(written)
+            final = [pair for pair in names if self._of(pair[1]) is self.objects]
+            uploads = [pair for pair in final if self._of(pair[0]) is self.state]
+            self.objects.upload_all([(self.state.path(written), name) for written, name in uploads])
+            self.state.remove_all(written for written, _ in uploads)
+            self.objects.rename_all(pair for pair in final if pair not in uploads)
 
     def move(self, name: str, to: str) -> None:
         """Gives a file another name, which nothing has. Its new folder is made.
@@ -174,21 +218,33 @@ class Store:
             return
         if isinstance(source, Objects):
             if isinstance(target, Objects):
-                source.copy(name, to)
-            else:
-                folder = to.rpartition("/")[0]
-                target.make_folder(folder)
-                with target.create(to) as sink:
-                    for part in source.parts(name):
-                        sink.write(part)
-                target.sync_folder(folder)
+                source.move(name, to)
+                return
+            folder = to.rpartition("/")[0]
+            target.make_folder(folder)
+            with target.create(to) as sink:
+                for part in source.parts(name):
+                    sink.write(part)
+            target.sync_folder(folder)
             source.remove(name)
         else:
             self.publish([(name, to)])
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
-        self._of(name).remove(name)
+        """Removes a file, if it is there; or what was written of it, if it was not brought in yet."""
+        if self.shares and name.startswith(_AT_HOME) and self.state.size(written := self._written(name)) is not None:
+            self.state.remove(written)
+        else:
+            self._of(name).remove(name)
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Removes files, if they are there."""
+        local: list[str] = []
+        others: list[str] = []
+        for name in names:
+            (local if self._of(name) is self.state else others).append(name)
+        self.state.remove_all(local)
+        self.each(self.remove, others)
 
     # --- looking and reading
 
@@ -222,13 +278,26 @@ class Store:
         Nothing if there is no such folder. ``""`` is the lake itself.
         """
         found = self._of(folder).entries(folder)
-        if self.objects is not None and not folder:
+        if self.objects is not None and not folder and not self.shares:
             found = sorted({*found, *self.state.entries(folder)})
         return found
 
     def holds_anything(self, folder: str) -> bool:
         """Whether there is a folder of that name with anything in it."""
         return self._of(folder).holds_anything(folder)
+
+    def shown(self, name: str) -> str:
+        """Where a file or folder is, for a person."""
+        place = self._of(name)
+        return place.url(name) if isinstance(place, Objects) else place.path(name)
+
+    def mapped(self, name: str, size: int) -> pa.Buffer:
+        """All bytes of a file that is so long; those of a large one are read when they are needed.
+
+        Raises OSError or LakeError if it is not there.
+        """
+        place = self._of(name)
+        return place.mapped(name, size) if isinstance(place, Objects) else place.mapped(name)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[str | pa.NativeFile]:
@@ -267,5 +336,7 @@ class Store:
 
 
 _AT_HOME = f"{layout.HOME}/"
+_LOCAL = (layout.LEDGER, layout.LOCK, layout.REBUILT, layout.WHOSE)
+"""What names of files begin with that are of use on this machine alone."""
 
 __all__ = ["AtHand", "Store"]

@@ -64,6 +64,7 @@ class WaitingPages:
             page_end=page_end,
         )
         page = write_segment(self.store, page, rows)
+        self.store.bring_in([page.name])
         self.store.sync_folder(layout.SEGMENTS)
         return page
 
@@ -87,8 +88,7 @@ class WaitingPages:
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files that the ledger does not know any more."""
-        for name in names:
-            self.store.remove(name)
+        self.store.remove_all(names)
 
     def discard(self, scope: int, start: int, stop: int, key_ranges: Sequence[KeyRange]) -> None:
         """Throws away what waits of a key range, which is to be walked again; and says where all cursors are then."""
@@ -103,9 +103,12 @@ class WaitingPages:
     def put_right(self) -> int:
         """Has walks go back to before pages that are missing or damaged; how many are to be asked for again."""
         lost = defaultdict[int, list[WaitingPage]](list)
-        for scope, page in all_waiting(self.database):
-            if not is_sound(self.store, page):
-                lost[scope].append(page)
+
+        def look(waiting: tuple[int, WaitingPage]) -> None:
+            if not is_sound(self.store, waiting[1]):
+                lost[waiting[0]].append(waiting[1])
+
+        self.store.each(look, all_waiting(self.database))
         return sum(self._lose(scope, pages) for scope, pages in lost.items())
 
     def _lose(self, scope: int, lost: Sequence[WaitingPage]) -> int:
