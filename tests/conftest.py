@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from harvester.model import Secret
 from tests import postgres
 from tests.lake_places import Place
+from tests.object_stores import Stand, azurite, between, environment_of, moto
 
 settings.register_profile(
     "harvester",
@@ -47,6 +49,35 @@ def ledger(request: pytest.FixtureRequest) -> Secret | None:
         return None
     url: Secret = request.getfixturevalue("shared_ledger")
     return url
+
+
+@pytest.fixture(scope="session")
+def at_moto() -> Iterator[str]:
+    """moto's server, the same for all tests of a process."""
+    with moto() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def at_azurite() -> Iterator[str]:
+    """Azurite, likewise."""
+    with azurite() as url:
+        yield url
+
+
+@pytest.fixture(params=["s3", "gs", "abfs"])
+def stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    """Every kind of object store, one after the other."""
+    scheme = request.param
+    upstream = request.getfixturevalue("at_azurite" if scheme == "abfs" else "at_moto")
+    account = upstream.partition("/devstoreaccount1")[0]
+    with between(account) as proxy:
+        environment = environment_of(scheme, proxy.url)
+        for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield Stand(scheme, environment, proxy)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 ``s3`` is moto's server. ``abfs`` is Azurite, where node and its package are (``make`` installs both). No emulator of
 Google's own installs from PyPI, npm or Debian that speaks the XML API, which obstore uses: that API is S3's but for its
-headers, so ``gs`` is moto's server, too.
+headers, so ``gs`` is moto's server, too, and the proxy in front translates these.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ def between(upstream: str) -> Iterator[Proxy]:  # noqa: C901  a handler is a cla
                 self.answer(STATUSES[fate], {}, b"")
                 return
             connection = http.client.HTTPConnection(host)
-            connection.request(self.command, self.path, body, dict(self.headers))
+            connection.request(self.command, self.path, body, _for_s3(dict(self.headers)))
             answer = connection.getresponse()
             content = answer.read()
             headers = {name: value for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP}
+            headers |= {_GS + name[len(_S3) :]: value for name, value in headers.items() if name.startswith(_S3)}
             length = answer.getheader("Content-Length", str(len(content)))
             connection.close()
             proxy.then(self.command, self.path)
@@ -163,6 +164,17 @@ def between(upstream: str) -> Iterator[Proxy]:  # noqa: C901  a handler is a cla
             over.set()
             server.shutdown()
             thread.join()
+
+
+_GS, _S3 = "x-goog-", "x-amz-"
+
+
+def _for_s3(headers: dict[str, str]) -> dict[str, str]:
+    """Headers of a request to Google Cloud Storage, as S3 calls them; others as they are."""
+    found = {_S3 + name[len(_GS) :] if name.lower().startswith(_GS) else name: each for name, each in headers.items()}
+    if found.pop(f"{_S3}if-generation-match", None) == "0":
+        found["If-None-Match"] = "*"
+    return found
 
 
 HOP_BY_HOP = {"connection", "content-length", "keep-alive", "transfer-encoding"}

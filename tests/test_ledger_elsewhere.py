@@ -250,13 +250,6 @@ class TestSaying:
         assert command_line(["status", str(tmp_path), "--ledger", "postgresql://127.0.0.1:1/x"]) == Exit.USAGE
         assert "pip install 'psycopg[binary]" in capsys.readouterr().err
 
-    def test_of_a_lake_in_an_object_store_the_ledger_is_local_as_yet(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        told = ["--state", str(tmp_path), "--ledger", "postgresql://127.0.0.1:1/x"]
-        assert command_line(["status", "s3://bucket/lake", *told]) == Exit.USAGE
-        assert "--ledger goes with a lake in a folder, as yet" in capsys.readouterr().err
-
     def test_a_server_that_is_too_old_is_refused(
         self, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch
     ) -> None:

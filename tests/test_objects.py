@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,11 +41,7 @@ from tests.object_stores import (
     MUTE,
     PASS,
     Stand,
-    azurite,
-    between,
-    environment_of,
     mirror,
-    moto,
 )
 from tests.serving import served
 
@@ -68,32 +63,6 @@ TUNING = replace(
     QUICK, clock=lambda: SENT + timedelta(days=20), target_bytes=30_000, store_timeout_s=5.0, store_patience_s=10.0
 )
 IMPATIENT = replace(TUNING, store_timeout_s=0.5, store_patience_s=0.3)
-
-
-@pytest.fixture(scope="module")
-def at_moto() -> Iterator[str]:
-    with moto() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def at_azurite() -> Iterator[str]:
-    with azurite() as url:
-        yield url
-
-
-@pytest.fixture(params=["s3", "gs", "abfs"])
-def stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    scheme = request.param
-    upstream = request.getfixturevalue("at_azurite" if scheme == "abfs" else "at_moto")
-    account = upstream.partition("/devstoreaccount1")[0]
-    with between(account) as proxy:
-        environment = environment_of(scheme, proxy.url)
-        for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
-            monkeypatch.delenv(name)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        yield Stand(scheme, environment, proxy)
 
 
 on_s3 = pytest.mark.parametrize("stand", ["s3"], indirect=True)
