@@ -1,0 +1,205 @@
+"""Partitioned lakes in an object store, with a ledger of one machine's and with a shared one: exact, and safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from anyio import to_thread
+from sqlalchemy.engine import Connection
+
+from harvester.config import PartitionBy, Refresh
+from harvester.datasets import MESSAGES
+from harvester.harvest.status import read_status
+from harvester.harvest.upkeep import Compacted, Recovered, compact, recover
+from harvester.lake import layout
+from harvester.lake.entries import Progress
+from harvester.lake.lake import Lake, open_lake
+from harvester.lake.objects import Objects
+from harvester.lake.postgres import PostgresDatabase
+from harvester.lake.staging import Taken, Whole
+from harvester.lake.verify import verifying
+from harvester.model import KeyRange, Proof, Secret, SliceKey
+from harvester.places import ObjectLake
+from harvester.simulator.spec import AccountSpec, listed
+from tests.crashing import STRIDE
+from tests.harvesting import QUICK, field
+from tests.object_stores import Stand, mirror
+from tests.partitioned import assert_exact
+from tests.test_lake import Crash, crash_at
+from tests.test_partitions import NOW, SENDS, SENT, TRUTH, TUNING, begin, keys, messages, taken
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("stand", ["s3"], indirect=True)]
+EVERY = 1 if STRIDE == 1 else 19
+"""Of durable steps one after the other, every so manieth is tried."""
+CRASHES = PartitionBy.SEND, PartitionBy.MONTH
+BY_SEND = {f"send={id_send}": [100 * id_send + number for number in range(20)] for id_send in SENDS}
+
+
+def assert_sound(lake: ObjectLake, ledger: Secret | None) -> None:
+    for quick in (True, False):
+        with verifying(lake, quick=quick, ledger=ledger) as seen:
+            assert list(seen.findings()) == []
+            assert (seen.complete, seen.leftovers) == (True, 0)
+
+
+async def test_the_nasty_account_by_month_is_exact_refreshed_compacted_and_recovered(
+    stand: Stand, tmp_path: Path, ledger: Secret | None
+) -> None:
+    lake, copy = stand.lake(tmp_path), tmp_path / "copy"
+    spec = AccountSpec(
+        seed=11,
+        sends=listed({601: 250, 602: 20, 603: 0, 604: 75}),
+        gap=5,
+        awkward=True,
+        foul=True,
+        failed=0.2,
+        waiting=0.1,
+        first_date=SENT - timedelta(days=2),
+        days_between=1.0,
+    )
+    tuning = replace(QUICK, clock=lambda: NOW, target_bytes=30_000)
+    given: dict[str, Any] = {"limit": 80, "partition_by": PartitionBy.MONTH, "ledger": ledger}
+    async with field(lake, spec, tuning=tuning, **given) as account:
+
+        def exact() -> None:
+            (mirror(lake, copy) / layout.WRITING).mkdir(parents=True, exist_ok=True)
+            assert_exact(copy, account.server.account)
+            assert_sound(lake, ledger)
+
+        for id_send in spec.sends.ids:
+            assert (await account.run([id_send])).complete
+        await to_thread.run_sync(exact)
+        account.server.account.settled = True
+        assert (await account.run(refresh=Refresh.UNSETTLED)).complete
+        await to_thread.run_sync(exact)
+        done = Compacted()
+        await to_thread.run_sync(compact, lake, tuning, done, lambda: None, ledger)
+        assert 0 < done.files < done.files_before
+        await to_thread.run_sync(exact)
+
+        held = await to_thread.run_sync(read_status, lake, ledger)
+        shutil.rmtree(lake.state)
+        if ledger is not None:
+            (copy / layout.ELSEWHERE).read_text()
+            await to_thread.run_sync(_drop, ledger, json.loads((copy / layout.ELSEWHERE).read_text())["schema"])
+        recovered = Recovered()
+        await to_thread.run_sync(recover, lake, recovered, lambda: None, tuning, ledger)
+        assert (recovered.rebuilt, recovered.aside) == (True, [])
+        found = await to_thread.run_sync(read_status, lake, ledger)
+        assert (found.rows, found.data_files) == (held.rows, held.data_files)
+        assert (await account.run(refresh=Refresh.NEVER)).complete
+        await to_thread.run_sync(exact)
+
+
+def _drop(ledger: Secret, schema: str) -> None:
+    import psycopg
+
+    with psycopg.connect(ledger, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+
+
+# --- at every durable step
+
+
+class _Commits:
+    """Is told of every commit of a shared ledger, when it is done."""
+
+    @staticmethod
+    def done() -> None:
+        pass
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Ends the 'process' right after its n-th durable step, here or in the store, one at a time."""
+    writing = PostgresDatabase.writing
+
+    @contextmanager
+    def told(self: PostgresDatabase) -> Iterator[Any]:
+        with writing(self) as connection:
+            yield connection
+        _Commits.done()
+
+    patch.setattr("harvester.lake.objects.AT_ONCE", 1)
+    patch.setattr(PostgresDatabase, "writing", told)
+    in_store = [(Objects, name) for name in ("upload", "_copy", "remove", "write_first")]
+    crash_at(step, patch, [*in_store, (_Commits, "done"), (os, "replace"), (Connection, "_commit_impl")])
+
+
+def harvest(lake: Lake, by: PartitionBy) -> None:
+    """A send of two pages, and one that comes whole; they wait. Goes on where a run before was stopped."""
+    begin(lake, by)
+    for first, count, proof in ((700, 10, None), (710, 10, Proof.COUNT), (800, 20, Proof.COUNT)):
+        record = lake.ledger.find(SliceKey(MESSAGES.name, first // 100))
+        assert record is not None
+        held = record.key_range.held if record.key_range else None
+        if held is None or held < first:
+            page = taken(lake, first // 100, first, count, proof)
+            lake.stage([replace(page, whole=Whole(record.key, 20)) if count == 20 else page])
+        lake.seal(record.id, everything=True)
+
+
+def refresh(lake: Lake, copy: Path) -> None:
+    """Asks what waits again, and finds it sent."""
+    for id_send in SENDS:
+        record = lake.ledger.find(SliceKey(MESSAGES.name, id_send))
+        assert record is not None
+        last = 100 * id_send + 19
+        if lake.plan_refresh(record).progress is None and _statuses(copy, id_send) != {"sent"}:
+            brought = messages(id_send, 100 * id_send, 20)
+            progress = Progress(KeyRange(cursor=last, held=last), in_full=True, brought=20, ended=True)
+            lake.stage([Taken(record.id, MESSAGES, None, None, Proof.COUNT, 1, refreshed=brought, refresh=progress)])
+        lake.seal(record.id, everything=True)
+
+
+def _statuses(copy: Path, id_send: int) -> set[str]:
+    read = [pq.ParquetFile(path).read(["id_send", "message_status"]) for path in copy.rglob("*.parquet")]
+    return {row["message_status"] for row in pa.concat_tables(read).to_pylist() if row["id_send"] == id_send}
+
+
+@pytest.mark.parametrize("by", CRASHES)
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_or_doubled_wherever_it_stops(
+    stand: Stand, tmp_path: Path, ledger: Secret | None, by: PartitionBy
+) -> None:
+    """Harvesting, refreshing, compacting; where the ledger is shared, what was stopped goes on on another machine."""
+    step, stopped = 1 - EVERY, True
+    while stopped:
+        step += EVERY
+        lake = stand.lake(tmp_path, f"{tmp_path.name}-{step}")
+        copy = tmp_path / "copy"
+        machines = (replace(lake, state=tmp_path / f"{step}-{number if ledger else 0}") for number in range(2))
+
+        def work(here: ObjectLake, note: Callable[[], object] = lambda: None) -> None:
+            with open_lake(here, TUNING, ledger=ledger) as opened:
+                harvest(opened, by)
+                mirror(here, copy)
+                refresh(opened, copy)
+            compact(here, TUNING, Compacted(), ledger=ledger)
+
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(step, patch)
+            try:
+                work(next(machines))
+            except Crash:
+                pass
+            else:
+                stopped = False
+        last = next(machines)
+        work(last)
+        mirror(last, copy)
+        assert keys(copy) == (TRUTH if by is PartitionBy.MONTH else BY_SEND), f"after step {step}"
+        assert {status for id_send in SENDS for status in _statuses(copy, id_send)} == {"sent"}, f"after step {step}"
+        assert len(list(copy.rglob("*.parquet"))) == len(keys(copy)), f"after step {step}"
+        assert_sound(last, ledger)
+    assert step > 2 * EVERY
