@@ -327,7 +327,7 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lake, concurrency, kills = stand.lake(tmp_path), 2, 2
-    spec = AccountSpec(sends=equal(6, 400), failed=0.1)
+    spec = AccountSpec(sends=equal(4, 400), failed=0.1)
 
     def told(words: list[str], machine: str) -> tuple[int, dict[str, Any]]:
         status = command_line([*words, "--state", str(at(lake, machine).state), "--json"])
@@ -349,7 +349,7 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
             "--send",
             *map(str, spec.sends.ids),
         ]
-        for machine, requests in (("a", 9), ("b", 25)):
+        for machine, requests in (("a", 9), ("b", 18)):
             command = [sys.executable, "-m", "harvester", *run, "--state", str(at(lake, machine).state)]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                 with urllib.request.urlopen(f"{server.url}/stats?requests={requests}", timeout=100) as answer:
@@ -362,12 +362,12 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
                 process.kill()
             shutil.rmtree(at(lake, machine).state)
         status, summary = told(run, "c")
-        assert (status, summary["rows"]["messages"]) == (Exit.COMPLETE, 6 * 400)
+        assert (status, summary["rows"]["messages"]) == (Exit.COMPLETE, 4 * 400)
         assert server.stats.again <= 2 * concurrency * kills
         exact(server, mirror(lake, tmp_path / "copy"))
         for words in (["status", lake.url], ["verify", lake.url]):
-            answers = [told(words, machine) for machine in ("a", "b", "c")]
-            assert answers[0] == answers[1] == answers[2]
+            answers = [told(words, machine) for machine in ("a", "c")]
+            assert answers[0] == answers[1]
             assert (answers[0][0], answers[0][1]["complete"], answers[0][1]["in_use"]) == (Exit.COMPLETE, True, False)
         assert told([*run, "--refresh", "never"], "b")[1]["queries"] == 0
     assert names(lake, layout.HOME) == {layout.ELSEWHERE}
