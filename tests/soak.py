@@ -20,19 +20,26 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
+import pytest
+
 from harvester.datasets import CATALOGUE, DEFAULT
+from harvester.lake import layout
+from harvester.lake.store import Store
+from harvester.model import Secret
 from harvester.places import ObjectLake, Place, state_of
 from harvester.simulator.spec import skewed
 from harvester.simulator.truth import digest
+from tests import postgres
 from tests.harvesting import lake_table
 from tests.object_stores import BUCKET, environment_of, mirror, moto
 
@@ -66,6 +73,8 @@ class Plan:
         faults: what goes wrong how often, likewise.
         seed: of the account, its faults and the instants.
         store: where the lake is: in a folder, or in S3, of which moto's server stands in.
+        ledger: where its ledger is: beside it, or in a PostgreSQL database that machines share; then each run is
+            another machine's, and what was on one that was killed is lost.
     """
 
     kills: int = 110
@@ -77,6 +86,7 @@ class Plan:
     faults: str = FAULTS
     seed: int = 0
     store: str = "folder"
+    ledger: str = "beside"
 
     @property
     def pages(self) -> int:
@@ -153,12 +163,13 @@ def served(plan: Plan) -> Iterator[Served]:
 class Soak:
     """One soak, in a folder of its own."""
 
-    def __init__(self, plan: Plan, account: Served, folder: Path) -> None:
+    def __init__(self, plan: Plan, account: Served, folder: Path, ledger: Secret | None = None) -> None:
         self.plan = plan
         self.account = account
         self.lake: Place = folder / "lake"
         if plan.store == "s3":
             self.lake = ObjectLake(f"s3://{BUCKET}/soak", folder / "lake")
+        self.ledger = ledger
         self.figures = Figures()
         self._folder = folder
         self._log = folder / "stderr"
@@ -224,16 +235,20 @@ class Soak:
                 raise SoakFailed(f"a run ended with {process.returncode}: {self._log.read_text()}")
             return False
         self.figures.killed[self._under_way(asked=now["requests"] > before)] += 1
+        if self.ledger is not None and isinstance(self.lake, ObjectLake):
+            shutil.rmtree(self.lake.state, ignore_errors=True)
+            self.lake = replace(self.lake, state=self._folder / f"machine-{self.figures.kills}")
         return True
 
     def _under_way(self, *, asked: bool) -> str:
         """What the killed run was doing, by what it left."""
         home = state_of(self.lake) / "_harvest"
-        left = _left(home, self._folder)
+        left = _left(home, self._folder) if self.ledger is None else _left_in(self.ledger)
         if left is None:
             return "making the ledger"
-        staged = {f"_harvest/segments/{path.name}" for path in (home / "segments").glob("*")}
-        written = any((home / "writing").glob("*"))
+        store = Store(self.lake, shared=self.ledger is not None)
+        staged = set(store.names(layout.SEGMENTS))
+        written = any((home / "writing").glob("*")) or any(store.names(layout.WRITING))
         return next(
             what
             for what, so in (
@@ -260,7 +275,8 @@ class Soak:
         return ["--state", str(self.lake.state)] if isinstance(self.lake, ObjectLake) else []
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"HARVESTER_CLIENT_MD5": self.account.told["client_md5"]}
+        ledger = {} if self.ledger is None else {"HARVESTER_LEDGER": str(self.ledger)}
+        return os.environ | ledger | {"HARVESTER_CLIENT_MD5": self.account.told["client_md5"]}
 
     def _compare(self) -> None:
         """Every value of the lake against the account's."""
@@ -280,9 +296,12 @@ class Soak:
     def _look_for_leftovers(self) -> None:
         lake = state_of(self.lake)
         home = lake / "_harvest"
-        left = [path for folder in ("segments", "writing") for path in (home / folder).iterdir()]
+        left = [path for folder in ("segments", "writing") for path in (home / folder).glob("*")]
         left += [path for path in lake.rglob("*") if path.is_file() and path.suffix != ".parquet"]
         left = [path for path in left if path.parent != home]
+        if self.ledger is not None and isinstance(self.lake, ObjectLake):
+            ours = mirror(self.lake, self._folder / "copy") / layout.HOME
+            left += [path for path in ours.rglob("*") if path.is_file() and path != ours.parent / layout.ELSEWHERE]
         if left:
             raise SoakFailed(f"left over: {', '.join(map(str, left))}")
 
@@ -291,7 +310,11 @@ class Soak:
         if " verify " not in known.stdout:
             return None
         done = subprocess.run(
-            [*HARVESTER, "verify", str(self.lake), *self._state], capture_output=True, text=True, check=False
+            [*HARVESTER, "verify", str(self.lake), *self._state],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise SoakFailed(f"harvester verify ended with {done.returncode}: {done.stdout} {done.stderr}")
@@ -319,14 +342,31 @@ def _left(home: Path, folder: Path) -> _Left | None:
             def values(query: str) -> set[Any]:
                 return {row[0] for row in connection.execute(query)}
 
-            if not {"segments", "data_files", "refreshes"} <= values("SELECT name FROM sqlite_master"):
-                return None
-            return _Left(
-                segments=values("SELECT name FROM segments"),
-                intended=values("SELECT slice_id FROM data_files WHERE sealed = 0"),
-                ended=values("SELECT slice_id FROM refreshes WHERE ended = 1"),
-                refreshing=values("SELECT slice_id FROM refreshes"),
-            )
+            return _told(values, "SELECT name FROM sqlite_master")
+
+
+def _left_in(ledger: Secret) -> _Left | None:
+    """Likewise, of a ledger that is the only one in its database."""
+    with psycopg.connect(ledger, autocommit=True) as connection:
+
+        def values(query: str) -> set[Any]:
+            return {row[0] for row in connection.execute(query.encode())}
+
+        for schema in values("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'harvester%'"):
+            connection.execute(f"SET search_path TO {schema}".encode())
+            return _told(values, f"SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'")
+    return None
+
+
+def _told(values: Callable[[str], set[Any]], tables: str) -> _Left | None:
+    if not {"segments", "data_files", "refreshes"} <= values(tables):
+        return None
+    return _Left(
+        segments=values("SELECT name FROM segments"),
+        intended=values("SELECT slice_id FROM data_files WHERE sealed = 0"),
+        ended=values("SELECT slice_id FROM refreshes WHERE ended = 1"),
+        refreshing=values("SELECT slice_id FROM refreshes"),
+    )
 
 
 def soak(plan: Plan, folder: Path) -> Figures:
@@ -335,7 +375,11 @@ def soak(plan: Plan, folder: Path) -> Figures:
         account = held.enter_context(served(plan))
         if plan.store == "s3":
             os.environ.update(environment_of("s3", held.enter_context(moto())))
-        return Soak(plan, account, folder).soak()
+        ledger = None
+        if plan.ledger == "shared":
+            database = held.enter_context(postgres.server())
+            ledger = database.url(database.database())
+        return Soak(plan, account, folder, ledger).soak()
 
 
 def lines(plan: Plan, figures: Figures) -> Iterator[str]:
@@ -361,11 +405,12 @@ def main() -> None:
     parser.add_argument("--latency", metavar="TIME", default=Plan().latency)
     parser.add_argument("--faults", metavar="FAULTS", default=FAULTS)
     parser.add_argument("--store", choices=("folder", "s3"), default=Plan().store)
+    parser.add_argument("--ledger", choices=("beside", "shared"), default=Plan().ledger)
     plan = Plan(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:
             figures = soak(plan, Path(folder))
-        except SoakFailed as error:
+        except (SoakFailed, pytest.skip.Exception) as error:
             sys.exit(f"soak: {error}")
     for line in lines(plan, figures):
         sys.stdout.write(f"{line}\n")
