@@ -64,7 +64,7 @@ _Lake = Annotated[str, Parameter(help="The lake: its folder, or the URL of its p
 _Ledger = Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)]
 _State = Annotated[
     Path | None,
-    Parameter(converter=path, metavar="DIR", help="Of a lake in an object store: the local folder of its ledger."),
+    Parameter(converter=path, metavar="DIR", help="Of a lake in an object store: its local folder."),
 ]
 
 app = App(
