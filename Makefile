@@ -52,6 +52,7 @@ soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and h
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 soak-objects: $(VENV)/.test  ## the same with 20 kills and a lake in S3, of which moto's server stands in
+	@TEST_STRIDE=1 $(BIN)/python -m pytest -k wherever --timeout 1800 tests/test_objects_partitioned.py
 	@$(BIN)/python -m tests.soak --store s3 --kills 20 --rows 200000 --sends 16 $(SOAK_ARGS)
 
 fuzz: $(VENV)/.fuzz  ## read a million mutated answers, and hold what comes of each against a reference

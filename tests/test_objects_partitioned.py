@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 
 from harvester.config import PartitionBy, Refresh
 from harvester.datasets import MESSAGES
+from harvester.errors import LakeError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Compacted, Recovered, compact, recover
 from harvester.lake import layout
@@ -212,3 +213,32 @@ def test_nothing_is_lost_or_doubled_wherever_it_stops(
         assert len(list(copy.rglob("*.parquet"))) == len(keys(copy)), f"after step {step}"
         assert_sound(last, ledger)
     assert step > EVERY
+
+
+@pytest.mark.parametrize("named", [0, 1, 3])
+def test_a_change_that_another_machine_takes_over_is_made_once(
+    bucket: str, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, named: int
+) -> None:
+    """The first holder sleeps when so many of its files have their names; the second takes over; the first wakes."""
+    lake = ObjectLake(f"{bucket}/{tmp_path.name}", tmp_path / "first")
+    with open_lake(lake, TUNING, ledger=shared_ledger) as first:
+        begin(first)
+        first.stage([taken(first, id_send, 100 * id_send, 20, Proof.COUNT) for id_send in SENDS])
+        publish = first.store.publish
+        seen: list[dict[str, list[int]]] = []
+
+        def sleep_in_between(names: list[tuple[str, str]]) -> None:
+            assert len(names) == len(TRUTH)
+            publish(names[:named])
+            monkeypatch.setattr(type(first.store), "publish", lambda _, names: publish(names))
+            first.ledger.database._holding.release()  # type: ignore[attr-defined]
+            with open_lake(replace(lake, state=tmp_path / "second"), TUNING, ledger=shared_ledger) as second:
+                assert (second.repairs.finished, second.repairs.undone) == (1, 0)
+                seen.append(keys(mirror(lake, tmp_path / "copy")))
+            publish(names[named:])
+
+        monkeypatch.setattr(type(first.store), "publish", lambda _, names: sleep_in_between(names))
+        with pytest.raises(LakeError):
+            first.seal(0, everything=True)
+    assert seen == [keys(mirror(lake, tmp_path / "copy"))] == [TRUTH]
+    assert_sound(lake, shared_ledger)

@@ -21,6 +21,7 @@ from typing import Any
 import obstore
 import pyarrow.parquet as pq
 import pytest
+from obstore.exceptions import GenericError
 
 from harvester.config import Tuning
 from harvester.console.cli import command_line
@@ -228,18 +229,19 @@ def test_a_lake_with_its_ledger_on_one_machine_can_be_moved(
 
 
 @on_s3
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("tells", ["who", "nothing", "that it can't"])
 def test_of_several_that_begin_a_lake_at_once_one_does(
-    stand: Stand, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, tells: bool
+    stand: Stand, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, tells: str
 ) -> None:
-    """Also in a store that does not tell who was first."""
+    """Also in a store that does not tell who was first, or says that it can't."""
     put = obstore.put
 
     def put_always(*given: Any, mode: Any = None, **further: Any) -> Any:
-        assert mode in {None, "create"}
+        if mode is not None and tells == "that it can't":
+            raise GenericError("Server returned error response - status code: 501 Not Implemented")
         return put(*given, **further)
 
-    if not tells:
+    if tells != "who":
         monkeypatch.setattr(obstore, "put", put_always)
     lake, opened = stand.lake(tmp_path), list[str]()
     together = threading.Barrier(4)

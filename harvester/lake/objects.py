@@ -54,6 +54,7 @@ _PARQUET = (".parquet", ".whole")
 _LONGEST_REASON = 240
 _QUERY = re.compile(r"\?[^\s)]*")
 _BROKEN_OFF = "response body error|kind: Body|IncompleteBody|error decoding response"
+_NO_CONDITIONS = "status code: 501|NotImplemented|not supported"
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _REMEDIES = (
     ("without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|status code: 30", _REGION),
@@ -140,14 +141,17 @@ class Objects:
         In a store that knows no such condition, the last one wins of several that try at the same instant.
         """
         import obstore  # noqa: PLC0415  an extra
-        from obstore.exceptions import AlreadyExistsError, NotSupportedError  # noqa: PLC0415
+        from obstore.exceptions import AlreadyExistsError, BaseError  # noqa: PLC0415
 
         def put() -> None:
-            with suppress(AlreadyExistsError):
-                try:
-                    obstore.put(self._store, name, content, mode="create")
-                except NotSupportedError:
-                    obstore.put(self._store, name, content)
+            try:
+                obstore.put(self._store, name, content, mode="create")
+            except AlreadyExistsError:
+                pass
+            except BaseError as error:
+                if not re.search(_NO_CONDITIONS, str(error)):
+                    raise
+                obstore.put(self._store, name, content)
 
         if self.size(name) is None:
             self._ask(f"write {self.url(name)}", put)
