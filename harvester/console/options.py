@@ -79,7 +79,8 @@ class RunOptions:
             converter=path,
             metavar="DIR",
             help="Of a lake in an object store: the local folder for its ledger, and for pages until they are in data "
-            "files; or, with --ledger, for files that are being written, and nothing that counts. If not given, one below ~/.local/state/harvester that is named after the lake.",
+            "files; or, with --ledger, for files that are being written, and nothing that counts. If not given, one "
+            "below ~/.local/state/harvester that is named after the lake.",
         ),
     ] = None
     ledger: Annotated[
