@@ -58,8 +58,11 @@ def at(lake: ObjectLake, machine: str) -> ObjectLake:
 
 def keys(lake: ObjectLake, copy: Path) -> list[int]:
     """What readers find, as often as they find it."""
-    paths = mirror(lake, copy).rglob("*.parquet")
-    return sorted(key for path in paths for key in pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist())
+    found: list[int] = []
+    for path in mirror(lake, copy).rglob("*.parquet"):
+        here: list[Any] = pq.ParquetFile(path).read([MESSAGES.key]).column(0).to_pylist()
+        found += here
+    return sorted(found)
 
 
 def names(lake: ObjectLake, under: str = "") -> set[str]:

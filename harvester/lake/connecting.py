@@ -133,7 +133,7 @@ def _s3_endpoint(_place: ObjectLake) -> str | None:
     from botocore.configprovider import ConfiguredEndpointProvider  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-    session = botocore.session.get_session()
+    session = botocore.session.Session(include_builtin_handlers=False)  # which are for requests, and take their time
     try:
         provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3")
         found: str | None = provider.provide()
