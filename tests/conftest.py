@@ -24,6 +24,12 @@ settings.register_profile(
 settings.load_profile("harvester")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait, for servers, processes and back-offs that are real."""
+    return 1 + (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

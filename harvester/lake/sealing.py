@@ -22,7 +22,6 @@ from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.lake.segments import broken_if_unreadable, read_segment
-from harvester.lake.sharedfiles import SharedFiles, remove_leaving
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class Sealer:
         return written
 
     def merge(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
-        """Makes one data file of some that adjoin, under the name of the first."""
+        """Makes one data file of some that adjoin, under the name of the first; the others are still to be removed."""
         file = replace(
             files[0],
             rows=sum(each.rows for each in files),
@@ -169,7 +168,6 @@ class Sealer:
         )
         written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
         self.publish(record, written, (), replaces=file.id, merges=[each.id for each in files[1:]])
-        remove_leaving(self.store, SharedFiles(self.inventory.database))
 
     def publish(
         self,
