@@ -29,6 +29,7 @@ from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.connecting import connect
 from harvester.lake.folder import translated
+from harvester.lake.refusals import NotThere, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,28 +46,14 @@ AT_ONCE = 16
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 """A large file goes up in parts of which so many are under way, and in memory, at once."""
-_REGION = "Perhaps the bucket is in another region: set AWS_REGION to that"
 _FIRST_PATIENCE_S = 30.0
 _LARGE_AT_ONCE = 4
 """So many files of more than a part are fetched whole at once: they take room on the disk."""
 _CHECKSUM = "sha256"
 _PARQUET = (".parquet", ".whole")
-_LONGEST_REASON = 240
-_QUERY = re.compile(r"\?[^\s)]*")
 _BROKEN_OFF = "response body error|kind: Body|IncompleteBody|error decoding response"
 _NO_CONDITIONS = "status code: 501|NotImplemented|not supported"
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_REMEDIES = (
-    ("without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation|status code: 30", _REGION),
-    (
-        "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|401 Unauth",
-        "Correct the credentials",
-    ),
-    ("[Cc]redential|token request", "Correct the credentials"),
-    ("403 Forbidden|AccessDenied|AuthorizationFailure", "Let the credentials list, read, write and delete there"),
-    ("status code: 5|429", "Wait until the store is well again"),
-)
-"""What is to be done about an error, by what its text holds."""
 
 
 class Fetched(NamedTuple):
@@ -162,7 +149,7 @@ class Objects:
 
         try:
             return self._ask(f"read {self.url(name)}", lambda: bytes(obstore.get(self._store, name).bytes()))
-        except _NotThere:
+        except NotThere:
             return None
 
     def side_by_side(self, do: Callable[[Item], object], items: Iterable[Item]) -> None:
@@ -185,7 +172,7 @@ class Objects:
             found = self._ask(
                 f"look at {self.url(name)}", lambda: obstore.get(self._store, name, options={"head": True})
             )
-        except _NotThere:
+        except NotThere:
             return False
         if found.meta["size"] != size:
             return False
@@ -198,7 +185,7 @@ class Objects:
 
         try:
             return int(self._ask(f"look at {self.url(name)}", lambda: obstore.head(self._store, name))["size"])
-        except _NotThere:
+        except NotThere:
             return None
 
     def _size(self, name: str) -> int:
@@ -312,7 +299,7 @@ class Objects:
         """Removes an object, if it is there."""
         import obstore  # noqa: PLC0415  an extra
 
-        with suppress(_NotThere):
+        with suppress(NotThere):
             self._ask(f"remove {self.url(name)}", lambda: obstore.delete(self._store, name))
 
     def remove_all(self, names: Iterable[str]) -> None:
@@ -345,7 +332,7 @@ class Objects:
         """What the store answers. Turns its errors into LakeAway; ``what`` completes "could not …".
 
         obstore asks again by itself what may pass, but for an answer that breaks off: that is done here. Everything
-        that is asked may be asked twice. Raises _NotThere if there is no such object.
+        that is asked may be asked twice. Raises NotThere if there is no such object.
         """
         assert self._store  # or this says that the packages are missing
         from obstore.exceptions import BaseError  # noqa: PLC0415  an extra
@@ -357,39 +344,9 @@ class Objects:
             except (BaseError, OSError, ValueError) as error:
                 passes = isinstance(error, BaseError) and re.search(_BROKEN_OFF, str(error))
                 if not passes or time.monotonic() + pause_s > until:
-                    raise self._meaning(what, error) from error
+                    raise meaning(what, error, self.place.bucket) from error
             time.sleep(pause_s)
         raise AssertionError
-
-    def _meaning(self, what: str, error: Exception) -> LakeError:
-        text = str(error)
-        if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", text):
-            return LakeAway(
-                f"could not {what}: there is no bucket {self.place.bucket}. Make it, or correct the lake's URL, and "
-                "run the same command again; nothing is lost"
-            )
-        if isinstance(error, FileNotFoundError):
-            return _NotThere(f"could not {what}: it is not there")
-        remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), "See to it")
-        return LakeAway(f"could not {what}: {_reason(text)}. {remedy}, and run the same command again; nothing is lost")
-
-
-class _NotThere(LakeError):
-    """There is no such object."""
-
-
-def _reason(text: str) -> str:
-    """The store's own words, without what a person can't use, and without the queries of URLs, which may be signed."""
-    text = _QUERY.sub("", text.partition("\n\nDebug")[0])
-    status = re.search(r"status code: (\d{3}[^:<.]*)", text)
-    message, code = re.search(r"<Message>([^<]*)", text), re.search(r"<Code>([^<]*)", text)
-    if status:
-        said = ", ".join(found[1] for found in (code, message) if found)
-        text = f"the store answered {status[1]}{f': {said}' if said else ''}"
-    elif broken := re.search(r"Error performing \w+ (\S+) in .*? - (.*)", text, re.DOTALL):
-        text = f"{broken[2]} ({broken[1]})"
-    text = " ".join(text.split()).rstrip(".: ")
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} …"
 
 
 class _Ranges(io.RawIOBase):
