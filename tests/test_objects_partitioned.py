@@ -181,7 +181,7 @@ def _statuses(copy: Path, id_send: int) -> set[str]:
     ],
     indirect=["ledger"],
 )
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600 if STRIDE == 1 else 120)
 def test_nothing_is_lost_or_doubled_wherever_it_stops(
     bucket: str, tmp_path: Path, ledger: Secret | None, by: PartitionBy, some: tuple[int, ...]
 ) -> None:
