@@ -22,6 +22,8 @@ from harvester.config import (
     Refresh,
     Scope,
     Settings,
+    TableChoice,
+    TableFormat,
     Wire,
     parse_duration,
     parse_size,
@@ -103,6 +105,15 @@ def day(_type: Any, tokens: tuple[Token, ...]) -> date:  # noqa: ANN401  cyclopt
     except ValueError:
         pass
     raise UsageError(f"{token.keyword}: {token.value!r} is not a day; write it like 2024-05-31")
+
+
+def table_choice(table: str | None, catalog: str | None) -> TableChoice | None:
+    """The tables that a lake is to have; None for those that it has. Raises UsageError."""
+    if table is None:
+        if catalog is not None:
+            raise UsageError("--catalog goes with --table iceberg")
+        return None
+    return TableChoice(TableFormat(table), catalog)
 
 
 @Parameter(name="*")
@@ -195,6 +206,24 @@ class RunOptions:
             help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
         ),
     ] = DEFAULT
+    table: Annotated[
+        Literal["delta", "iceberg"] | None,
+        Parameter(
+            group=WHAT,
+            metavar="FORMAT",
+            help="Also make the lake a table of each dataset, for Delta Lake or Iceberg: delta, iceberg. A lake that has "
+            "tables keeps them in step without this.",
+        ),
+    ] = None
+    catalog: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            metavar="NAME",
+            help="With --table iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE. If not given, the lake has "
+            "one of its own, in _harvest/catalog.sqlite.",
+        ),
+    ] = None
     redact: Annotated[
         tuple[str, ...],
         Parameter(
@@ -413,6 +442,7 @@ class RunOptions:
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
             redaction=self._redaction(),
+            table=table_choice(self.table, self.catalog),
         )
 
     def _redaction(self) -> Redaction:
@@ -478,4 +508,4 @@ def _warn_of_others(file: Path, what: str) -> None:
     tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
 
 
-__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "path", "size"]
+__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "path", "size", "table_choice"]

@@ -93,7 +93,7 @@ class Harvest:
         settings = self.settings
         row_group_bytes = min(settings.tuning.row_group_bytes, settings.memory // _ROW_GROUP_PART)
         tuning = replace(settings.tuning, row_group_bytes=row_group_bytes)
-        opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone)
+        opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone, table=settings.table)
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
@@ -104,6 +104,7 @@ class Harvest:
                 await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
                 await self._select(lake, run, client)
                 await self._harvest(lake, run, client)
+                await to_thread.run_sync(lake.seal_tables)
                 if self._drained_at is None:
                     await to_thread.run_sync(lake.runs.end, run)
             except BaseExceptionGroup as group:

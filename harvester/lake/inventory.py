@@ -24,6 +24,7 @@ from harvester.lake.tables import (
     scope_segments,
     segments,
     slices,
+    superseded,
 )
 from harvester.model import KEY_END
 
@@ -113,6 +114,18 @@ class Inventory:
         with self.database.reading() as connection:
             return [data_file_record(row) for row in connection.execute(query).mappings()]
 
+    def superseded(self, slice_id: int) -> set[str]:
+        """Names of files that were the slice's data files, and stay for earlier states of a table."""
+        with self.database.reading() as connection:
+            return set(connection.scalars(sa.select(superseded.c.name).where(superseded.c.slice_id == slice_id)))
+
+    def sealed_files(self, dataset: str) -> dict[str, tuple[int, int]]:
+        """A dataset's data files by their names: of each, its slice's number, and its size in bytes."""
+        query = sa.select(data_files.c.name, data_files.c.slice_id, data_files.c.bytes).join_from(data_files, slices)
+        query = query.where((slices.c.dataset == dataset) & (data_files.c.sealed == 1))
+        with self.database.reading() as connection:
+            return {name: (slice_id, size) for name, slice_id, size in connection.execute(query)}
+
     def intend(self, slice_id: int, file: DataFileRecord, sealed: Sequence[SegmentRecord], replaces: int | None) -> int:
         """Notes that a written data file is about to get its name; returns its number."""
         with self.database.writing() as connection:
@@ -133,10 +146,13 @@ class Inventory:
             names = list(connection.scalars(sa.select(segments.c.name).where(sealed)))
             connection.execute(segments.delete().where(sealed))
             of_old = data_files.c.id == file["replaces"]
-            refreshed = connection.scalar(sa.select(data_files.c.refresh).where(of_old))
+            old = connection.execute(sa.select(data_files.c.name, data_files.c.refresh).where(of_old)).first()
             connection.execute(data_files.delete().where(of_old))
+            if old is not None and old.name != file["name"]:
+                connection.execute(superseded.delete().where(superseded.c.name == old.name))
+                connection.execute(superseded.insert().values(name=old.name, slice_id=file["slice_id"]))
             connection.execute(data_files.update().where(of_file).values(sealed=1, replaces=None))
-            if refreshed:
+            if old is not None and old.refresh:
                 _note_refreshed(connection, file["slice_id"], data_file_record(file))
             if file["replaces"] is not None:
                 _recount(connection, file["slice_id"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from harvester.config import Refresh
+from harvester.config import Refresh, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.entries import Due, Held, Tally
@@ -32,6 +32,7 @@ from harvester.lake.tables import (
     scopes,
     segments,
     slices,
+    superseded,
 )
 from harvester.redaction import in_words
 
@@ -67,7 +68,7 @@ class Runs:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
             others = (known.get("account", account), known.get("redaction", "")) != (account, redaction)
             if others and not connection.scalar(_HOLDS_ANYTHING):
-                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
+                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, superseded, slices):
                     connection.execute(table.delete())
                 connection.execute(facts.delete().where(facts.c.name == "borne"))
                 known = {"run": known.get("run", "0")}
@@ -109,6 +110,18 @@ class Runs:
         """What is done to people's data: a label, empty where nothing is."""
         with self.database.reading() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "redaction")) or ""
+
+    def table(self) -> TableChoice | None:
+        """Which tables the lake has; None if it has none."""
+        known = self._facts()
+        return TableChoice(TableFormat(known["table"]), known.get("catalog")) if "table" in known else None
+
+    def begin_table(self, chosen: TableChoice) -> None:
+        """Notes that the lake has tables from now on."""
+        with self.database.writing() as connection:
+            _put_facts(connection, table=chosen.format.value)
+            if chosen.catalog is not None:
+                _put_facts(connection, catalog=chosen.catalog)
 
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 5
+FORMAT = 6
 """The version of this schema, kept in the ledger's ``facts``."""
 
 metadata = MetaData()
@@ -31,7 +31,9 @@ facts = Table(
 ``format``; ``account`` (the client id); ``redaction`` (the label of what is done to people's data; empty where nothing
 is, absent in ledgers of early versions, which did nothing); ``run`` (the last run's number) and ``last_run`` (when it
 began: UTC, ISO 8601); ``since_run`` (the first of the runs that resume each other, up to the last one); ``ended_run``
-(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``).
+(the last run that came to its own end); ``borne`` (what the server was found to bear, as JSON; see ``bearing``);
+``table`` (the format of the tables that follow it; absent where there are none) and ``catalog`` (where Iceberg tables
+are, if not in the lake's own).
 """
 
 slices = Table(
@@ -184,6 +186,14 @@ data_files = Table(
     Index("data_files_unsealed", "sealed", sqlite_where=Column("sealed") == 0),
 )
 
+superseded = Table(
+    "superseded",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("slice_id", Integer, ForeignKey("slices.id"), nullable=False, index=True),
+)
+"""Files that were data files, and were replaced by others of other names: earlier states of a table still name them."""
+
 segments = Table(
     "segments",
     metadata,
@@ -237,7 +247,7 @@ def as_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-OLDER = ("1", "2", "3", "4")
+OLDER = ("1", "2", "3", "4", "5")
 """Formats that a run brings along."""
 
 _ADDED = {
@@ -283,4 +293,5 @@ __all__ = [
     "scopes",
     "segments",
     "slices",
+    "superseded",
 ]
