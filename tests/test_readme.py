@@ -160,6 +160,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setattr(cli, "run_harvest", told.run)
     monkeypatch.setattr(cli, "show_plan", told.run)
     monkeypatch.setattr(cli, "simulate_account", told.simulate)
+    monkeypatch.setattr(cli, "table_lake", lambda _lake, wanted: Exit.COMPLETE if wanted else Exit.INCOMPLETE)
     return told
 
 
@@ -223,7 +224,16 @@ def shown_commands() -> list[list[str]]:
 
 def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
     shown = shown_commands()
-    assert {tokens[0] for tokens in shown} == {"run", "plan", "status", "verify", "recover", "simulate", "--version"}
+    assert {tokens[0] for tokens in shown} == {
+        "run",
+        "plan",
+        "status",
+        "verify",
+        "recover",
+        "simulate",
+        "table",
+        "--version",
+    }
     for tokens in shown:
         assert command_line(tokens) == 0, capsys.readouterr().err
     assert told.settings is not None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from pyiceberg.catalog import load_catalog
@@ -17,10 +23,16 @@ from pyiceberg.table import Table as IcebergTable
 
 from harvester.config import TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, DEFAULT
+from harvester.errors import LakeBroken, UsageError
+from harvester.harvest.upkeep import Finding, Kind, Recovered, make_tables, recover, verifying
+from harvester.lake.choosing import logs_of
+from harvester.lake.store import Store
+from harvester.lake.tablefiles import Overtaken
 from harvester.simulator.account import Account
 from harvester.simulator.spec import AccountSpec, listed
 from harvester.simulator.truth import digest, expected
-from tests.harvesting import QUICK, Field, field
+from tests.harvesting import QUICK, field
+from tests.test_readme import blocks
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +80,7 @@ def sealings(table: TableChoice, lake: Path, dataset: str) -> list[int]:
     if table == DELTA:
         return [int(commit["harvester.sealing"]) for commit in reversed(DeltaTable(str(lake / dataset)).history())]
     found = sorted(iceberg(lake, dataset).snapshots(), key=lambda snapshot: snapshot.sequence_number or 0)
-    return [int(snapshot.summary["harvester.sealing"]) for snapshot in found if snapshot.summary is not None]
+    return [int(str(snapshot.summary["harvester.sealing"])) for snapshot in found if snapshot.summary is not None]
 
 
 def assert_exact(table: TableChoice, account: Account, lake: Path, datasets: Iterable[str] = DEFAULT) -> None:
@@ -78,7 +90,7 @@ def assert_exact(table: TableChoice, account: Account, lake: Path, datasets: Ite
         sends = [expected(account, dataset, id_send) for id_send in account.spec.sends.ids]
         assert held.num_rows == sum(send.num_rows for send in sends)
         for id_send, true in zip(account.spec.sends.ids, sends, strict=True):
-            of_send = held.filter(pa.compute.equal(held.column("id_send"), id_send)).sort_by(dataset.key)
+            of_send = held.filter(pc.equal(held.column("id_send"), pa.scalar(id_send))).sort_by(dataset.key)
             assert digest(dataset, [in_order(of_send)]) == digest(dataset, [in_order(true)]), (dataset.name, id_send)
         numbers = sealings(table, lake, dataset.name)
         assert numbers == list(range(1, len(numbers) + 1))
@@ -109,3 +121,114 @@ async def test_tables_hold_the_account_and_a_refresh_removes_and_adds_in_one_tra
         assert all((tmp_path / name).exists() for name in before[1])
         assert (await account.run(table=None)).complete
         assert sealings(table, tmp_path, "messages") == now[0]
+
+
+async def test_a_lake_that_is_there_gets_tables_and_other_ones_are_refused(tmp_path: Path) -> None:
+    async with field(tmp_path, SPEC, tuning=TUNING, limit=100) as account:
+        assert (await account.run()).complete
+        with pytest.raises(UsageError, match="no tables yet"):
+            make_tables(tmp_path, None)
+        made = make_tables(tmp_path, DELTA)
+        assert made.sealings == dict.fromkeys(DEFAULT, 1)
+        assert make_tables(tmp_path, None) == made
+        assert_exact(DELTA, account.server.account, tmp_path)
+        with pytest.raises(UsageError, match="tables are delta, not iceberg"):
+            await account.run(table=ICEBERG)
+        with pytest.raises(LakeBroken, match="is not a lake"):
+            make_tables(tmp_path / "nowhere", DELTA)
+
+
+@both
+async def test_what_a_table_lacks_or_has_too_much_is_found_and_put_right(tmp_path: Path, table: TableChoice) -> None:
+    async with field(tmp_path, SPEC, tuning=TUNING, limit=100, table=table, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+        held = files(table, tmp_path, "messages")
+        with closing(sqlite3.connect(tmp_path / "_harvest" / "ledger.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE data_files SET sealed = 0 WHERE name = ?", (held[0],))
+        assert [finding.kind for finding in found(tmp_path) if finding.kind is Kind.TABLE] == [Kind.TABLE]
+        with closing(sqlite3.connect(tmp_path / "_harvest" / "ledger.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE data_files SET sealed = 1")
+        assert found(tmp_path) == []
+        log = logs_of(Store(tmp_path), table)["messages"]
+        log.commit(log.look().sealing + 1, [], [held[0]])
+        told = found(tmp_path)
+        assert [finding.kind for finding in told] == [Kind.TABLE]
+        assert held[0] in told[0].what
+        make_tables(tmp_path, None)
+        assert found(tmp_path) == []
+        assert_exact(table, account.server.account, tmp_path, ["messages"])
+
+
+@both
+async def test_a_ledger_that_is_lost_is_made_anew_of_the_files_that_the_tables_hold(
+    tmp_path: Path, table: TableChoice
+) -> None:
+    async with field(tmp_path, SPEC, tuning=TUNING, limit=100, table=table) as account:
+        assert (await account.run()).complete
+        account.server.account.settled = True
+        assert (await account.run()).complete
+        held = files(table, tmp_path, "messages")
+        shutil.rmtree(tmp_path / "_harvest")  # with the catalog of Iceberg tables
+        recover(tmp_path, Recovered())
+        assert files(table, tmp_path, "messages") == held
+        assert (await account.run(table=None)).complete
+        assert_exact(table, account.server.account, tmp_path)
+        assert found(tmp_path) == []
+
+
+def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    for name in ("deltalake", "pyiceberg"):
+        extra = {"deltalake": "delta", "pyiceberg": "iceberg"}[name]
+        hidden = f"import sys; sys.modules[{name!r}] = None; from harvester.console.start import main; main()"
+        command = ["run", "--lake", str(tmp_path / name), "--table", extra, "--client-id", "1", "--send", "7"]
+        done = subprocess.run(
+            [sys.executable, "-c", hidden, *command],
+            env=os.environ | {"HARVESTER_CLIENT_MD5": "0" * 32},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert f"pip install 'mailkit-harvester[{extra}]'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+async def test_many_tiny_sends_share_a_sealing(tmp_path: Path) -> None:
+    spec = AccountSpec(sends=listed(dict.fromkeys(range(601, 661), 3)))
+    async with field(tmp_path, spec, table=DELTA, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+        assert_exact(DELTA, account.server.account, tmp_path, ["messages"])
+    assert sealings(DELTA, tmp_path, "messages") == [1]
+
+
+async def test_an_application_transaction_is_taken_once(tmp_path: Path) -> None:
+    async with field(tmp_path, SPEC, tuning=TUNING, table=DELTA, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+    one, other = (logs_of(Store(tmp_path), DELTA)["messages"] for _ in range(2))
+    number = one.look().sealing + 1
+    gone = files(DELTA, tmp_path, "messages")
+    other.look()
+    one.commit(number, [], [gone[0]])
+    with pytest.raises(Overtaken):
+        other.commit(number, [], [gone[1]])
+    assert one.look().files == other.look().files == set(gone[1:])
+
+
+@both
+async def test_the_python_of_the_readme_runs(
+    tmp_path: Path, table: TableChoice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = AccountSpec(sends=listed({601181: 40, 601182: 5}))
+    async with field(tmp_path / "lake", spec, table=table) as account:
+        assert (await account.run()).complete
+    monkeypatch.chdir(tmp_path)
+    needed = "DeltaTable(" if table == DELTA else "load_table("
+    (text,) = [text for text in blocks("python") if needed in text]
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    assert "40" in capsys.readouterr().out
+
+
+def found(lake: Path) -> list[Finding]:
+    with verifying(lake, quick=True) as seen:
+        return list(seen.findings())

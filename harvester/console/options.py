@@ -211,8 +211,8 @@ class RunOptions:
         Parameter(
             group=WHAT,
             metavar="FORMAT",
-            help="Also make the lake a table of each dataset, for Delta Lake or Iceberg: delta, iceberg. A lake that has "
-            "tables keeps them in step without this.",
+            help="Also make each dataset a table, for Delta Lake or Iceberg: delta, iceberg. A lake that has tables "
+            "keeps them in step without this.",
         ),
     ] = None
     catalog: Annotated[
@@ -220,8 +220,8 @@ class RunOptions:
         Parameter(
             group=WHAT,
             metavar="NAME",
-            help="With --table iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE. If not given, the lake has "
-            "one of its own, in _harvest/catalog.sqlite.",
+            help="With --table iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE. If not given, the lake "
+            "has one of its own, in _harvest/catalog.sqlite.",
         ),
     ] = None
     redact: Annotated[

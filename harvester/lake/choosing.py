@@ -51,8 +51,8 @@ def choose(runs: Runs, wanted: TableChoice | None) -> TableChoice | None:
     same = wanted.format is known.format and wanted.catalog in {known.catalog, None}
     if not same:
         raise UsageError(
-            f"this lake's tables are {known}, not {wanted}: a lake has tables of one format. Leave --table out, and they "
-            "are kept in step; or use another folder"
+            f"this lake's tables are {known}, not {wanted}: a lake has tables of one format. Leave the format out, and "
+            "they are kept in step; or use another folder"
         )
     return known
 
@@ -67,7 +67,8 @@ def logs_of(store: Store, chosen: TableChoice) -> dict[str, TableLog]:
         from harvester.lake.iceberglog import IcebergLog, open_catalog  # noqa: PLC0415
 
         catalog, namespace = open_catalog(store, chosen.catalog)
-        return {name: IcebergLog(store, dataset, catalog, namespace) for name, dataset in CATALOGUE.items()}
+        own = chosen.catalog is None
+        return {name: IcebergLog(store, dataset, catalog, namespace, own=own) for name, dataset in CATALOGUE.items()}
     except ImportError as error:
         extra = chosen.format.value
         raise UsageError(

@@ -22,7 +22,7 @@ from harvester.lake import layout
 from harvester.lake.tablefiles import Overtaken, TableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from harvester.lake.entries import DataFileRecord
@@ -92,6 +92,10 @@ class NoTables:
 
     def flush(self) -> None:
         """Commits what is settled."""
+
+    def catch_up(self) -> int:
+        """Has the tables hold what the ledger says; how many had to be changed."""
+        return 0
 
 
 class Tables(NoTables):
@@ -179,18 +183,11 @@ class Tables(NoTables):
         Raises LakeError.
         """
         caught = 0
-        half_done = set(self._inventory.refreshed_slices())
         for name, log in self.logs.items():
-            change = Change()
             state = log.look()
             self._last[name] = state.sealing
-            known = self._inventory.sealed_files(name)
-            for file, (slice_id, size) in known.items():
-                if file not in state.files:
-                    (self._open[slice_id] if slice_id in half_done else change).add(file, size)
-            replaced = {file: number for number in half_done for file in self._inventory.superseded(number)}
-            for file in state.files - known.keys():
-                (self._open[replaced[file]] if file in replaced else change).remove(file)
+            change, half_done = difference(self._inventory, name, state.files)
+            self._open |= half_done
             if change:
                 self._commit(change)
                 caught += 1
@@ -233,4 +230,36 @@ class Tables(NoTables):
         self._last[name] = sealing
 
 
-__all__ = ["LONGEST_S", "MOST_FILES", "Change", "NoTables", "Tables"]
+def difference(inventory: Inventory, name: str, held: AbstractSet[str]) -> tuple[Change, dict[int, Change]]:
+    """What a table lacks, and holds too much, by what the ledger says.
+
+    Args:
+        inventory: the ledger.
+        name: the table's dataset.
+        held: the data files that the table holds.
+
+    Returns:
+        What is to be changed; and, apart, of slices whose refresh is half put in place, by number.
+    """
+    change, apart = Change(), defaultdict[int, Change](Change)
+    half_done = set(inventory.refreshed_slices())
+    known = inventory.sealed_files(name)
+    for file, (slice_id, size) in known.items():
+        if file not in held:
+            (apart[slice_id] if slice_id in half_done else change).add(file, size)
+    replaced = {file: slice_id for slice_id in half_done for file in inventory.superseded(slice_id)}
+    for file in held - known.keys():
+        (apart[replaced[file]] if file in replaced else change).remove(file)
+    return change, dict(apart)
+
+
+def out_of_step(inventory: Inventory, name: str, log: TableLog) -> Iterator[str]:
+    """How a table differs from what the ledger says, in sentences. Raises LakeError. Blocking."""
+    change, _ = difference(inventory, name, log.look().files)
+    if change.added:
+        yield f"The table {name} lacks {len(change.added):,} of the data files, such as {min(change.added)}."
+    if change.removed:
+        yield f"The table {name} holds {len(change.removed):,} files too many, such as {min(change.removed)}."
+
+
+__all__ = ["LONGEST_S", "MOST_FILES", "Change", "NoTables", "Tables", "difference", "out_of_step"]

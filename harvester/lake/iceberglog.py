@@ -68,7 +68,6 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
             catalog = load_catalog(name, **own, **files)
         else:
             catalog = load_catalog(name, **files)
-        catalog.create_namespace_if_not_exists(namespace)
     except HarvesterError:
         raise
     except Exception as error:
@@ -103,10 +102,14 @@ def _files_of(root: Place) -> dict[str, str]:
 class IcebergLog:
     """The log of one dataset's Iceberg table; see ``TableLog``."""
 
-    def __init__(self, store: Store, dataset: Dataset, catalog: Catalog, namespace: str) -> None:
+    def __init__(self, store: Store, dataset: Dataset, catalog: Catalog, namespace: str, *, own: bool = True) -> None:
+        """With ``own``, the catalog is the lake's: what it lacks it has lost."""
+        self._own = own
         self._dataset = dataset
         self._catalog = catalog
+        self._namespace = namespace
         self._identifier = f"{namespace}.{dataset.name}"
+        self._store = store
         root = store.root
         self._root = f"file://{root.absolute()}" if isinstance(root, Path) else root.url
         self._table: Table | None = None
@@ -119,8 +122,9 @@ class IcebergLog:
             try:
                 self._table = self._catalog.load_table(self._identifier)
             except NoSuchTableError:
-                self._table = None
-                return TableState(0, frozenset())
+                self._table = self._registered()
+                if self._table is None:
+                    return TableState(0, frozenset())
             self._refuse_another(self._table)
             snapshot = self._table.current_snapshot()
             files = {self._name(file.file_path) for file in self._files()}
@@ -177,6 +181,7 @@ class IcebergLog:
         properties[TableProperties.DEFAULT_NAME_MAPPING] = schema.name_mapping.model_dump_json()
         send = schema.find_field(_PARTITION)
         partition = PartitionField(send.field_id, 1000, IdentityTransform(), _PARTITION)
+        self._catalog.create_namespace_if_not_exists(self._namespace)
         return self._catalog.create_table(
             self._identifier,
             schema=schema,
@@ -184,6 +189,15 @@ class IcebergLog:
             partition_spec=PartitionSpec(partition),
             properties=properties,
         )
+
+    def _registered(self) -> Table | None:
+        """The table, as its newest metadata say, where the lake's own catalog was lost; None where there is none."""
+        folder = f"{self._dataset.name}/{FOLDER}"
+        found = [name for name, is_folder in self._store.entries(folder) if name.endswith(".metadata.json")]
+        if not found or not self._own:
+            return None
+        self._catalog.create_namespace_if_not_exists(self._namespace)
+        return self._catalog.register_table(self._identifier, f"{self._root}/{folder}/{max(found)}")
 
     def _refuse_another(self, table: Table) -> None:
         here = f"{self._root}/{self._dataset.name}"

@@ -119,6 +119,11 @@ class Inventory:
         with self.database.reading() as connection:
             return set(connection.scalars(sa.select(superseded.c.name).where(superseded.c.slice_id == slice_id)))
 
+    def all_superseded(self) -> set[str]:
+        """Likewise, of all slices."""
+        with self.database.reading() as connection:
+            return set(connection.scalars(sa.select(superseded.c.name)))
+
     def sealed_files(self, dataset: str) -> dict[str, tuple[int, int]]:
         """A dataset's data files by their names: of each, its slice's number, and its size in bytes."""
         query = sa.select(data_files.c.name, data_files.c.slice_id, data_files.c.bytes).join_from(data_files, slices)

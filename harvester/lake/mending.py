@@ -38,7 +38,7 @@ class Mending:
         self._lake = lake
         self._done = done
         self._tick = tick
-        self._reader = Reader(lake.store, done, tick, now)
+        self._reader = Reader(lake.store, done, tick, now, lake.inventory.all_superseded())
         self._aside = AsideFolder.of_now(lake.store, now)
 
     def run(self) -> None:
@@ -52,6 +52,7 @@ class Mending:
         with lake.ledger.database.writing() as connection:
             name_campaigns(connection)
         done.folder = self._aside.name if self._aside.files else None
+        lake.sealer.tables.catch_up()
 
     def _wrong(self) -> dict[SliceKey, list[Finding]]:
         """What is wrong, by slice. What readers take for data elsewhere is set aside; other things stay."""

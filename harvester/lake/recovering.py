@@ -58,8 +58,8 @@ def recover(root: Place, done: Recovered, tick: Tick = lambda: None, tuning: Tun
         done.rebuilt = done.why is not None or not _has_ledger(store)
         if done.rebuilt:
             Anew(store, done, tick, tuning.clock()).run()
-    if not done.rebuilt:
-        with open_lake(root, tuning) as lake:
+    with open_lake(root, tuning) as lake:  # which has tables follow a ledger that was made anew
+        if not done.rebuilt:
             Mending(lake, done, tick, tuning.clock()).run()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.lake.entries import data_file_record, key_range_of, segment_record
-from harvester.lake.tables import data_files, ranges, segments, slices
+from harvester.lake.tables import data_files, ranges, segments, slices, superseded
 from harvester.model import Proof, SliceKey
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SliceSnapshot:
         intended: data files that may or may not have got their names.
         staged: its segments.
         refreshed: segments that a refresh brought, whose rows do not count yet.
+        superseded: names of files that were its data files, and stay for earlier states of a table.
         ranges: where its walks are, in key order: mostly one; none for an unpaged dataset and before the first row.
     """
 
@@ -55,6 +56,7 @@ class SliceSnapshot:
     staged: tuple[SegmentRecord, ...]
     refreshed: tuple[SegmentRecord, ...]
     ranges: tuple[KeyRange, ...]
+    superseded: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -105,6 +107,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
         of_files = _of_slices(connection, data_files, ids, data_files.c.start)
         of_segments = _of_slices(connection, segments, ids, segments.c.first_key)
         of_ranges = _of_slices(connection, ranges, ids, ranges.c.start)
+        replaced = _of_slices(connection, superseded, ids, superseded.c.name)
         return [
             SliceSnapshot(
                 id=row["id"],
@@ -120,6 +123,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
                 staged=tuple(segment_record(part) for part in of_segments[row["id"]] if not part["refresh"]),
                 refreshed=tuple(segment_record(part) for part in of_segments[row["id"]] if part["refresh"]),
                 ranges=tuple(key_range_of(where) for where in of_ranges[row["id"]]),
+                superseded=frozenset(file["name"] for file in replaced[row["id"]]),
             )
             for row in rows
         ]

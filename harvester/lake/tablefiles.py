@@ -98,10 +98,9 @@ def bounds(metadata: pq.FileMetaData) -> dict[str, Bounds]:
     found: dict[str, Bounds] = {}
     for place in range(metadata.num_columns):
         chunks = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups)]
-        known = [chunk.statistics for chunk in chunks]
-        if not known or any(one is None or not one.has_null_count for one in known):
+        of_all: list[Any] = [chunk.statistics for chunk in chunks]
+        if not of_all or any(one is None or not one.has_null_count for one in of_all):
             continue
-        of_all: list[Any] = known
         nulls = sum(one.null_count for one in of_all)
         ends = [(one.min, one.max, one.num_values) for one in of_all if one.has_min_max]
         if nulls + sum(end[2] for end in ends) < metadata.num_rows:

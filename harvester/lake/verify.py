@@ -14,14 +14,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
+from harvester.errors import LakeError, UsageError
 from harvester.lake import layout
+from harvester.lake.choosing import logs_of
 from harvester.lake.consistency import contradictions
 from harvester.lake.filechecks import Checks, is_hidden
 from harvester.lake.findings import Finding, Kind
+from harvester.lake.following import out_of_step
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.waiting import all_waiting
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
 _TRIES = 5
 _BATCH = 500
-_IN_HOME = ("ledger.sqlite", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite", "lake-url")
+_IN_HOME = ("ledger.sqlite", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite", "lake-url", "catalog.sqlite")
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _MOVE = "Move it out of the lake: readers may take it for data."
 
@@ -91,6 +95,8 @@ class Verification:
             tick()
         yield from self._waiting()
         yield from self._strays()
+        if not self.in_use:
+            yield from self._tables()
 
     # --- slices
 
@@ -147,6 +153,20 @@ class Verification:
             still = {page for _, page in all_waiting(self._database)}
             yield from (finding for page, finding in wrong.items() if page in still)
 
+    def _tables(self) -> Iterator[Finding]:
+        """Holds the tables' logs against the ledger; while a run is at work, they are behind it."""
+        chosen = self._seen.runs.table()
+        if chosen is None:
+            return
+        remedy = f"Run: harvester table {as_arguments(self._seen.store.root)} (as the next run does, too)"
+        try:
+            logs = logs_of(self._seen.store, chosen)
+            for name, log in logs.items():
+                for what in out_of_step(self._seen.inventory, name, log):
+                    yield Finding(Kind.TABLE, name, None, None, what, remedy)
+        except (UsageError, LakeError) as error:
+            yield Finding(Kind.TABLE, None, None, None, f"The tables can't be looked at: {error}.", remedy)
+
     def _strays(self) -> Iterator[Finding]:
         for name, is_folder in self._seen.store.entries(""):
             if name == layout.HOME:
@@ -164,6 +184,8 @@ class Verification:
             for name, _ in batch:
                 key = keys.get(name)
                 file = f"{dataset}/{name}"
+                if key is None and name in layout.OF_TABLES and self._seen.runs.table() is not None:
+                    continue
                 if key is None and not is_hidden(name):
                     yield Finding(
                         Kind.STRAY, dataset, None, file, "It is no send's folder.", self._checks.out_of_the_way
