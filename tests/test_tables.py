@@ -193,6 +193,27 @@ def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
         assert "Traceback" not in done.stderr
 
 
+async def test_another_catalog_is_found_by_its_name_in_the_settings_and_remembered(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    async with field(lake, SPEC, tuning=TUNING, limit=100, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+    uri = f"sqlite:///{tmp_path}/shared.sqlite"
+    settings = {"PYICEBERG_CATALOG__SHARED__TYPE": "sql", "PYICEBERG_CATALOG__SHARED__URI": uri}
+    assert make_by_command(lake, settings, "--format", "iceberg", "--catalog", "shared.mine").returncode == 0
+    assert make_by_command(lake, settings).returncode == 0
+    table = load_catalog("shared", type="sql", uri=uri).load_table("mine.messages")
+    assert table.scan().to_arrow().num_rows == 352
+    assert not (lake / "_harvest" / "catalog.sqlite").exists()
+    done = make_by_command(lake, {})
+    assert done.returncode == 2
+    assert "PYICEBERG_CATALOG__SHARED__URI" in done.stderr
+
+
+def make_by_command(lake: Path, settings: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harvester", "table", str(lake), *options]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+
+
 async def test_many_tiny_sends_share_a_sealing(tmp_path: Path) -> None:
     spec = AccountSpec(sends=listed(dict.fromkeys(range(601, 661), 3)))
     async with field(tmp_path, spec, table=DELTA, datasets=("messages",)) as account:
