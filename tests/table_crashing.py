@@ -31,7 +31,7 @@ from harvester.simulator.spec import listed
 from tests.harvesting import field
 from tests.test_tables import SPEC, TUNING, assert_exact, rows
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "7"))
+STRIDE = int(os.environ.get("TEST_STRIDE", "12"))
 """Of places to be killed at, every so manieth is tried."""
 SMALL = replace(SPEC, sends=listed({601: 130, 602: 12}))
 PLACES: list[tuple[type, str]] = [

@@ -32,6 +32,7 @@ from harvester.simulator.account import Account
 from harvester.simulator.spec import AccountSpec, listed
 from harvester.simulator.truth import digest, expected
 from tests.harvesting import QUICK, field
+from tests.rest_catalog import rest_catalog
 from tests.test_readme import blocks
 
 pytestmark = pytest.mark.anyio
@@ -176,33 +177,26 @@ async def test_a_ledger_that_is_lost_is_made_anew_of_the_files_that_the_tables_h
         assert found(tmp_path) == []
 
 
-def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
-    for name in ("deltalake", "pyiceberg"):
-        extra = {"deltalake": "delta", "pyiceberg": "iceberg"}[name]
-        hidden = f"import sys; sys.modules[{name!r}] = None; from harvester.console.start import main; main()"
-        command = ["run", "--lake", str(tmp_path / name), "--table", extra, "--client-id", "1", "--send", "7"]
-        done = subprocess.run(
-            [sys.executable, "-c", hidden, *command],
-            env=os.environ | {"HARVESTER_CLIENT_MD5": "0" * 32},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert f"pip install 'mailkit-harvester[{extra}]'" in done.stderr
-        assert "Traceback" not in done.stderr
+def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for table, ours, theirs in ((DELTA, "deltalog", "deltalake"), (ICEBERG, "iceberglog", "pyiceberg.catalog")):
+        monkeypatch.delitem(sys.modules, f"harvester.lake.{ours}", raising=False)
+        monkeypatch.setitem(sys.modules, theirs, None)
+        with pytest.raises(UsageError, match=rf"pip install 'mailkit-harvester\[{table}\]'"):
+            logs_of(Store(tmp_path), table)
 
 
-async def test_another_catalog_is_found_by_its_name_in_the_settings_and_remembered(tmp_path: Path) -> None:
+async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembered(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     async with field(lake, SPEC, tuning=TUNING, limit=100, datasets=("messages",)) as account:
         assert (await account.run()).complete
-    uri = f"sqlite:///{tmp_path}/shared.sqlite"
-    settings = {"PYICEBERG_CATALOG__SHARED__TYPE": "sql", "PYICEBERG_CATALOG__SHARED__URI": uri}
-    assert make_by_command(lake, settings, "--format", "iceberg", "--catalog", "shared.mine").returncode == 0
-    assert make_by_command(lake, settings).returncode == 0
-    table = load_catalog("shared", type="sql", uri=uri).load_table("mine.messages")
-    assert table.scan().to_arrow().num_rows == 352
+    with rest_catalog(tmp_path / "shared.sqlite") as uri:
+        settings = {"PYICEBERG_CATALOG__SHARED__TYPE": "rest", "PYICEBERG_CATALOG__SHARED__URI": uri}
+        done = make_by_command(lake, settings, "--format", "iceberg", "--catalog", "shared.mine")
+        assert done.returncode == 0, done.stderr
+        table = load_catalog("shared", type="rest", uri=uri).load_table("mine.messages")
+        assert table.scan().to_arrow().num_rows == 352
     assert not (lake / "_harvest" / "catalog.sqlite").exists()
     done = make_by_command(lake, {})
     assert done.returncode == 2
