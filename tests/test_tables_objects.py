@@ -46,7 +46,7 @@ def held(lake: ObjectLake, table: TableChoice) -> pa.Table:
         return read.drop_columns("send").cast(MESSAGES.schema)
     log = logs_of(Store(lake), ICEBERG)["messages"]
     assert log.look().sealing
-    return log._table.scan().to_arrow().cast(MESSAGES.schema)  # type: ignore[attr-defined]
+    return log._table.scan().to_arrow().cast(MESSAGES.schema)  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.mark.anyio
