@@ -107,7 +107,7 @@ def test_a_run_is_complete_and_exact_and_a_second_one_asks_nothing(tmp_path: Pat
 
 @pytest.mark.timeout(180)
 def test_a_run_killed_again_and_again_ends_exact_and_asks_no_page_twice_that_was_kept(tmp_path: Path) -> None:
-    lake, kills, concurrency = tmp_path / "lake", 5, 4
+    lake, kills, concurrency = tmp_path / "lake", 3, 4
     with account("--latency", "0.02..0.06", "--gaps", "3") as served:
         command = served.command(lake, "--concurrency", str(concurrency))
         for kill in range(kills):

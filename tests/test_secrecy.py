@@ -108,7 +108,8 @@ async def test_nothing_is_told_whatever_a_server_says(wire: str, log_format: str
     async with serve(SPEC, Behaviour()) as server, between(server.url, telling()) as url:
         whole = ["--lake", str(lake), "--endpoint", url, *account, *pace]
         done = [await harvester("run", *whole, "--send", "601", str(LOST), "--json")]
-        done.append(await harvester("plan", *whole, "--all"))
+        if wire == "json":  # lists are read by the same code over both
+            done.append(await harvester("plan", *whole, "--all"))
     done += [await harvester("status", str(lake), *more) for more in ([], ["--json"])]
     assert b"attempt failed" in done[0].stderr
     assert done[0].returncode == 1, done[0].stderr

@@ -286,7 +286,7 @@ class TestSomethingElseInItsPlace:
             ("_harvest/segments", True, "move that away"),
             ("_harvest/writing", True, "move that away"),
             ("bounces", True, "move that away"),
-            ("messages/send=601", True, "harvester verify"),
+            ("messages/send=601", True, "move that away"),
             ("messages/send=602", True, "move that away"),
         ],
     )
@@ -493,7 +493,7 @@ class TestDraining:
     async def test_rows_that_are_not_sealed_yet_are_no_complete_lake(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sealing, "_AFTER_DRAIN_S", -1.0)
+        monkeypatch.setattr(sealing, "AFTER_DRAIN_S", -1.0)
         async with field(tmp_path / "lake", replace(SPEC, sends=equal(8, 500))) as account:
             harvest = account.harvest()
             seal = Lake.seal

@@ -1,0 +1,158 @@
+"""What a harvest makes of its permits, in real time and over real HTTP: what is promised, as a server sees it.
+
+How much of the rate it was told is used, and how far any window goes beyond it; how often a server refuses that bears
+less than that, or takes fewer at once; and how much sooner several cursors bring one large send than one could. The
+server is a process of its own and notes when queries arrive. Waiting is most of it, so a busy machine shows here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.account import ROOT
+from benchmarks.figures import Better, Figure, Report, WrongResult
+from benchmarks.running import rows_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from benchmarks.measuring import Options
+
+GIANT_ROWS, GIANT_LIMIT, GIANT_LATENCY_S = 120_000, 2_000, 0.5
+LEAST_USED = 0.97
+MOST_EARLY_MS = 50.0
+MOST_REFUSED = 0.1
+LEAST_SOONER, MOST_QUERIES = 8.0, 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one harvest came to.
+
+    Attributes:
+        arrivals_s: when queries arrived at the server, in seconds, ascending.
+        refused: how many of them it refused.
+        summary: what ``harvester run --json`` said.
+    """
+
+    arrivals_s: tuple[float, ...]
+    refused: int
+    summary: Mapping[str, Any]
+
+    @property
+    def refused_part(self) -> float:
+        return self.refused / len(self.arrivals_s)
+
+    def used(self, rate: float) -> float:
+        """Which part of the rate was used, from the first query to the last."""
+        return (len(self.arrivals_s) - 1) / (rate * (self.arrivals_s[-1] - self.arrivals_s[0]))
+
+    def early_ms(self, rate: float) -> float:
+        """By how much the most crowded window is too short for what it holds, at burst 1; 0 or less for none."""
+        behind = [at - number / rate for number, at in enumerate(self.arrivals_s)]
+        return 1e3 * max(most - here for most, here in zip(accumulate(behind, max), behind, strict=True))
+
+
+@contextmanager
+def simulated(*options: str) -> Iterator[Mapping[str, Any]]:
+    """A simulated account in a process of its own; what it says of itself."""
+    command = [sys.executable, "-m", "harvester", "simulate", "--json", "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def harvested(sends: int, rows: int, serving: Sequence[str], asking: Sequence[str]) -> Seen:
+    """Harvests the messages of an account, all sends named with their sizes. Raises WrongResult if any are missing.
+
+    Args:
+        sends: how many sends the account has.
+        rows: how many messages each of them has.
+        serving: options of the server.
+        asking: options of the harvest.
+    """
+    account = simulated("--sends", f"{sends}x{rows}", *serving)
+    with account as told, tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        first = told["sends"][0]
+        listed = Path(folder, "sends.csv")
+        listed.write_text("id_send,rows\n" + "".join(f"{first + n},{rows}\n" for n in range(sends)), "utf-8")
+        command = [sys.executable, "-m", "harvester", "run", "--lake", f"{folder}/lake", "--endpoint", told["url"]]
+        command += ["--client-id", told["client_id"], "--sends-file", str(listed), "--dataset", "messages"]
+        command += ["--burst", "1", "--json", *asking]
+        variables = os.environ | {"HARVESTER_CLIENT_MD5": told["client_md5"]}
+        ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, check=False)
+        if ran.returncode:
+            raise WrongResult(f"the harvest ended with {ran.returncode}:\n{ran.stderr.decode()[-2000:]}")
+        if (found := rows_in(Path(folder, "lake", "messages"))) != sends * rows:
+            raise WrongResult(f"the lake holds {found} rows, and the account {sends * rows}")
+        with urllib.request.urlopen(f"{told['url']}/stats") as answer:
+            stats = json.loads(answer.read())
+    return Seen(tuple(stats["arrivals_s"]), stats["throttled"] + stats["busy"], json.loads(ran.stdout))
+
+
+def at_a_rate(rate: int, seconds: float) -> tuple[Figure, Figure]:
+    """Many small sends at a rate, at uneven latency: how much of the rate is used, and the worst window."""
+    asking = ("--rate", str(rate), "--concurrency", str(2 * rate))
+    seen = harvested(round(rate * seconds), 3, ("--latency", "0.1..0.9"), asking)
+    return (
+        Figure(f"{rate} a second: used", "of the rate", (seen.used(rate),), better=Better.MORE, goal=LEAST_USED),
+        Figure(f"{rate} a second: any window too short by", "ms", (seen.early_ms(rate),), goal=MOST_EARLY_MS),
+    )
+
+
+def measure(options: Options) -> Report:
+    part = 0.2 if options.quick else 1.0
+    sends = round(120 * part), round(240 * part)
+    throttled = harvested(sends[0], 3, ("--latency", "0.1..0.3", "--server-rate", "5"), ("--rate", "20"))
+    crowded = ("--latency", "0.1..0.3", "--server-concurrency", "6")
+    full = harvested(sends[1], 3, crowded, ("--rate", "1000", "--concurrency", "12"))
+    rows = GIANT_ROWS // 10 if options.quick else GIANT_ROWS
+    asking = ("--rate", "1000", "--concurrency", "12", "--limit", str(GIANT_LIMIT))
+    giant = harvested(1, rows, ("--latency", str(GIANT_LATENCY_S)), asking)
+    least = math.ceil((rows - 1) / (GIANT_LIMIT - 1))
+    sooner = least * GIANT_LATENCY_S / (giant.arrivals_s[-1] - giant.arrivals_s[0] + GIANT_LATENCY_S)
+    judged = not options.quick  # what is learned takes its time
+    return Report(
+        "permits, as the server sees queries arrive",
+        (
+            *at_a_rate(8, 20 * part),
+            *at_a_rate(50, 8 * part),
+            Figure(
+                "told 20 a second, 5 are let in: refused",
+                "of queries",
+                (throttled.refused_part,),
+                goal=MOST_REFUSED if judged else None,
+            ),
+            Figure("told 12 at once, 6 are let in: refused", "of queries", (full.refused_part,)),
+            Figure("the same: settled at", "at once", (float(full.summary["pace"]["concurrency"]),)),
+            Figure(
+                "one large send, 12 cursors: sooner than one cursor could",
+                "times",
+                (sooner,),
+                better=Better.MORE,
+                goal=LEAST_SOONER if judged else None,
+            ),
+            Figure(
+                "the same: queries",
+                "",
+                (float(len(giant.arrivals_s)),),
+                "the least",
+                (len(giant.arrivals_s) / least,),
+                goal=MOST_QUERIES,
+            ),
+        ),
+    )
