@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date, datetime
 
     import pyarrow as pa
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 KEY_END = 2**63 - 1
 """The stop of a key range that has no end: no key reaches it, since keys are positive 64-bit numbers below it."""
+MOST_ANCHORS = 16
+"""So many keys of a range are kept beside its cursor at most."""
 
 
 class Proof(StrEnum):
@@ -107,6 +110,18 @@ class KeyRange:
     missing: tuple[int, ...] = ()
     first_keys: tuple[int, ...] = ()
     rows: int = 0
+
+    def again_after(self, known: Sequence[int]) -> KeyRange:
+        """The same keys, walked again after the first of some known ones (newest first), or from the start if none."""
+        cursor = known[0] if known else None
+        return KeyRange(
+            start=self.start,
+            stop=self.stop,
+            cursor=cursor,
+            held=cursor,
+            anchors=tuple(known[1 : 1 + MOST_ANCHORS]),
+            limit=self.limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from random import Random
 import pytest
 
 from harvester.datasets import MESSAGES
-from harvester.errors import AttemptFailed, ServerFailed
-from harvester.harvest import keeping, parts, walks, widewalks
+from harvester.harvest import keeping, parts, widewalks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import State
 from harvester.harvest.walks import Walk
@@ -31,7 +30,7 @@ from harvester.model import KEY_END, Page, Proof, Query, Send, SliceKey
 from tests.harvesting import QUICK, lake_table
 from tests.test_scoping import batch
 from tests.test_seams import failing, some_keys
-from tests.walking import SETTINGS, Committed, Source, Walking, at_once
+from tests.walking import Committed, Source, Walking, at_once
 
 SENDS = (7, 8, 9, 10, 11)
 
@@ -114,24 +113,12 @@ class WideWalking(Walking):
             self.committed.take(on_their_way.popleft())
             widewalks.note_commit(lead)
 
-    def _answered(self, state: State, walk: Walk, query: Query, on_their_way: deque[Taken], dice: Random) -> None:
-        lead = walk.of_slice
-        if lead.done or not parts.is_part(walk):
-            return
-        try:
-            keys = self.source.serve(query)
-            self.source.asked.pop()
-            rows = batch(*((key, send_of(key)) for key in keys)) if keys else batch((1, 1)).slice(0, 0)
-            taken = at_once(widewalks.take(state, walk, Page(query, rows, 1)))
-        except AttemptFailed as error:
-            if isinstance(error, ServerFailed):
-                self.source.asked.pop()
-            walks.note_failure(walk, error, self.now, SETTINGS, dice)
-            return
+    def _taken(self, state: State, walk: Walk, query: Query, keys: list[int]) -> Taken | None:
+        rows = batch(*((key, send_of(key)) for key in keys)) if keys else batch((1, 1)).slice(0, 0)
+        taken = at_once(widewalks.take(state, walk, Page(query, rows, 1)))
         if taken is not None:
-            lead.done = taken.proof is not None
             widewalks.note_delivery(walk)
-            on_their_way.append(taken)
+        return taken
 
 
 def test_what_is_to_the_right_of_a_seam_waits_and_goes_to_its_slices_in_the_order_of_keys(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class Walking:
         try:
             keys = self.source.serve(query)
             self.source.asked.pop()
-            taken = at_once(taking.take(state, walk, Page(query, batch(keys), 1), _no_failures))
+            taken = self._taken(state, walk, query, keys)
         except AttemptFailed as error:
             if isinstance(error, ServerFailed):
                 self.source.asked.pop()
@@ -186,6 +186,10 @@ class Walking:
         if taken is not None:
             walk.of_slice.done = taken.proof is not None
             on_their_way.append(taken)
+
+    def _taken(self, state: State, walk: Walk, query: Query, keys: list[int]) -> Taken | None:
+        """Takes an answer of these keys."""
+        return at_once(taking.take(state, walk, Page(query, batch(keys), 1), _no_failures))
 
 
 SETTINGS: Settings = settings_for_nothing()

@@ -15,9 +15,10 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 from cyclopts.config import Env
 
 from harvester import __version__
+from harvester.console.converters import path
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions, path, table_choice
+from harvester.console.options import RunOptions
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions

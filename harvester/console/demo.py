@@ -21,8 +21,8 @@ from cyclopts import Group, Parameter
 from rich.text import Text
 
 from harvester.config import Settings
+from harvester.console.converters import path
 from harvester.console.exits import Exit, tell
-from harvester.console.options import path
 from harvester.console.output import print_lines
 from harvester.console.running import run_harvest
 from harvester.console.sources import PREFIX

@@ -6,15 +6,14 @@ arguments of its processes.
 """
 
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from harvester.config import (
     DEFAULT_ENDPOINT,
@@ -25,14 +24,13 @@ from harvester.config import (
     TableChoice,
     TableFormat,
     Wire,
-    parse_duration,
-    parse_size,
     read_md5,
     read_redact_key,
 )
+from harvester.console.converters import day, duration, ids, path, place, size
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide
-from harvester.console.sends import SendList, parse_id
+from harvester.console.sends import SendList
 from harvester.console.sources import KEY_VARIABLE, MD5_VARIABLE
 from harvester.console.wording import size_option, span_option
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
@@ -49,62 +47,6 @@ ACCOUNT = Group("The account", sort_key=2)
 PACE = Group("Pace and patience", sort_key=3)
 AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
-
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-def duration(_type: Any, tokens: tuple[Token, ...]) -> float:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: seconds from ``10m``. Raises UsageError that names the option."""
-    try:
-        return parse_duration(tokens[-1].value)
-    except UsageError as error:
-        raise UsageError(f"{tokens[-1].keyword}: {error}") from None
-
-
-def size(_type: Any, tokens: tuple[Token, ...]) -> int:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: bytes from ``1GiB``. Raises UsageError that names the option."""
-    try:
-        return parse_size(tokens[-1].value)
-    except UsageError as error:
-        raise UsageError(f"{tokens[-1].keyword}: {error}") from None
-
-
-def path(_type: Any, tokens: tuple[Token, ...]) -> Path:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: a path. Raises UsageError for an empty one, which is a variable that was not set."""
-    if not tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
-    if "://" in tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword} names something on this machine, not a URL: {tokens[-1].value}")
-    return Path(tokens[-1].value)
-
-
-def place(_type: Any, tokens: tuple[Token, ...]) -> str:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: a folder or a URL. Raises UsageError for an empty one, which is a variable that was not set."""
-    if not tokens[-1].value:
-        raise UsageError(f"{tokens[-1].keyword}: the path is empty")
-    return tokens[-1].value
-
-
-def ids(_type: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: ids, each once, in the order given. Raises UsageError that names the option."""
-    found: dict[int, None] = {}
-    for token in tokens:
-        try:
-            found[parse_id(token.value)] = None
-        except ValueError as error:
-            raise UsageError(f"{token.keyword}: {error}") from None
-    return tuple(found)
-
-
-def day(_type: Any, tokens: tuple[Token, ...]) -> date:  # noqa: ANN401  cyclopts hands over a type hint
-    """A converter: a day from ``2024-05-31``. Raises UsageError that names the option."""
-    token = tokens[-1]
-    try:
-        if _DAY.fullmatch(token.value.strip()):
-            return date.fromisoformat(token.value.strip())
-    except ValueError:
-        pass
-    raise UsageError(f"{token.keyword}: {token.value!r} is not a day; write it like 2024-05-31")
 
 
 def table_choice(table: str | None, catalog: str | None) -> TableChoice | None:
@@ -447,7 +389,7 @@ class RunOptions:
 
     def _redaction(self) -> Redaction:
         """What is to be redacted. A key without anything to hash is an error: what was to be hashed would be kept."""
-        key = _redact_key(self.redact_key_file)
+        key = _secret(self.redact_key_file, KEY_VARIABLE, read_redact_key, "the key of --redact")
         redaction = parse_redaction(self.redact, key)
         if key is not None and not redaction.hashes:
             source = "--redact-key-file" if self.redact_key_file else KEY_VARIABLE
@@ -470,42 +412,27 @@ class RunOptions:
 
 def _md5(file: Path | None) -> Secret:
     """The account's MD5 code, from the file if there is one, else from the environment."""
-    if file is None:
-        code = os.environ.get(MD5_VARIABLE, "").strip()
-        if not code:
-            raise UsageError(
-                "the account's MD5 code is missing: name a file that holds it with --client-md5-file FILE, "
-                f"or put it into {MD5_VARIABLE}"
-            )
-    else:
-        code = _md5_of(file.expanduser())
-    hide(code)
-    return Secret(code)
-
-
-def _md5_of(file: Path) -> str:
-    code, seen_by_others = read_md5(file)
-    if seen_by_others:
-        _warn_of_others(file, "the account's MD5 code")
+    code = _secret(file, MD5_VARIABLE, read_md5, "the account's MD5 code")
+    if code is None:
+        raise UsageError(
+            "the account's MD5 code is missing: name a file that holds it with --client-md5-file FILE, "
+            f"or put it into {MD5_VARIABLE}"
+        )
     return code
 
 
-def _redact_key(file: Path | None) -> Secret | None:
-    """The key of ``--redact``, from the file if there is one, else from the environment, if it is there."""
+def _secret(file: Path | None, variable: str, read: Callable[[Path], tuple[str, bool]], what: str) -> Secret | None:
+    """A secret, hidden from now on: from the file if there is one, else from the environment, if it is there."""
     if file is None:
-        key = os.environ.get(KEY_VARIABLE, "").strip()
+        secret = os.environ.get(variable, "").strip()
     else:
-        key, seen_by_others = read_redact_key(file.expanduser())
+        secret, seen_by_others = read(file.expanduser())
         if seen_by_others:
-            _warn_of_others(file, "the key of --redact")
-    if not key:
+            tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
+    if not secret:
         return None
-    hide(key)
-    return Secret(key)
+    hide(secret)
+    return Secret(secret)
 
 
-def _warn_of_others(file: Path, what: str) -> None:
-    tell(f"harvester: other users can read {file}, which holds {what}; chmod 600 {file} keeps it yours")
-
-
-__all__ = ["LogFormat", "RunOptions", "day", "duration", "ids", "path", "size", "table_choice"]
+__all__ = ["LogFormat", "RunOptions"]

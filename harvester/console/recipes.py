@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from harvester.console.options import duration, ids
+from harvester.console.converters import duration, ids
 
 if TYPE_CHECKING:
     from harvester.simulator import AccountSpec, Behaviour, Shape

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_PAGES = 32
 """So many pages share a commit at most, and wait for it."""
-_FEW_ROWS = 1000
+_FEW_ROWS = 100
 _MOMENT_S = 0.05
 """So long a page of few rows waits for others, while there are queries in flight that may bring some."""
 

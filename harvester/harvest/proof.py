@@ -19,12 +19,11 @@ from pyarrow import csv
 from harvester.datasets import EXTRA
 from harvester.errors import CursorAbsent, OutOfOrder, Unproven
 from harvester.harvest.trust import ASKINGS
-from harvester.model import KEY_END, KeyRange, Proof
+from harvester.model import KEY_END, MOST_ANCHORS, KeyRange, Proof
 
 if TYPE_CHECKING:
     from harvester.model import Page
 
-_MOST_ANCHORS = 16
 _MOST_FRUITLESS = 60
 _FEW_KEYS = 24
 """So few are faster looked at one by one."""
@@ -176,12 +175,12 @@ def anchors(keys: pa.Int64Array, older: tuple[int, ...]) -> tuple[int, ...]:
     """Some known keys before the page's last, newest first: near ones of the page, then ``older`` ones before it."""
     found: list[int] = []
     distance = 1
-    while distance < len(keys) and len(found) < _MOST_ANCHORS:
+    while distance < len(keys) and len(found) < MOST_ANCHORS:
         found.append(keys[len(keys) - 1 - distance].as_py())
         distance *= _ANCHOR_SPREAD
     first = keys[0].as_py()
     before = [key for key in older if key < first]
-    return tuple((found + before)[:_MOST_ANCHORS])
+    return tuple((found + before)[:MOST_ANCHORS])
 
 
 def _holds(keys: pa.Int64Array, key: int) -> bool:

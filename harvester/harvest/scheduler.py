@@ -1,7 +1,7 @@
 """The scheduler: acts on what ``plan`` decides, one decision at a time.
 
 One loop decides; each query that goes out is a task of its own, at most ``concurrency`` of them at once, so a list of
-100,000 sends opens no 100,000 of anything: slices under way are taken in a few at a time. What an answer
+100,000 sends opens no 100,000 of anything: slices under way are taken in a few at a time (``intake``). What an answer
 proves is decided by ``proof``; accepted pages leave through the one bounded stream to the lake's wing, and a walk may
 go again as soon as that stream has taken its page. A walk's pages are therefore staged in order.
 """
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
 from harvester.api.transport import READ_BYTES
-from harvester.datasets import CATALOGUE
 from harvester.errors import (
     AttemptFailed,
     PageRefused,
@@ -26,15 +24,13 @@ from harvester.errors import (
 from harvester.harvest import parts, plan, taking, walks, widewalks
 from harvester.harvest.events import log
 from harvester.harvest.fitting import Fitting
+from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, Split, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.trust import ASKINGS
-from harvester.harvest.walks import Walk
 from harvester.harvest.workload import Workload
-from harvester.lake.entries import Due
-from harvester.model import KeyRange
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
@@ -45,13 +41,12 @@ if TYPE_CHECKING:
     from harvester.config import Settings
     from harvester.harvest.keeping import Committed
     from harvester.harvest.slices import Slices
+    from harvester.harvest.walks import Walk
     from harvester.harvest.widewalks import Wide
-    from harvester.lake.entries import SliceRecord
     from harvester.lake.staging import Taken
     from harvester.model import Page
 
 
-_FEED_SENDS = 64
 _MOST_MET = 1000
 _PACKED_PART = 8
 _FORGET = 0.9
@@ -78,7 +73,6 @@ class Scheduler:
         rows: rows taken by this run, by dataset.
         queries: queries asked, retries not counted.
         complete: slices completed by this run.
-        gave_up: slices given up by this run.
         met: names of fields that came and that the catalogue doesn't know, by dataset.
         workload: what is still to be asked.
         tempo: what answers have taken lately.
@@ -111,7 +105,6 @@ class Scheduler:
         self.rows = dict.fromkeys(settings.datasets, 0)
         self.queries = 0
         self.complete = 0
-        self.gave_up = 0
         self.met: defaultdict[str, set[str]] = defaultdict(set)
         self.trouble: tuple[float, str] | None = None
         self.workload = Workload(settings.limit)
@@ -121,16 +114,23 @@ class Scheduler:
         self._limiter = client.limiter
         self._slices = slices
         self._deliver = deliver
-        self._wide = wide
-        self._rewinds = False
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
         self._reach = Reach(settings, client)
-        self._later: dict[int, SliceRecord] = {}
-        self._begun = 0
+        self._intake = Intake(self.state, self.workload, settings.limit, slices=slices, wide=wide, changed=self._change)
         self._changed = anyio.Event()
         self._permit_wait: anyio.CancelScope | None = None
         self._idle_wait = False
         self._limiter.on_release = self._change
+
+    @property
+    def queries_in_flight(self) -> int:
+        """Queries in flight at this instant."""
+        return self._limiter.in_flight
+
+    @property
+    def gave_up(self) -> int:
+        """Slices given up by this run."""
+        return self._intake.gave_up
 
     def drain(self) -> None:
         """Begins nothing more; what is in flight is finished and delivered."""
@@ -172,14 +172,12 @@ class Scheduler:
                         self._idle_wait = True  # whatever changes, it is decided again
                         await self._ask_next(asking)
                     case Feed():
-                        await self._feed()
+                        await self._intake.feed()
                     case Wait(until):
                         await self._wait(until)
                     case Finished():
                         break
-            for walk in list(self.state.walks.values()):  # left unfinished by a drain
-                error = next((part.error for part in parts.of(walk) if part.error), None)
-                await to_thread.run_sync(self._slices.note, walk.slice_id, error, walk.queries)
+            await self._intake.note_unfinished()
 
     def _decide(self, in_hand: int = 0) -> plan.Decision:
         """Decides over how things are now; ``in_hand`` permits are taken and not used yet."""
@@ -229,114 +227,6 @@ class Scheduler:
         # Of a send that is earlier in line the answer is read first: so slices end, and are sealed, all the time.
         asking.start_soon(self._ask, walk, permit, self._budget.parking(walk.of_slice.turn))
 
-    @property
-    def queries_in_flight(self) -> int:
-        """Queries in flight at this instant."""
-        return self._limiter.in_flight
-
-    # --- slices in and out
-
-    async def _feed(self) -> None:
-        if self._wide is not None:
-            scopes = await to_thread.run_sync(self._wide.take, _FEED_SENDS)
-            for scope in scopes:
-                self.state.walks[-scope.id] = widewalks.begin(scope, self.settings.limit)
-            if scopes:
-                return
-            if self._rewinds:
-                self._rewinds = False
-                self._wide.rewind()
-        under_way = {*self.state.walks, *(record.id for record in self._later.values())}
-        taken = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
-        if not taken:
-            self.state.fed = not self._rewinds
-            return
-        records = [record for record in taken if record.id not in under_way]
-        first_of_send: dict[int, SliceRecord] = {}
-        for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].counted):
-            messages = first_of_send.get(record.key.id_send)
-            if messages is not None and not CATALOGUE[record.key.dataset].paged:
-                # Its proof may need the send's messages, so it goes after them.
-                self._later[messages.id] = record
-            else:
-                if CATALOGUE[record.key.dataset].counted:
-                    first_of_send[record.key.id_send] = record
-                await self._begin(record)
-
-    async def _begin(self, record: SliceRecord) -> None:
-        limit = self.state.worked_limit or self.settings.limit
-        self._begun += 1
-        walk = Walk(
-            slice_id=record.id,
-            turn=self._begun,
-            dataset=CATALOGUE[record.key.dataset],
-            id_send=record.key.id_send,
-            expected=record.expected,
-            rows=record.rows,
-            reopened=record.reopened,
-            proof=record.proof,
-            listed=record.listed,
-            since=record.since,
-            key_range=record.key_range or KeyRange(limit=limit),
-            digest=record.digest,
-            full_limit=self.settings.limit,
-        )
-        if record.reopened:  # it ended elsewhere then
-            walk.key_range = replace(walk.key_range, short_answers=0)
-        if record.due is not Due.NOTHING:
-            walks.begin_refresh(walk, await to_thread.run_sync(self._slices.plan_refresh, record))
-        elif record.reopened:
-            await to_thread.run_sync(self._slices.forget_refresh, record.id)
-        parts.resumed(walk, record.further)
-        for part in parts.of(walk):
-            if part.key_range.limit > self.settings.limit:
-                part.key_range = replace(part.key_range, limit=self.settings.limit)
-        self.state.walks[record.id] = walk
-        self.workload.begin(walk, record.due)
-        self._change()
-
-    async def ended(self, slice_id: int) -> None:
-        """A slice is complete in the lake, or given up: what waited for it may begin."""
-        following = self._later.pop(slice_id, None)
-        if following is not None:
-            await self._begin(following)
-            self.state.walks.go_ahead(self.state.walks[following.id])
-        self.state.walks.pop(slice_id, None)
-        self._change()
-
-    async def _give_up(self, walk: Walk, reason: str) -> None:
-        if walk.scope is not None:
-            await self._give_up_wide(walk, reason)
-            return
-        query, limit, lead = str(walk.query()), walk.key_range.limit, walk.of_slice
-        log.warning("gave up", query=query, reason=reason, rows=lead.rows)
-        reason = reason if query in reason else f"{reason} (asked for {query})"
-        await to_thread.run_sync(self._slices.give_up, walk.slice_id, reason, lead.queries, limit)
-        self.gave_up += 1
-        await self.ended(walk.slice_id)
-
-    async def _give_up_wide(self, walk: Walk, reason: str) -> None:
-        """Gives up a walk over many sends, once the lake has all of its pages."""
-        lead = walk.of_slice
-        assert self._wide is not None
-        assert lead.scope is not None
-        if not lead.done:
-            log.warning("many sends are walked one by one after all", query=str(walk.query()), reason=reason)
-        lead.done = True
-        if not lead.pages_ahead:
-            await to_thread.run_sync(self._wide.give_up, lead.scope)
-            await self._go_on_without(lead)
-
-    async def _go_on_without(self, walk: Walk) -> None:
-        """A walk over many sends is over: what waited for it, or goes on by itself, may begin."""
-        self._rewind()
-        await self.ended(walk.slice_id)
-
-    def _rewind(self) -> None:
-        """Slices may have joined those that are to be asked: all are looked through again."""
-        self._rewinds = True
-        self.state.fed = False
-
     # --- one query
 
     async def _ask(self, walk: Walk, permit: Permit, hold: Hold) -> None:
@@ -377,7 +267,7 @@ class Scheduler:
             await self._failed(walk, error)
         except SliceRefused as error:
             self._answered()
-            await self._give_up(walk, str(error))
+            await self._intake.give_up(walk, str(error))
         return False
 
     def _is_over(self, walk: Walk) -> bool:
@@ -439,7 +329,7 @@ class Scheduler:
         if delivery.taken.proof is not None:
             self.complete += 1
             self.workload.complete(delivery.walk)
-            await self.ended(delivery.walk.slice_id)
+            await self._intake.ended(delivery.walk.slice_id)
         self._change()
 
     async def delivered_wide(self, walk: Walk, hold: Hold, committed: Committed) -> None:
@@ -450,11 +340,11 @@ class Scheduler:
         self.complete += committed.complete
         widewalks.note_commit(walk)
         if committed.ended:
-            await self._go_on_without(walk)
+            await self._intake.ended_wide(walk)
         elif walk.done:
-            await self._give_up_wide(walk, "")
+            await self._intake.give_up_wide(walk, "")
         elif committed.complete:
-            self._rewind()
+            self._intake.rewind()
         self._change()
 
     # --- failures
@@ -472,10 +362,10 @@ class Scheduler:
         if not (walks.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
             return
         if walk is not self.state.witness:
-            await self._give_up(walk, str(error))
+            await self._intake.give_up(walk, str(error))
             return
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
-            await self._give_up(waiting, str(error))
+            await self._intake.give_up(waiting, str(error))
         walks.note_success(walk)
 
 

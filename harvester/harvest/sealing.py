@@ -58,13 +58,13 @@ class Sealing:
 
         async with waiting, anyio.create_task_group() as tasks:
             for _ in range(_AT_ONCE):
-                tasks.start_soon(self._seal, waiting.clone(), everything)
+                tasks.start_soon(partial(self._seal, waiting.clone(), everything=everything))
             with soon:
                 for slice_id in slices:
                     seal_soon(slice_id, 0)
                 yield seal_soon
 
-    async def _seal(self, waiting: MemoryObjectReceiveStream[tuple[int, int]], everything: bool) -> None:  # noqa: FBT001 - for start_soon
+    async def _seal(self, waiting: MemoryObjectReceiveStream[tuple[int, int]], *, everything: bool) -> None:
         async with waiting:
             async for slice_id, rank in waiting:
                 if self._until is not None and anyio.current_time() > self._until:

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 
 class Slices(Protocol):
-    """A run's selection of slices.
-
-    Attributes:
-        splits: whether pages of a slice may come in another order than their keys'.
-    """
+    """A run's selection of slices."""
 
     @property
-    def splits(self) -> bool: ...  # noqa: D102  an attribute
+    def splits(self) -> bool:
+        """Whether pages of a slice may come in another order than their keys'."""
+        ...
 
     def take(self, sends: int) -> Sequence[SliceRecord]:
         """The slices of the next few sends that are to be asked, at most so many sends; nothing when all are taken.

@@ -16,7 +16,7 @@ from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
 from harvester.lake.consistency import fits
 from harvester.lake.contents import NotOurs, Unreadable, read_contents
-from harvester.model import KEY_END, KeyRange, Proof
+from harvester.model import KEY_END, MOST_ANCHORS, KeyRange, Proof
 from harvester.redaction import in_words
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from harvester.lake.layout import Footer
     from harvester.lake.store import Store
     from harvester.model import SliceKey
-
-_ANCHORS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ def _key_range(chain: Sequence[Part]) -> KeyRange:
     *before, last = (part.contents for part in chain)
     ends = [key for contents in reversed(before) for key in (contents.last_key, contents.first_key)]
     anchors = tuple(dict.fromkeys([*last.before_last, *ends]))
-    return KeyRange(cursor=last.last_key, held=last.last_key, anchors=anchors[:_ANCHORS])
+    return KeyRange(cursor=last.last_key, held=last.last_key, anchors=anchors[:MOST_ANCHORS])
 
 
 __all__ = ["Aside", "Part", "Rebuilt", "read_part", "rebuilt"]

@@ -5,14 +5,13 @@ Invariant: afterwards every file in the lake is known to the ledger, and every r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
 from harvester.lake.waiting import all_waiting
-from harvester.model import KeyRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from harvester.lake.ledger import Ledger
     from harvester.lake.store import Store
     from harvester.lake.waiting import WaitingPages
-
-_ANCHORS = 16
+    from harvester.model import KeyRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +105,8 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
 def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
     """The range as it was after its rows in ``kept``; their ends are the anchors."""
     known = sorted({key for part in kept for key in (part.first_key, part.last_key)}, reverse=True)
-    cursor = known[0] if known else None
-    return KeyRange(
-        start=key_range.start,
-        stop=key_range.stop,
-        cursor=cursor,
-        held=cursor,
-        anchors=tuple(known[1 : 1 + _ANCHORS]),
-        limit=key_range.limit,
+    return replace(
+        key_range.again_after(known),
         first_keys=key_range.first_keys if known else (),
         rows=sum(part.rows for part in kept) if key_range.start else 0,
     )

@@ -21,6 +21,7 @@ from harvester.lake.entries import Due
 from harvester.lake.merging import Difference, merged
 from harvester.lake.segments import read_segment
 from harvester.lake.staging import count_waiting
+from harvester.model import MOST_ANCHORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from harvester.datasets import Dataset
     from harvester.lake.entries import DataFileRecord, Progress, SegmentRecord, SliceRecord
     from harvester.lake.sealing import Sealer
-
-_ANCHORS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,7 @@ def spans_of(files: Sequence[DataFileRecord], due: Sequence[bool]) -> tuple[Span
                 stop=stop,
                 first_key=file.first_key,
                 known=before[0] if before else None,
-                anchors=tuple(dict.fromkeys(before))[1 : 1 + _ANCHORS],
+                anchors=tuple(dict.fromkeys(before))[1 : 1 + MOST_ANCHORS],
             )
         )
     return tuple(spans)

@@ -24,7 +24,7 @@ from harvester.lake.entries import key_range_of
 from harvester.lake.segments import is_sound, read_segment, write_segment
 from harvester.lake.tables import range_values, ranges, scope_ranges, scope_segments, scopes, slices
 from harvester.lake.wide import WaitingPage
-from harvester.model import KEY_END, KeyRange
+from harvester.model import KEY_END, MOST_ANCHORS, KeyRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from harvester.lake.database import Database
     from harvester.lake.store import Store
 
-_ANCHORS = 16
 _BATCH = 1000
 
 
@@ -121,7 +120,7 @@ class WaitingPages:
                 inside = (scope_segments.c.first_key >= one.start) & (scope_segments.c.first_key < one.stop)
                 names += _forget(connection, (scope_segments.c.scope_id == scope) & inside)
                 known = [] if one.start else _known(connection, scope)
-                here[place] = _anew(one, known)
+                here[place] = one.again_after(known)
             put_ranges_of(connection, scope, here)
             connection.execute(scopes.update().where(scopes.c.id == scope).values(ended=0))
         self.remove(names)
@@ -131,21 +130,8 @@ class WaitingPages:
 def _known(connection: sa.Connection, scope: int) -> list[int]:
     """The last keys that members hold, the latest first: up to each of them, nothing of any member is left out."""
     query = sa.select(ranges.c.held).join_from(ranges, slices).where(slices.c.scope == scope)
-    query = query.where(ranges.c.held.is_not(None)).order_by(ranges.c.held.desc()).limit(1 + _ANCHORS)
+    query = query.where(ranges.c.held.is_not(None)).order_by(ranges.c.held.desc()).limit(1 + MOST_ANCHORS)
     return [int(key) for key in connection.scalars(query)]
-
-
-def _anew(key_range: KeyRange, known: Sequence[int]) -> KeyRange:
-    """A range that begins again after some known keys. What members hold of it already is not taken twice."""
-    cursor = known[0] if known else None
-    return KeyRange(
-        start=key_range.start,
-        stop=key_range.stop,
-        cursor=cursor,
-        held=cursor,
-        anchors=tuple(known[1:]),
-        limit=key_range.limit,
-    )
 
 
 def all_waiting(database: Database) -> Iterator[tuple[int, WaitingPage]]:

@@ -135,19 +135,28 @@ def _environment(name: str) -> str | None:
 
 
 def _md5(options: Options) -> Secret:
-    if code := options.get("client_md5"):
-        return Secret(code)
-    file = options.get("client_md5_file")
-    if file is None and (code := _environment("client_md5")):
-        return Secret(code)
-    if not (file or (file := _environment("client_md5_file"))):
+    code = _secret(options, "client_md5", read_md5, "the account's MD5 code")
+    if code is None:
         raise UsageError(
             "the account's MD5 code is missing: give client_md5 or client_md5_file, or put it into HARVESTER_CLIENT_MD5"
         )
-    code, seen_by_others = read_md5(Path(file).expanduser())
+    return code
+
+
+def _secret(options: Options, name: str, read: Callable[[Path], tuple[str, bool]], what: str) -> Secret | None:
+    """A secret: said, in a file, in the environment, or in a file that the environment names; None if it is nowhere."""
+    given: Mapping[str, Any] = {**options}
+    if secret := given.get(name):
+        return Secret(secret)
+    file = given.get(f"{name}_file")
+    if file is None and (secret := _environment(name)):
+        return Secret(secret)
+    if not (file or (file := _environment(f"{name}_file"))):
+        return None
+    secret, seen_by_others = read(Path(file).expanduser())
     if seen_by_others:
-        log.warning("other users can read the file that holds the account's MD5 code", file=os.fspath(file))
-    return Secret(code)
+        log.warning(f"other users can read the file that holds {what}", file=os.fspath(file))
+    return Secret(secret)
 
 
 def _redaction(options: Options) -> Redaction:
@@ -159,21 +168,8 @@ def _redaction(options: Options) -> Redaction:
         said = [f"{column}={way}" for column, way in said.items()]
     texts = [str(text) for text in _several(said)]
     hashes = any("=hash" in text.lower() for text in texts)
-    return parse_redaction(texts, _redact_key(options) if hashes else None)
-
-
-def _redact_key(options: Options) -> Secret | None:
-    if key := options.get("redact_key"):
-        return Secret(key)
-    file = options.get("redact_key_file")
-    if file is None and (key := _environment("redact_key")):
-        return Secret(key)
-    if not (file or (file := _environment("redact_key_file"))):
-        return None
-    key, seen_by_others = read_redact_key(Path(file).expanduser())
-    if seen_by_others:
-        log.warning("other users can read the file that holds the key of what is redacted", file=os.fspath(file))
-    return Secret(key)
+    key = _secret(options, "redact_key", read_redact_key, "the key of what is redacted") if hashes else None
+    return parse_redaction(texts, key)
 
 
 def _meant(name: str, value: Any) -> Any:  # noqa: ANN401  whatever a caller may give, and what a setting is
