@@ -14,20 +14,24 @@ from urllib.parse import urlsplit
 
 from harvester.datasets import CATALOGUE, DEFAULT, PAGE_CAP
 from harvester.errors import UsageError
+from harvester.model import Secret
 from harvester.redaction import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harvester.model import Secret
     from harvester.places import Place
 
 DEFAULT_ENDPOINT = "https://api.mailkit.eu"
 LEAST_LIMIT = 3
 """The least number of records to ask for: the cursor's record, one that may come before it, and one that is new."""
 
+LEAST_FILE = 16 * 1024
+"""The least size, in bytes, that data files and their row groups can aim at."""
+
 _LONGEST_SECRET_FILE = 4096
+_LEDGERS = ("postgresql://", "postgres://")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
@@ -96,6 +100,18 @@ class TableChoice:
         return self.format.value + (f" in the catalog {self.catalog}" if self.catalog else "")
 
 
+class PartitionBy(Enum):
+    """What the data files of a lake are sorted into folders by."""
+
+    SEND = "send"
+    """A data file holds rows of one send."""
+    CAMPAIGN = "campaign"
+    MONTH = "month"
+    """By the dataset's first date, which does not change: ``message_date`` of messages."""
+    DAY = "day"
+    """Likewise."""
+
+
 def parse_duration(text: str) -> float:
     """Seconds from ``90``, ``1.5s``, ``10m``, ``6h``, ``14d``. Raises UsageError."""
     found = _DURATION.fullmatch(text.strip())
@@ -111,6 +127,13 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 2GB")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** _POWERS[found[2].lower()])
+
+
+def parse_ledger(text: str) -> Secret:
+    """The URL of the database that a lake's ledger is in, which may hold a password. Raises UsageError."""
+    if not text.strip().startswith(_LEDGERS):
+        raise UsageError("--ledger is the URL of a PostgreSQL database, such as postgresql://user@host/database")
+    return Secret(text.strip())
 
 
 def read_md5(file: Path) -> tuple[str, bool]:
@@ -163,7 +186,7 @@ def _keeps_secrets(endpoint: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What a user has no reason to set, and tests and benchmarks do.
+    """What a user has little reason to set, and tests and benchmarks have.
 
     Attributes:
         connect_s: the longest that making a connection may take, in seconds.
@@ -201,7 +224,10 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run is told. Times are in seconds, sizes in bytes. Raises UsageError if a value can't be meant."""
+    """What a run is told. Times are in seconds, sizes in bytes. Raises UsageError if a value can't be meant.
+
+    ``ledger`` is the URL of the database that the lake's ledger is in; None for beside its data.
+    """
 
     lake: Place
     client_id: str
@@ -224,7 +250,9 @@ class Settings:
     refresh_within_s: float = 14 * 86_400.0
     drop_gone: bool = False
     scope: Scope = Scope.AUTO
+    ledger: Secret | None = None
     redaction: Redaction = field(default_factory=Redaction)
+    partition_by: PartitionBy = PartitionBy.SEND
     table: TableChoice | None = None
     tuning: Tuning = field(default_factory=Tuning)
 
@@ -264,7 +292,9 @@ class Settings:
 
 __all__ = [
     "DEFAULT_ENDPOINT",
+    "LEAST_FILE",
     "LEAST_LIMIT",
+    "PartitionBy",
     "Refresh",
     "Scope",
     "Settings",
@@ -273,6 +303,7 @@ __all__ = [
     "Tuning",
     "Wire",
     "parse_duration",
+    "parse_ledger",
     "parse_size",
     "read_md5",
     "read_redact_key",

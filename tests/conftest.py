@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from harvester.model import Secret
+from tests import postgres
+from tests.lake_places import Place
 
 settings.register_profile(
     "harvester",
@@ -18,3 +25,31 @@ settings.load_profile("harvester")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server, the same for all tests of a process."""
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_ledger(postgres_server: postgres.Server) -> Secret:
+    """The URL of a database that many lakes have their ledgers in."""
+    return postgres_server.url(postgres_server.database())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest) -> Secret | None:
+    """Where a lake's ledger is: beside its data, and in a database."""
+    if request.param == "sqlite":
+        return None
+    url: Secret = request.getfixturevalue("shared_ledger")
+    return url
+
+
+@pytest.fixture
+def place(tmp_path: Path, ledger: Secret | None) -> Place:
+    """A lake that is not there yet, for every kind of ledger."""
+    return Place(tmp_path / "lake", ledger)

@@ -11,6 +11,7 @@ import anyio
 from harvester.config import Tuning
 from harvester.datasets import CATALOGUE
 from harvester.harvest.upkeep import Finding, verifying
+from harvester.model import Secret
 from harvester.simulator.spec import AccountSpec, listed
 from tests.harvesting import QUICK, field
 
@@ -37,9 +38,9 @@ def lake_of_all(lake: Path, spec: AccountSpec = SPEC) -> Path:
     return lake
 
 
-def found(lake: Path, *, quick: bool = False) -> list[Finding]:
+def found(lake: Path, *, quick: bool = False, ledger: Secret | None = None) -> list[Finding]:
     """What is wrong with a lake."""
-    with verifying(lake, quick=quick) as seen:
+    with verifying(lake, quick=quick, ledger=ledger) as seen:
         return list(seen.findings())
 
 

@@ -433,7 +433,7 @@ def test_a_standard_output_that_cant_be_written_to_is_one_sentence(tokens: list[
 def test_status_lists_what_is_there_and_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(real_status, "read_status", lambda _: STATUS)
+    monkeypatch.setattr(real_status, "read_status", lambda *_: STATUS)
     assert command_line(["status", "some/lake"]) == 1
     out = capsys.readouterr().out
     assert [line.split() for line in out.splitlines()[2:4]] == [
@@ -453,13 +453,13 @@ def test_status_tells_of_messages_that_wait_for_too_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = replace(STATUS, slices=lambda: iter([replace(outcome(1), overdue=4)]))
-    monkeypatch.setattr(real_status, "read_status", lambda _: waiting)
+    monkeypatch.setattr(real_status, "read_status", lambda *_: waiting)
     command_line(["status", "some/lake"])
     assert "4 messages overdue: waiting for over 60 days, and counted as settled" in capsys.readouterr().out
 
 
 def test_status_can_be_read_by_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(real_status, "read_status", lambda _: STATUS)
+    monkeypatch.setattr(real_status, "read_status", lambda *_: STATUS)
     monkeypatch.setenv("HARVESTER_JSON", "true")
     assert command_line(["status", "some/lake"]) == 1
     summary = json.loads(capsys.readouterr().out)

@@ -170,6 +170,7 @@ STATUS = LakeStatus(
     in_use=True,
     last_run=datetime(2024, 5, 31, 8, 0, tzinfo=UTC),
     redaction="email=hash,first_name=drop key=0123456789abcdef",
+    partition_by="month",
     remembered=Remembered(Borne(4.71, None), datetime.fromisoformat("2024-05-31 08:30:00")),
     slices=many_outcomes,
 )

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -270,8 +270,12 @@ def test_a_slice_with_a_file_in_doubt_is_left_to_the_next_run(tmp_path: Path, mo
         assert (file.start, file.stop) == (0, KEY_END)
 
 
-def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ends the 'process' right after the n-th durable step: a write, sync, rename, removal or ledger commit."""
+DURABLE = ((os, "fsync"), (os, "replace"), (os, "unlink"), (Connection, "_commit_impl"))
+"""A write, sync, rename, removal or ledger commit."""
+
+
+def crash_at(step: int, monkeypatch: pytest.MonkeyPatch, steps: Sequence[tuple[object, str]] = DURABLE) -> None:
+    """Ends the 'process' right after the n-th of these steps, which are functions, each by its owner and its name."""
     left = step
 
     def counted(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
@@ -287,9 +291,8 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    for name in ("fsync", "replace", "unlink"):
-        monkeypatch.setattr(os, name, counted(getattr(os, name)))
-    monkeypatch.setattr(Connection, "_commit_impl", counted(Connection._commit_impl))
+    for owner, name in steps:
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
 
 
 def harvest_from_ledger(root: Path, batches: list[tuple[int, ...]]) -> None:

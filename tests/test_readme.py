@@ -209,7 +209,7 @@ def test_no_option_or_variable_is_named_that_does_not_exist() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README)) <= names | ours | others
     variables = {PREFIX + name for name in ("CLIENT_MD5", "REDACT_KEY", "LOG_LEVEL", "DEBUG")}
     for command in COMMANDS:
-        prefix = PREFIX if command in {"run", "plan", "status", "verify"} else f"{PREFIX}{command.upper()}_"
+        prefix = PREFIX if command in {"run", "plan", "status", "verify", "recover"} else f"{PREFIX}{command.upper()}_"
         variables |= {prefix + option.name[2:].replace("-", "_").upper() for option in options_of(command)}
     assert set(re.findall(rf"{PREFIX}\w+", README)) - {PREFIX} <= variables
 
@@ -230,6 +230,7 @@ def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest
         "status",
         "verify",
         "recover",
+        "compact",
         "simulate",
         "table",
         "--version",

@@ -22,11 +22,11 @@ from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import LakeError, LakeFull
 from harvester.harvest.upkeep import Recovered, recover
 from harvester.lake import anew, layout, mending
-from harvester.lake.database import Database
 from harvester.lake.lake import look_into
 from harvester.lake.rebuilding import Part, read_part
 from harvester.lake.runs import Runs
 from harvester.lake.snapshots import SliceSnapshot, snapshots
+from harvester.lake.sqlite import SqliteDatabase
 from harvester.lake.store import Store
 from harvester.model import SliceKey
 from harvester.simulator.spec import AccountSpec, listed
@@ -427,6 +427,6 @@ def _stop_at(number: int, patch: pytest.MonkeyPatch) -> None:
         (anew, "name_campaigns"),
         (mending, "put_slices"),
         (mending, "name_campaigns"),
-        (Database, "open"),
+        (SqliteDatabase, "open"),
     ):
         patch.setattr(owner, name, stopping(getattr(owner, name)))

@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table as IcebergTable
 
-from harvester.config import TableChoice, TableFormat
+from harvester.config import PartitionBy, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.errors import LakeBroken, UsageError
 from harvester.harvest.upkeep import Finding, Kind, Recovered, make_tables, recover, verifying
@@ -49,6 +49,10 @@ SPEC = AccountSpec(
 )
 TUNING = replace(QUICK, clock=lambda: SENT + timedelta(days=20), target_bytes=30_000)
 both = pytest.mark.parametrize("table", [DELTA, ICEBERG], ids=str)
+
+
+def by_send() -> PartitionBy:
+    return PartitionBy.SEND
 
 
 def iceberg(lake: Path, dataset: str) -> IcebergTable:
@@ -150,7 +154,7 @@ async def test_what_a_table_lacks_or_has_too_much_is_found_and_put_right(tmp_pat
         with closing(sqlite3.connect(tmp_path / "_harvest" / "ledger.sqlite")) as ledger, ledger:
             ledger.execute("UPDATE data_files SET sealed = 1")
         assert found(tmp_path) == []
-        log = logs_of(Store(tmp_path), table)["messages"]
+        log = logs_of(Store(tmp_path), table, by_send)["messages"]
         log.commit(log.look().sealing + 1, [], [held[0]])
         told = found(tmp_path)
         assert [finding.kind for finding in told] == [Kind.TABLE]
@@ -184,7 +188,7 @@ def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
         monkeypatch.delitem(sys.modules, f"harvester.lake.{ours}", raising=False)
         monkeypatch.setitem(sys.modules, theirs, None)
         with pytest.raises(UsageError, match=rf"pip install 'mailkit-harvester\[{table}\]'"):
-            logs_of(Store(tmp_path), table)
+            logs_of(Store(tmp_path), table, by_send)
 
 
 async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembered(tmp_path: Path) -> None:
@@ -219,7 +223,7 @@ async def test_many_tiny_sends_share_a_sealing(tmp_path: Path) -> None:
 async def test_an_application_transaction_is_taken_once(tmp_path: Path) -> None:
     async with field(tmp_path, SPEC, tuning=TUNING, table=DELTA, datasets=("messages",)) as account:
         assert (await account.run()).complete
-    one, other = (logs_of(Store(tmp_path), DELTA)["messages"] for _ in range(2))
+    one, other = (logs_of(Store(tmp_path), DELTA, by_send)["messages"] for _ in range(2))
     number = one.look().sealing + 1
     gone = files(DELTA, tmp_path, "messages")
     other.look()

@@ -22,7 +22,7 @@ from harvester.places import ObjectLake
 from harvester.simulator.truth import digest, expected
 from tests.harvesting import field
 from tests.object_stores import BUCKET, environment_of, moto
-from tests.test_tables import DELTA, ICEBERG, SPEC, TUNING, both, in_order
+from tests.test_tables import DELTA, ICEBERG, SPEC, TUNING, both, by_send, in_order
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def held(lake: ObjectLake, table: TableChoice) -> pa.Table:
     if table == DELTA:
         read = DeltaTable(f"{lake.url}/messages", storage_options=options_of(lake)).to_pyarrow_table()
         return read.drop_columns("send").cast(MESSAGES.schema)
-    log = logs_of(Store(lake), ICEBERG)["messages"]
+    log = logs_of(Store(lake), ICEBERG, by_send)["messages"]
     assert log.look().sealing
     return log._table.scan().to_arrow().cast(MESSAGES.schema)  # type: ignore[attr-defined, no-any-return]
 
@@ -68,4 +68,4 @@ async def test_tables_in_s3_hold_the_account_before_and_after_a_refresh(lake: Ob
 def test_iceberg_tables_of_other_stores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     with pytest.raises(UsageError, match="not in gs://"):
-        logs_of(Store(ObjectLake("gs://bucket/lake", tmp_path)), ICEBERG)
+        logs_of(Store(ObjectLake("gs://bucket/lake", tmp_path)), ICEBERG, by_send)

@@ -15,10 +15,12 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 from cyclopts.config import Env
 
 from harvester import __version__
-from harvester.console.converters import path
+from harvester.config import Tuning
+from harvester.console.compact import compact_lake
+from harvester.console.converters import database, path, size
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import RunOptions
+from harvester.console.options import LEDGER_HELP, RunOptions, table_choice
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -36,7 +38,9 @@ from harvester.console.sources import (
 from harvester.console.status import show_status
 from harvester.console.table import table_lake
 from harvester.console.verify import show_verified
+from harvester.console.wording import size_option
 from harvester.errors import HarvesterError, UsageError
+from harvester.model import Secret
 from harvester.places import place_of
 
 _HELP = """Harvests every message and bounce of a Mailkit account into a lake of Parquet files, and proves that it did.
@@ -55,8 +59,10 @@ _EPILOGUE = (
 _WHAT = "--lake LAKE (--send ID... | --sends-file FILE | --campaign ID... | --all) [OPTIONS]"
 _SETTINGS = (Env(PREFIX, command=False), toml_file, strongest_alternative, secret_or_file, warn_of_strangers)
 _SIMULATED = SimulateOptions()
+_TUNING = Tuning()
 _DEMONSTRATED = DemoOptions()
 _Lake = Annotated[str, Parameter(help="The lake: its folder, or the URL of its place in an object store.")]
+_Ledger = Annotated[Secret | None, Parameter(converter=database, metavar="URL", help=LEDGER_HELP)]
 _State = Annotated[
     Path | None,
     Parameter(converter=path, metavar="DIR", help="Of a lake in an object store: the local folder of its ledger."),
@@ -110,25 +116,28 @@ def plan(options: RunOptions) -> int:
 
 
 @app.command(
-    sort_key=3, usage="Usage: harvester status LAKE [--state DIR] [--json]", config=(Env(PREFIX, command=False),)
+    sort_key=3,
+    usage="Usage: harvester status LAKE [--state DIR] [--ledger URL] [--json]",
+    config=(Env(PREFIX, command=False),),
 )
 def status(
     lake: _Lake,
     /,
     *,
     state: _State = None,
+    ledger: _Ledger = None,
     json: Annotated[bool, Parameter(show_default=False, help="Print one JSON object that lists every slice.")] = False,
 ) -> int:
     """Show what a lake holds: rows, what is complete and by which proof, what is not and why.
 
     It can be used while a run is at work. The exit status is 0 if all is complete, 1 if not.
     """
-    return show_status(place_of(lake, state), json=json)
+    return show_status(place_of(lake, state), ledger, json=json)
 
 
 @app.command(
     sort_key=4,
-    usage="Usage: harvester verify LAKE [--state DIR] [--quick] [--json]",
+    usage="Usage: harvester verify LAKE [--state DIR] [--ledger URL] [--quick] [--json]",
     config=(Env(PREFIX, command=False),),
 )
 def verify(
@@ -136,6 +145,7 @@ def verify(
     /,
     *,
     state: _State = None,
+    ledger: _Ledger = None,
     quick: Annotated[
         bool, Parameter(show_default=False, help="Leave data pages unread: look at sizes, counts, ranges and names.")
     ] = False,
@@ -148,22 +158,54 @@ def verify(
     It changes nothing, and can be used while a run is at work. The exit status is 0 if nothing is wrong and all is
     complete, else 1.
     """
-    return show_verified(place_of(lake, state), quick=quick, json=json)
+    return show_verified(place_of(lake, state), ledger, quick=quick, json=json)
 
 
-@app.command(sort_key=5, usage="Usage: harvester recover LAKE [--state DIR]", config=(Env(PREFIX, command=False),))
-def recover(lake: _Lake, /, *, state: _State = None) -> int:
+@app.command(
+    sort_key=5,
+    usage="Usage: harvester recover LAKE [--state DIR] [--ledger URL]",
+    config=(Env(PREFIX, command=False),),
+)
+def recover(lake: _Lake, /, *, state: _State = None, ledger: _Ledger = None) -> int:
     """Rebuild a lost ledger from the data files; or, if it is sound, mend what verify finds wrong.
 
     The next run then asks only for what the data files can't prove. No file is deleted: what is in the way is set
     aside. Nothing is asked of the API.
     """
-    return recover_lake(place_of(lake, state))
+    return recover_lake(place_of(lake, state), ledger)
 
 
 @app.command(
     sort_key=6,
-    usage="Usage: harvester table LAKE [--format FORMAT] [--catalog NAME] [--state DIR]",
+    usage="Usage: harvester compact LAKE [--state DIR] [--ledger URL] [--file-size SIZE]",
+    config=(Env(PREFIX, command=False),),
+)
+def compact(
+    lake: _Lake,
+    /,
+    *,
+    state: _State = None,
+    ledger: _Ledger = None,
+    file_size: Annotated[
+        int,
+        Parameter(
+            converter=size,
+            metavar="SIZE",
+            show_default=size_option,
+            help="The size that data files aim at: what is less than half as large is merged with its neighbours.",
+        ),
+    ] = _TUNING.target_bytes,
+) -> int:
+    """Merge small data files of a lake, of the same send or partition, into larger ones, and say what was done.
+
+    Readers find the same rows. Nothing is asked of the API, and no run may be at work.
+    """
+    return compact_lake(place_of(lake, state), ledger, file_size=file_size)
+
+
+@app.command(
+    sort_key=7,
+    usage="Usage: harvester table LAKE [--format FORMAT] [--catalog NAME] [--state DIR] [--ledger URL]",
     config=(Env(PREFIX, command=False),),
 )
 def table(
@@ -179,15 +221,16 @@ def table(
         Parameter(metavar="NAME", help="With iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE."),
     ] = None,
     state: _State = None,
+    ledger: _Ledger = None,
 ) -> int:
     """Make the datasets of a lake tables, for Delta Lake or Iceberg; or bring its tables in step with its data files.
 
     No data file is written, moved or deleted, and nothing is asked of the API. Every run keeps the tables in step.
     """
-    return table_lake(place_of(lake, state), table_choice(format_, catalog))
+    return table_lake(place_of(lake, state), table_choice(format_, catalog), ledger)
 
 
-@app.command(sort_key=8)
+@app.command(sort_key=9)
 def simulate(options: SimulateOptions = _SIMULATED) -> int:
     """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
 
@@ -196,7 +239,7 @@ def simulate(options: SimulateOptions = _SIMULATED) -> int:
     return simulate_account(options)
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def demo(options: DemoOptions = _DEMONSTRATED) -> int:
     """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
 

@@ -10,7 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harvester.config import parse_duration, parse_size
+from harvester.config import parse_duration, parse_ledger, parse_size
+from harvester.console.exits import tell
+from harvester.console.secrecy import hide, passwords_in
 from harvester.console.sends import parse_id
 from harvester.errors import UsageError
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cyclopts import Token
+
+    from harvester.model import Secret
 
 Parsed = TypeVar("Parsed")
 
@@ -71,6 +75,21 @@ def day(_type: object, tokens: tuple[Token, ...]) -> date:
     raise UsageError(f"{token.keyword}: {token.value!r} is not a day; write it like 2024-05-31")
 
 
+def database(_type: object, tokens: tuple[Token, ...]) -> Secret:
+    """A converter: the URL of a ledger's database, whose password nothing shows from then on. Raises UsageError."""
+    token = tokens[-1]
+    url = parse_ledger(token.value)
+    passwords = passwords_in(url)
+    for password in passwords:
+        hide(password)
+    if passwords and token.source in {"cli", ""}:
+        tell(
+            "harvester: other users of this machine can read the password in --ledger; keep it in HARVESTER_LEDGER, "
+            "PGPASSWORD or ~/.pgpass"
+        )
+    return url
+
+
 def _parsed(parse: Callable[[str], Parsed], token: Token) -> Parsed:
     try:
         return parse(token.value)
@@ -78,4 +97,4 @@ def _parsed(parse: Callable[[str], Parsed], token: Token) -> Parsed:
         raise UsageError(f"{token.keyword}: {error}") from None
 
 
-__all__ = ["day", "duration", "ids", "path", "place", "size"]
+__all__ = ["database", "day", "duration", "ids", "path", "place", "size"]

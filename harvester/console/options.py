@@ -8,7 +8,7 @@ arguments of its processes.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,17 +17,20 @@ from cyclopts import Group, Parameter
 
 from harvester.config import (
     DEFAULT_ENDPOINT,
+    LEAST_FILE,
     LEAST_LIMIT,
+    PartitionBy,
     Refresh,
     Scope,
     Settings,
     TableChoice,
     TableFormat,
+    Tuning,
     Wire,
     read_md5,
     read_redact_key,
 )
-from harvester.console.converters import day, duration, ids, path, place, size
+from harvester.console.converters import database, day, duration, ids, path, place, size
 from harvester.console.exits import tell
 from harvester.console.secrecy import hide
 from harvester.console.sends import SendList
@@ -47,6 +50,13 @@ ACCOUNT = Group("The account", sort_key=2)
 PACE = Group("Pace and patience", sort_key=3)
 AGAIN = Group("What to ask again", sort_key=4)
 OUTPUT = Group("Output and settings", sort_key=5)
+
+_TUNING = Tuning()
+LEDGER_HELP = (
+    "The PostgreSQL database that the lake's ledger is in, where several machines use the lake: "
+    "postgresql://user@host/database. If not given, the ledger is in a file of the lake's. Needs psycopg: "
+    "pip install 'psycopg[binary]'."
+)
 
 
 def table_choice(table: str | None, catalog: str | None) -> TableChoice | None:
@@ -82,6 +92,10 @@ class RunOptions:
             help="Of a lake in an object store: the local folder for its ledger, and for pages until they are in data "
             "files. If not given, one below ~/.local/state/harvester that is named after the lake.",
         ),
+    ] = None
+    ledger: Annotated[
+        Secret | None,
+        Parameter(group=WHAT, converter=database, metavar="URL", help=LEDGER_HELP),
     ] = None
     send: Annotated[
         tuple[int, ...],
@@ -148,6 +162,36 @@ class RunOptions:
             help=f"What to harvest of each send: {', '.join(CATALOGUE)}.",
         ),
     ] = DEFAULT
+    partition_by: Annotated[
+        Literal["send", "campaign", "month", "day"],
+        Parameter(
+            group=WHAT,
+            metavar="NAME",
+            help="What the lake's folders are: sends; or campaigns, months or days (of message_date): then a data file "
+            "holds rows of many sends. A lake is always partitioned in the same way.",
+        ),
+    ] = "send"
+    file_size: Annotated[
+        int,
+        Parameter(
+            group=WHAT,
+            metavar="SIZE",
+            converter=size,
+            show_default=size_option,
+            help="The size that data files aim at.",
+        ),
+    ] = _TUNING.target_bytes
+    row_group_size: Annotated[
+        int,
+        Parameter(
+            group=WHAT,
+            metavar="SIZE",
+            converter=size,
+            show_default=size_option,
+            help="The size that their row groups aim at, in memory; in the file they take a third to a half of that. "
+            "An eighth of --memory at most.",
+        ),
+    ] = _TUNING.row_group_bytes
     table: Annotated[
         Literal["delta", "iceberg"] | None,
         Parameter(
@@ -361,6 +405,9 @@ class RunOptions:
             raise UsageError("which account? Give its client id with --client-id N, or in HARVESTER_CLIENT_ID")
         if self.for_ is not None and self.for_ <= 0:
             raise UsageError("--for is more than 0")
+        for option, given in (("--file-size", self.file_size), ("--row-group-size", self.row_group_size)):
+            if given < LEAST_FILE:
+                raise UsageError(f"{option} is at least 16KiB, not {given} bytes")
         return Settings(
             lake=place_of(self.lake, self.state),
             client_id=self.client_id.strip(),
@@ -383,7 +430,10 @@ class RunOptions:
             refresh_within_s=self.refresh_within,
             drop_gone=self.drop_gone,
             scope=Scope(self.scope),
+            ledger=self.ledger,
             redaction=self._redaction(),
+            partition_by=PartitionBy(self.partition_by),
+            tuning=replace(_TUNING, target_bytes=self.file_size, row_group_bytes=self.row_group_size),
             table=table_choice(self.table, self.catalog),
         )
 
@@ -435,4 +485,4 @@ def _secret(file: Path | None, variable: str, read: Callable[[Path], tuple[str, 
     return Secret(secret)
 
 
-__all__ = ["LogFormat", "RunOptions"]
+__all__ = ["LEDGER_HELP", "LogFormat", "RunOptions"]

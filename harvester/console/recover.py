@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.upkeep import Recovered
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST = 20
 
 
-def recover_lake(lake: Place) -> Exit:
+def recover_lake(lake: Place, ledger: Secret | None = None) -> Exit:
     """Recover a lake and say what was done. Raises LakeError."""
     from harvester.harvest.upkeep import Recovered, recover  # noqa: PLC0415  help comes without its dependencies
 
@@ -35,7 +36,7 @@ def recover_lake(lake: Place) -> Exit:
         return Step("recovering", done.files, done.bytes, None, done.rows, len(done.aside))
 
     with shown(step) as tick:
-        recover(lake, done, tick)
+        recover(lake, done, tick, ledger=ledger)
     try:
         print_lines(describe(done, lake))
     except HarvesterError as error:
@@ -86,6 +87,8 @@ def _set_aside(done: Recovered, lake: Place) -> Iterator[RenderableType]:
         yield Text(f"… and {len(done.aside) - _MOST:,} more")
     if done.segments:
         yield Text(f"Set aside {count(done.segments, 'page')} that were in no data file yet; they are asked for again.")
+    if done.kept is not None:
+        yield Text(f"The old ledger is kept as {done.kept}.")
     if done.folder is not None:
         yield Text(f"What was set aside is in {state_of(lake) / done.folder}. Nothing was deleted.")
 

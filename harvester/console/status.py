@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from harvester.config import PartitionBy
 from harvester.console.exits import Exit, complain, status_of
 from harvester.console.findings import COMPLETE, Findings
 from harvester.console.output import print_lines, print_object
@@ -22,16 +23,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.status import LakeStatus
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST = 20
 
 
-def show_status(lake: Place, *, json: bool) -> Exit:
+def show_status(lake: Place, ledger: Secret | None = None, *, json: bool) -> Exit:
     """Print the status of a lake; the exit status says whether it is complete. Raises LakeError."""
     from harvester.harvest.status import read_status  # noqa: PLC0415  help comes without its dependencies
 
-    status = read_status(lake)
+    status = read_status(lake, ledger)
     complete = is_complete(status)
     if json:
         failed = print_object(_fields(status), status.slices())
@@ -73,6 +75,8 @@ def describe(status: LakeStatus, lake: Place) -> Iterator[RenderableType]:
     yield Text(f"last run: {last}{'; a run is at work on it now' if status.in_use else ''}")
     if status.redaction:
         yield Text(f"harvested {in_words(status.redaction)}")
+    if status.partition_by != PartitionBy.SEND.value:
+        yield Text(f"partitioned by {status.partition_by}")
     if status.remembered is not None:
         borne, at = status.remembered.borne, status.remembered.at
         yield Text(f"the server bears {bears(borne.rate, borne.concurrency)}, as of {at:%Y-%m-%d %H:%M:%S} UTC")
@@ -107,6 +111,7 @@ def _fields(status: LakeStatus) -> dict[str, Any]:
         "last_run": None if status.last_run is None else status.last_run.isoformat(),
         "pace": _pace(status),
         "redaction": _redaction(status),
+        "partition_by": status.partition_by,
     }
 
 

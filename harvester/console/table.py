@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
     from harvester.config import TableChoice
     from harvester.harvest.upkeep import Tabled
+    from harvester.model import Secret
     from harvester.places import Place
 
 
-def table_lake(lake: Place, wanted: TableChoice | None) -> Exit:
+def table_lake(lake: Place, wanted: TableChoice | None, ledger: Secret | None = None) -> Exit:
     """Give a lake tables, or bring them in step, and say which there are. Raises UsageError, LakeError."""
     from harvester.harvest.upkeep import make_tables  # noqa: PLC0415  help comes without its dependencies
 
-    print_lines(describe(lake, make_tables(lake, wanted)))
+    print_lines(describe(lake, make_tables(lake, wanted, ledger=ledger)))
     return Exit.COMPLETE
 
 

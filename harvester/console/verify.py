@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from harvester.harvest.upkeep import Finding, Verification
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST_SHOWN = 20
@@ -42,9 +43,9 @@ class Verified:
         return not self.found.total
 
 
-def show_verified(lake: Place, *, quick: bool, json: bool) -> Exit:
+def show_verified(lake: Place, ledger: Secret | None = None, *, quick: bool, json: bool) -> Exit:
     """Verify a lake, print what was found; the exit status says whether it is sound and complete. Raises LakeError."""
-    verified = _verified(lake, quick=quick, most=_MOST_LISTED if json else _MOST_SHOWN)
+    verified = _verified(lake, ledger, quick=quick, most=_MOST_LISTED if json else _MOST_SHOWN)
     try:
         if json:
             print_object(_fields(verified), verified.found.shown, name="findings")
@@ -56,12 +57,12 @@ def show_verified(lake: Place, *, quick: bool, json: bool) -> Exit:
     return Exit.COMPLETE if verified.sound and verified.seen.complete else Exit.INCOMPLETE
 
 
-def _verified(lake: Place, *, quick: bool, most: int) -> Verified:
+def _verified(lake: Place, ledger: Secret | None, *, quick: bool, most: int) -> Verified:
     from harvester.harvest.upkeep import verifying  # noqa: PLC0415  help comes without its dependencies
 
     began = time.monotonic()
     found: Examples[Finding] = Examples(most)
-    with verifying(lake, quick=quick) as seen:
+    with verifying(lake, quick=quick, ledger=ledger) as seen:
 
         def step() -> Step:
             return Step("verifying", seen.files, seen.bytes, seen.all_bytes, seen.rows, found.total)

@@ -84,7 +84,10 @@ class Committing:
             await self.scheduler.delivered(delivery, size)
             walk = delivery.walk
             ended = walk.done and not delivery.taken.leaves_nothing_to_seal
-            if ended or walk.staged_bytes >= self.lake.full_bytes:
+            if self.lake.gatherer.shares:
+                if self.lake.gatherer.due:
+                    self.seal_soon(walk.slice_id, walk.turn)
+            elif ended or walk.staged_bytes >= self.lake.full_bytes:
                 walk.staged_bytes = 0
                 self.seal_soon(walk.slice_id, walk.turn)
 
@@ -94,6 +97,8 @@ class Committing:
         steps = keeping.commit(self.lake, delivery.taken, self.scheduler.settings.limit)
         del delivery  # each page that goes to its slices after it takes the place of its rows in memory
         committed = await take_steps(steps, self.seal_soon, self.out_of_time)
+        if self.lake.gatherer.shares and self.lake.gatherer.due:
+            self.seal_soon(walk.slice_id, walk.turn)
         await self.scheduler.delivered_wide(walk, hold, committed)
 
 

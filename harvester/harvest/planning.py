@@ -20,10 +20,8 @@ from harvester.harvest.finding import Finder
 from harvester.harvest.paging import more_pages, pages
 from harvester.harvest.scoping import Weighing, known_by
 from harvester.harvest.wanted import Wanted
-from harvester.lake import layout
 from harvester.lake.entries import Due, Held
-from harvester.lake.lake import look_into
-from harvester.lake.store import Store
+from harvester.lake.lake import is_lake, look_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from harvester.harvest.finding import Found
     from harvester.harvest.scoping import Known
     from harvester.model import Send
-    from harvester.places import Place
 
 _BATCH = 500
 
@@ -100,7 +97,8 @@ def plan_of(settings: Settings, sends: Iterable[Send], found: Found | None) -> P
     sums = _Sums(settings.limit, Weighing(settings.limit), proven=proven)
     policy, within_s, now = settings.refresh, settings.refresh_within_s, settings.tuning.clock()
     with ExitStack() as stack:
-        lake = stack.enter_context(look_into(settings.lake)) if _is_lake(settings.lake) else None
+        there = is_lake(settings.lake, settings.ledger)
+        lake = stack.enter_context(look_into(settings.lake, settings.ledger)) if there else None
         rest = _once(sends)
         while batch := list(islice(rest, _BATCH)):
             held = lake.runs.held([send.id_send for send in batch], policy, within_s, now) if lake else {}
@@ -225,10 +223,6 @@ def _once(sends: Iterable[Send]) -> Iterator[Send]:
         if send.id_send not in seen:
             seen.add(send.id_send)
             yield send
-
-
-def _is_lake(root: Place) -> bool:
-    return bool(Store(root).size(layout.LEDGER))
 
 
 __all__ = ["NOTHING", "Plan", "least_queries", "least_refresh", "make_plan", "plan_of"]

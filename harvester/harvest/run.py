@@ -93,15 +93,18 @@ class Harvest:
         settings = self.settings
         row_group_bytes = min(settings.tuning.row_group_bytes, settings.memory // _ROW_GROUP_PART)
         tuning = replace(settings.tuning, row_group_bytes=row_group_bytes)
-        opened = open_lake(settings.lake, tuning, drop_gone=settings.drop_gone, table=settings.table)
+        opened = open_lake(
+            settings.lake, tuning, ledger=settings.ledger, drop_gone=settings.drop_gone, table=settings.table
+        )
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
             await self._learning.begin()
-            run = await to_thread.run_sync(lake.runs.begin, settings.client_id, settings.redaction.label)
+            run = await to_thread.run_sync(_begin, lake, settings)
             try:
                 # Before anything is due again: what earlier runs' refreshes have brought.
-                await Sealing(lake, client.budget).seal(await to_thread.run_sync(lake.inventory.refreshed_slices))
+                refreshed = await to_thread.run_sync(lake.inventory.refreshed_slices)
+                await Sealing(lake, client.budget).seal(refreshed, everything=lake.gatherer.shares)
                 await self._select(lake, run, client)
                 await self._harvest(lake, run, client)
                 await to_thread.run_sync(lake.seal_tables)
@@ -185,7 +188,7 @@ class Harvest:
             queries=self._queries,
             attempts=self._client.attempts if self._client else 0,
             seconds=anyio.current_time() - self._began_at,
-            slices=lambda: outcomes(self.settings.lake, run),
+            slices=lambda: outcomes(self.settings.lake, run, self.settings.ledger),
             doubts=doubts,
             unlisted=self._unlisted,
             met={name: tuple(sorted(names)) for name, names in met.items() if names},
@@ -240,6 +243,10 @@ class Harvest:
             search=finder.search if finder else None,
             paced=self._paced,
         )
+
+
+def _begin(lake: Lake, settings: Settings) -> int:
+    return lake.runs.begin(settings.client_id, settings.redaction.label, settings.partition_by.value)
 
 
 @asynccontextmanager

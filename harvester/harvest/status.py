@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harvester.harvest.outcome import SliceOutcome
-from harvester.lake import layout
 from harvester.lake.lake import look_into
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
     from harvester.lake.bearing import Remembered
+    from harvester.model import Secret
     from harvester.places import Place
 
 
@@ -35,6 +35,7 @@ class LakeStatus:
         in_use: whether a run holds the lake.
         last_run: when the last run began, in UTC; None if there was none.
         redaction: the label of what is done to people's data; empty where nothing is.
+        partition_by: what its folders are: ``send``, ``campaign``, ``month`` or ``day``.
         remembered: what the server was found to bear, and when; None where it bore all that it was asked.
         slices: reads every slice, in order of send and dataset, a few at a time.
     """
@@ -49,16 +50,18 @@ class LakeStatus:
     in_use: bool
     last_run: datetime | None
     redaction: str
+    partition_by: str
     remembered: Remembered | None
     slices: Callable[[], Iterator[SliceOutcome]]
 
 
-def outcomes(lake: Place, run: int | None = None) -> Iterator[SliceOutcome]:
+def outcomes(lake: Place, run: int | None = None, ledger: Secret | None = None) -> Iterator[SliceOutcome]:
     """Every slice of a run's selection, or of the lake if ``run`` is None, in order of send and dataset.
 
-    Raises LakeError if there is no lake, or it can't be read.
+    ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data. Raises LakeError if
+    there is no lake, or it can't be read.
     """
-    with look_into(lake) as seen:
+    with look_into(lake, ledger) as seen:
         yield from (_outcome(row) for row in seen.ledger.walked(run))
 
 
@@ -79,13 +82,13 @@ def _outcome(row: RowMapping) -> SliceOutcome:
     )
 
 
-def read_status(lake: Place) -> LakeStatus:
-    """Reads a lake's ledger. Raises LakeError if there is no lake, or it can't be read."""
-    with look_into(lake) as seen:
+def read_status(lake: Place, ledger: Secret | None = None) -> LakeStatus:
+    """Reads a lake's ledger, wherever it is. Raises LakeError if there is no lake, or it can't be read."""
+    with look_into(lake, ledger) as seen:
         rows: Counter[str] = Counter()
         states: dict[str, Counter[str]] = {}
         unsettled = 0
-        for outcome in outcomes(lake):
+        for outcome in outcomes(lake, ledger=ledger):
             rows[outcome.dataset] += outcome.rows
             states.setdefault(outcome.dataset, Counter())[outcome.state] += 1
             unsettled += outcome.unsettled
@@ -99,11 +102,12 @@ def read_status(lake: Place) -> LakeStatus:
             staged_segments=segments,
             staged_bytes=staged_bytes,
             unsettled=unsettled,
-            in_use=seen.store.is_locked(layout.LOCK),
+            in_use=seen.in_use(),
             last_run=seen.runs.last(),
             redaction=seen.runs.redaction(),
+            partition_by=seen.runs.partition_by().value,
             remembered=seen.bearing.remembered(),
-            slices=lambda: outcomes(lake),
+            slices=lambda: outcomes(lake, ledger=ledger),
         )
 
 

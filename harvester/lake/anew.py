@@ -9,12 +9,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from harvester.config import PartitionBy
 from harvester.lake import layout
 from harvester.lake.choosing import found_in, logs_of
-from harvester.lake.database import Database
+from harvester.lake.inventory import Inventory
+from harvester.lake.ledger import Ledger
 from harvester.lake.rebuilding import Aside, Part, Rebuilt, rebuilt
 from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
 from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_origin
+from harvester.lake.sharesalvage import Salvage
 from harvester.lake.tables import facts
 
 if TYPE_CHECKING:
@@ -22,25 +25,27 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from harvester.lake.database import Database
+    from harvester.lake.ledgers import LedgerPlace
     from harvester.lake.salvaging import Recovered
-    from harvester.lake.store import Store
     from harvester.model import SliceKey
 
     Tick = Callable[[], object]
 
 _BATCH = 200
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 
 
 class Anew:
     """A ledger made anew, in place of one that is lost or can't be used."""
 
-    def __init__(self, store: Store, done: Recovered, tick: Tick, now: datetime) -> None:
-        self._store = store
+    def __init__(self, place: LedgerPlace, done: Recovered, tick: Tick, now: datetime) -> None:
+        self._place = place
+        self._store = store = place.store
         self._done = done
         self._reader = Reader(store, done, tick, now)
         self._aside = AsideFolder.of_now(store, now)
         self._elsewhere: list[Aside] = []
+        self._salvage = Salvage(store, done, tick, now)
         self._table = found_in(store)
         self._live: AbstractSet[str] = frozenset()
 
@@ -49,28 +54,22 @@ class Anew:
         store, done = self._store, self._done
         done.account, done.redaction = likely_origin(store)
         if self._table is not None:
-            self._live = frozenset[str]().union(*(log.look().files for log in logs_of(store, self._table).values()))
-        for end in _OF_SQLITE:
-            store.remove(layout.REBUILT + end)
-        store.touch(layout.REBUILT)
-        database = Database.open(store.state.root / layout.REBUILT, create=True)
-        try:
+            self._live = frozenset[str]().union(
+                *(log.look().files for log in logs_of(store, self._table, lambda: PartitionBy.SEND).values())
+            )
+        self._salvage.look(self._live)
+        with self._place.made_anew() as database:
             to_move = self._fill(database)
-            with database.reading() as connection:  # all of it in the one file, synced
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            database.close()
         for found in to_move:
             put_files_right(store, self._aside, found)
+        self._elsewhere += self._salvage.aside
         for file in self._elsewhere:
             self._aside.take(file.name)
         done.aside += self._elsewhere
-        for end in _OF_SQLITE:  # what SQLite kept beside a ledger must not meet another one
-            self._aside.take(layout.LEDGER + end)
         for name in list(store.names(layout.SEGMENTS)):
             self._aside.take(name)
             done.segments += 1
-        store.publish([(layout.REBUILT, layout.LEDGER)])
+        done.kept = self._place.put_in_place(self._aside.take)
         done.folder = self._aside.name if self._aside.files else None
 
     def _fill(self, database: Database) -> list[Rebuilt]:
@@ -87,11 +86,14 @@ class Anew:
                     self._done.aside += found.aside
                 if found.aside or found.renamed:
                     to_move.append(found)
+        by = self._salvage.by
+        if by is not None:
+            self._salvage.fill(database, Ledger(database), Inventory(database))
         with database.writing() as connection:
             name_campaigns(connection)
-            known = {"account": self._done.account, "redaction": self._done.redaction}
-            known["table"] = self._table.format.value if self._table is not None else None
-            for name, value in known.items():
+            told = {"account": self._done.account, "redaction": self._done.redaction, "partition_by": by and by.value}
+            told["table"] = self._table.format.value if self._table is not None else None
+            for name, value in told.items():
                 if value is not None:
                     connection.execute(facts.insert().values(name=name, value=value))
         return to_move

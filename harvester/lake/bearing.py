@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
-from harvester.lake.tables import as_text, facts
+from harvester.lake.tables import PUT_FACT, as_text, facts
 from harvester.model import Borne
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class Bearing:
                 connection.execute(facts.delete().where(facts.c.name == _NAME))
                 return
             value = json.dumps({"rate": borne.rate, "concurrency": borne.concurrency, "at": as_text(now)})
-            row = insert(facts).values(name=_NAME, value=value)
-            connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+            connection.execute(PUT_FACT.on(connection), {"name": _NAME, "value": value})
 
 
 __all__ = ["Bearing", "Remembered"]

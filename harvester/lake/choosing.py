@@ -11,6 +11,9 @@ from harvester.lake import layout
 from harvester.lake.following import NoTables, Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harvester.config import PartitionBy
     from harvester.lake.inventory import Inventory
     from harvester.lake.runs import Runs
     from harvester.lake.store import Store
@@ -36,7 +39,7 @@ def open_tables(
     chosen = choose(runs, wanted)
     if chosen is None:
         return NoTables()
-    tables = Tables(store, inventory, logs_of(store, chosen), full_bytes)
+    tables = Tables(store, inventory, logs_of(store, chosen, runs.partition_by), full_bytes)
     if runs.table() is None:
         runs.begin_table(chosen)  # first: files that are replaced get other names from now on
     tables.catch_up()
@@ -57,18 +60,30 @@ def choose(runs: Runs, wanted: TableChoice | None) -> TableChoice | None:
     return known
 
 
-def logs_of(store: Store, chosen: TableChoice) -> dict[str, TableLog]:
-    """Of each dataset, the log of its table, whether there is one yet or not. Raises UsageError, LakeError."""
+def logs_of(store: Store, chosen: TableChoice, by: Callable[[], PartitionBy]) -> dict[str, TableLog]:
+    """Of each dataset, the log of its table, whether there is one yet or not.
+
+    Args:
+        store: the lake's files.
+        chosen: which tables it has.
+        by: tells what it is partitioned by, once there is anything in it.
+
+    Raises:
+        UsageError: a package is missing, or a catalog.
+        LakeError: they can't be reached.
+    """
     try:
         if chosen.format is TableFormat.DELTA:
             from harvester.lake.deltalog import DeltaLog  # noqa: PLC0415  an extra: only lakes with tables need it
 
-            return {name: DeltaLog(store.root, dataset) for name, dataset in CATALOGUE.items()}
+            return {name: DeltaLog(store.root, dataset, by) for name, dataset in CATALOGUE.items()}
         from harvester.lake.iceberglog import IcebergLog, open_catalog  # noqa: PLC0415
 
         catalog, namespace = open_catalog(store, chosen.catalog)
         own = chosen.catalog is None
-        return {name: IcebergLog(store, dataset, catalog, namespace, own=own) for name, dataset in CATALOGUE.items()}
+        return {
+            name: IcebergLog(store, dataset, catalog, namespace, by, own=own) for name, dataset in CATALOGUE.items()
+        }
     except ImportError as error:
         extra = chosen.format.value
         raise UsageError(

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
 from harvester.lake.findings import Kind
+from harvester.lake.sharechecks import of_stretches
 from harvester.model import KEY_END, Proof
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harvester.lake.entries import FileRecord
+    from harvester.lake.sharedfiles import Share
     from harvester.lake.snapshots import SliceSnapshot
 
 
@@ -43,15 +46,19 @@ def _of_ranges(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
     for file in files:
         if not file.start <= file.first_key <= file.last_key < file.stop:
             yield Kind.RANGES, f"the rows of {file.name} lie outside of the keys that it covers"
+    yield from of_stretches(seen.shares)
     if not CATALOGUE[seen.key.dataset].paged:
         return
+    last = max(seen.shares, key=lambda share: share.last_key, default=None)
+    if last is not None and any(part.first_key <= last.last_key for part in seen.staged):
+        yield Kind.RANGES, "pages that are not in data files yet hold keys that are there already"
     parts = [*files[-1:], *seen.staged]
     if any(before.last_key >= after.first_key for before, after in pairwise(parts)):
         yield Kind.RANGES, "pages that are not in data files yet hold keys that are there already"
 
 
 def _of_counts(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
-    parts = (*seen.files, *seen.staged)
+    parts: tuple[FileRecord | Share, ...] = (*seen.files, *seen.shares, *seen.staged)
     for name, total in (
         ("rows", sum(part.rows for part in parts)),
         ("unsettled", sum(part.unsettled for part in parts)),
@@ -91,14 +98,14 @@ def _of_proof(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
     if seen.proven is None:
         yield Kind.PROOF, f"{seen.proof!r} is no proof"
         return
-    refreshed = any(file.generation for file in seen.files)
+    refreshed = any(file.generation for file in seen.files) or bool(seen.shares)
     fault = fits(seen.proven, seen.key.dataset, rows=seen.rows, expected=seen.expected, refreshed=refreshed)
     if fault:
         yield Kind.PROOF, fault
 
 
 def _of_cursor(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
-    parts = (*seen.files, *seen.staged)
+    parts: tuple[FileRecord | Share, ...] = (*seen.files, *seen.shares, *seen.staged)
     if not seen.ranges:
         if parts:
             end = max(part.last_key for part in parts)
@@ -123,7 +130,8 @@ def _of_seams(seen: SliceSnapshot) -> Iterator[tuple[Kind, str]]:
         yield Kind.CURSOR, "the places to go on from do not share its keys among them"
     if seen.proof is not None and len(ends) > 1:
         yield Kind.CURSOR, "it is called complete, and there is more than one place to go on from"
-    if seen.files and seen.files[-1].last_key >= ends[0][1]:
+    sealed: tuple[FileRecord | Share, ...] = (*seen.files[-1:], *seen.shares)
+    if any(part.last_key >= ends[0][1] for part in sealed):
         yield Kind.CURSOR, "data files hold keys to the right of where it would go on from first"
 
 

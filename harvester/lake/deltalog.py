@@ -1,8 +1,9 @@
 """A dataset as a Delta table: a log in ``_delta_log/``, beside the partitions ``send=…``.
 
 A sealing is one commit, with an application transaction (``txn``) of the id ``harvester`` and the sealing's number as
-its version: Delta lets no two commits that were made side by side have the same one. The folder's ``send=…`` is the
-partition column ``send``, as every reader of the folder has it.
+its version: Delta lets no two commits that were made side by side have the same one. The folder's ``send=…``, or
+``month=…`` and the like, is the partition column of that name, as every reader of the folder has it; null for rows that
+don't say.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from harvester.config import PartitionBy
 from harvester.errors import LakeBroken, LakeError
 from harvester.lake.connecting import options_of
+from harvester.lake.partitions import NO_VALUE
 from harvester.lake.tablefiles import Overtaken, TableState, bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harvester.datasets import Dataset
     from harvester.lake.tablefiles import TableFile
@@ -33,17 +36,17 @@ if TYPE_CHECKING:
 
 APP_ID = "harvester"
 SEALING = "harvester.sealing"
-PARTITION = "send"
 LOG = "_delta_log"
 
 
 class DeltaLog:
     """The log of one dataset's Delta table; see ``TableLog``."""
 
-    def __init__(self, root: Place, dataset: Dataset) -> None:
+    def __init__(self, root: Place, dataset: Dataset, by: Callable[[], PartitionBy]) -> None:
+        """``by`` tells what the lake is partitioned by, once there is anything in it."""
         self._root = root
         self._dataset = dataset
-        self._schema = dataset.schema.append(pa.field(PARTITION, pa.int64()))
+        self._by = by
         self._table: DeltaTable | None = None
         self._options: dict[str, str] = {}
 
@@ -72,9 +75,10 @@ class DeltaLog:
                 self._create(adds, how)
             else:
                 removes = [RemoveAction(self._path(name), True, now, None, _partition(name)) for name in removed]  # noqa: FBT003
+                column, schema = self._partitioned()
                 try:
                     self._table.create_write_transaction(
-                        [*removes, *adds], "append", self._schema, [PARTITION], commit_properties=how
+                        [*removes, *adds], "append", schema, [column], commit_properties=how
                     )
                 except CommitFailedError as error:
                     raise Overtaken(str(error)) from error
@@ -83,17 +87,29 @@ class DeltaLog:
 
     def _create(self, adds: list[AddAction], how: CommitProperties) -> None:
         url, options = self._where()
-        create_table_with_add_actions(
-            url,
-            Schema.from_arrow(self._schema),
-            adds,
-            mode="error",
-            partition_by=[PARTITION],
-            name=self._dataset.name,
-            description=f"{self._dataset.name} of Mailkit, by harvester",
-            storage_options=options,
-            commit_properties=how,
-        )
+        column, schema = self._partitioned()
+        try:
+            create_table_with_add_actions(
+                url,
+                schema,
+                adds,
+                mode="error",
+                partition_by=[column],
+                name=self._dataset.name,
+                description=f"{self._dataset.name} of Mailkit, by harvester",
+                storage_options=options,
+                commit_properties=how,
+            )
+        except DeltaError as error:
+            if DeltaTable.is_deltatable(url, options):
+                raise Overtaken(str(error)) from error
+            raise
+
+    def _partitioned(self) -> tuple[str, Schema]:
+        """The partition column, and the table's schema with it: ids are numbers, months and days are text."""
+        by = self._by()
+        kind = pa.int64() if by in {PartitionBy.SEND, PartitionBy.CAMPAIGN} else pa.string()
+        return by.value, Schema.from_arrow(self._dataset.schema.append(pa.field(by.value, kind)))
 
     def _where(self) -> tuple[str, dict[str, str]]:
         """The table's address, and how to get at it."""
@@ -156,7 +172,7 @@ class DeltaLog:
 def _partition(name: str) -> dict[str, str | None]:
     """The partition that a data file is in, by its folder."""
     column, _, value = name.split("/")[1].partition("=")
-    return {column: value}
+    return {column: None if value == NO_VALUE else value}
 
 
 def _statistics(file: TableFile) -> dict[str, Any]:

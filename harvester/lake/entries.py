@@ -77,9 +77,13 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRecord(FileRecord):
-    """A segment, with the CRC-32 of its bytes; None if an early version wrote it."""
+    """A segment, with the CRC-32 of its bytes; None if an early version wrote it.
+
+    ``partitions`` says where its rows go, with a space between; None where data files are of one send.
+    """
 
     checksum: int | None = None
+    partitions: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

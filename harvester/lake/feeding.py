@@ -97,7 +97,7 @@ class Feeding:
     def sizes(self) -> Iterator[Wanted]:
         """Every slice that is to be handed out, as small as can be, read some at a time."""
         query = sa.select(slices.c.dataset, slices.c.expected, slices.c.rows, slices.c.due).where(self._foretold)
-        with self._ledger.database.reading() as connection:
+        with self._ledger.database.instant() as connection:
             for name, expected, rows, due in connection.execute(query.execution_options(yield_per=_BATCH)):
                 yield Wanted(name, expected, rows, Due(max(0, due)))
 

@@ -40,17 +40,19 @@ class Checks:
         quick: whether data pages stay unread.
         account: whose lake it is; None if that is not known.
         redaction: what is done to people's data, by its label; empty where nothing is.
+        option: how commands have to be told where its ledger is, if that is not beside its data.
     """
 
     store: Store
     quick: bool
     account: str | None
     redaction: str = ""
+    option: str = ""
 
     @property
     def recover(self) -> str:
         """The command that sets right what can be set right."""
-        return f"harvester recover {as_arguments(self.store.root)}"
+        return f"harvester recover {as_arguments(self.store.root)}{self.option}"
 
     @property
     def again(self) -> str:

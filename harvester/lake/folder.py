@@ -132,6 +132,33 @@ class Folder:
                     os.unlink(path)
                 raise
 
+    def write_first(self, name: str, content: bytes, beforehand: str) -> None:
+        """A new small file, unless there is one of that name: of several that try, anywhere, the first one wins.
+
+        Until it is whole, it has the name ``beforehand``, which nobody else uses.
+        """
+        path, mine = self.path(name), self.path(beforehand)
+        with translated(f"write {path}"):
+            try:
+                with open(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb", 0) as file:
+                    file.write(content)
+                    os.fsync(file.fileno())
+                with suppress(FileExistsError):
+                    os.link(mine, path)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(mine)
+            _sync(_above(path))
+
+    def content(self, name: str) -> bytes | None:
+        """What is in a small file; None if there is no such file."""
+        with translated(f"read {self.path(name)}"):
+            try:
+                with open(self.path(name), "rb") as file:
+                    return file.read()
+            except FileNotFoundError:
+                return None
+
     def touch(self, name: str) -> None:
         """Makes an empty file, unless there is one of that name already."""
         with translated(f"write {self.path(name)}"):

@@ -2,11 +2,18 @@
 
 The ledger is the truth. A *sealing* is what became data files since the last one, and what they took the place of; it
 is one transaction of the table. A slice's part of it is never torn: what a refresh or a merging of files removes and
-what it adds in its place are in the same one. Many small slices share a sealing, so that logs stay short.
+what it adds in its place are in the same one. Many small slices share a sealing, so that logs stay short. Where data
+files hold rows of many sends, each change of them is a sealing (see ``sharing``).
 
 Invariant: a data file is added to its table once, and removed once. After a crash between ledger and table, the next
 start compares the two, file by file, and commits the difference. (Slices whose refresh is half put in place are left
 out, until all of it is.) The number of each sealing is in the log, and a log takes no number twice.
+
+A holder that was cut off, and does not know it (see ``fencing``), does no harm. It tells a table of nothing that its
+ledger has not committed, which it can't do any more; so what it may still be about to commit was in the ledger when the
+next holder began, and that one's ``catch_up`` commits it, too, under the same number. A log takes the one or the other,
+and never on top of a state that was not looked at: whoever comes second is ``Overtaken``, and looks again. The next
+holder goes on from what it finds; the one that was cut off finds its files there, and is done, or fails.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from harvester.lake import layout
 from harvester.lake.tablefiles import Overtaken, TableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from harvester.lake.entries import DataFileRecord
@@ -35,6 +42,7 @@ MOST_FILES = 1000
 LONGEST_S = 60.0
 """So is one that began so long ago."""
 _TRIES = 5
+_BUSY = "the table {} is being changed by something else all the time: run again later"
 
 
 @dataclass(slots=True)
@@ -72,6 +80,9 @@ class Change:
 class NoTables:
     """What is told of data files in a lake that has no tables: nothing comes of it."""
 
+    keeps = False
+    """Whether files that were replaced stay, for earlier states of a table."""
+
     def name_for(self, name: str, _slice_id: int) -> str:
         """The name of a new data file that is to be called so."""
         return name
@@ -84,8 +95,16 @@ class NoTables:
         """Files in a slice's folder that were replaced, and stay."""
         return frozenset()
 
-    def changed(self, slice_id: int, added: DataFileRecord, replaced: str | None) -> None:
-        """Notes that a slice has a new data file, and which one this took the place of; the ledger says so already."""
+    def changed(self, slice_id: int, added: DataFileRecord, replaced: Sequence[str] = ()) -> None:
+        """Notes that a slice has a new data file, and which ones this took the place of; the ledger says so already."""
+
+    def changed_at_once(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
+        """Commits a change of files that hold rows of many slices; the ledger says so already.
+
+        Args:
+            added: those that are new, with their sizes in bytes.
+            removed: those that they took the place of.
+        """
 
     def settled(self, slices: Iterable[int]) -> None:
         """Notes that what was changed of these slices belongs together, and is all there is for now."""
@@ -104,6 +123,8 @@ class Tables(NoTables):
     Attributes:
         logs: of each dataset, the log of its table.
     """
+
+    keeps = True
 
     def __init__(
         self,
@@ -141,13 +162,19 @@ class Tables(NoTables):
         """Files in a slice's folder that were replaced, and stay: earlier states of the table need them."""
         return self._inventory.superseded(slice_id)
 
-    def changed(self, slice_id: int, added: DataFileRecord, replaced: str | None) -> None:
-        """Notes that a slice has a new data file, and which one this took the place of."""
+    def changed(self, slice_id: int, added: DataFileRecord, replaced: Sequence[str] = ()) -> None:
+        """Notes that a slice has a new data file, and which ones this took the place of."""
         with self._noting:
             change = self._open[slice_id]
-            if replaced is not None:
-                change.remove(replaced)
+            for name in replaced:
+                change.remove(name)
             change.add(added.name, added.bytes)
+
+    def changed_at_once(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
+        """Commits a change of files that hold rows of many slices. Raises LakeError."""
+        with self._noting:
+            self._settled.take(Change(dict(added), set(removed)))
+        self.flush()
 
     def settled(self, slices: Iterable[int]) -> None:
         """Notes that what was changed of these slices is all there is for now; commits what has come to a full sealing.
@@ -184,13 +211,22 @@ class Tables(NoTables):
         """
         caught = 0
         for name, log in self.logs.items():
-            state = log.look()
-            self._last[name] = state.sealing
-            change, half_done = difference(self._inventory, name, state.files)
-            self._open |= half_done
-            if change:
-                self._commit(change)
+            for _ in range(_TRIES):
+                state = log.look()
+                self._last[name] = state.sealing
+                change, half_done = difference(self._inventory, name, state.files)
+                if not change:
+                    break
+                try:
+                    log.commit(state.sealing + 1, self._read(change.added), sorted(change.removed))
+                except Overtaken:  # by a holder that was cut off, perhaps
+                    continue
+                self._last[name] += 1
                 caught += 1
+                break
+            else:
+                raise LakeError(_BUSY.format(name))
+            self._open |= half_done
         return caught
 
     def _commit(self, change: Change) -> None:
@@ -204,17 +240,21 @@ class Tables(NoTables):
                 self._commit_to(name, log, added, removed)
         self._failed = False
 
-    def _commit_to(self, name: str, log: TableLog, added: Mapping[str, int], removed: list[str]) -> None:
+    def _read(self, added: Mapping[str, int]) -> list[TableFile]:
         read: dict[str, TableFile] = {}
 
         def read_one(file: str) -> None:
             read[file] = TableFile.read(self._store, file, added[file])
 
         self._store.each(read_one, added)
+        return [read[file] for file in sorted(added)]
+
+    def _commit_to(self, name: str, log: TableLog, added: Mapping[str, int], removed: list[str]) -> None:
+        read = self._read(added)
         sealing = self._last[name] + 1
         for _ in range(_TRIES):
             try:
-                log.commit(sealing, [read[file] for file in sorted(added)], removed)
+                log.commit(sealing, read, removed)
                 break
             except Overtaken as error:
                 state = log.look()
@@ -226,7 +266,7 @@ class Tables(NoTables):
                         "harvester, which has the table follow again when it is next run"
                     ) from error
         else:
-            raise LakeError(f"the table {name} is being changed by something else all the time: run again later")
+            raise LakeError(_BUSY.format(name))
         self._last[name] = sealing
 
 
@@ -246,7 +286,7 @@ def difference(inventory: Inventory, name: str, held: AbstractSet[str]) -> tuple
     known = inventory.sealed_files(name)
     for file, (slice_id, size) in known.items():
         if file not in held:
-            (apart[slice_id] if slice_id in half_done else change).add(file, size)
+            (change if slice_id is None or slice_id not in half_done else apart[slice_id]).add(file, size)
     replaced = {file: slice_id for slice_id in half_done for file in inventory.superseded(slice_id)}
     for file in held - known.keys():
         (apart[replaced[file]] if file in replaced else change).remove(file)

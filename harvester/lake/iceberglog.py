@@ -1,7 +1,9 @@
 """A dataset as an Iceberg table: metadata in ``_iceberg/`` beside the partitions, and a catalog that names it.
 
 A sealing is one snapshot, with the sealing's number among its properties. Iceberg knows nothing of folders, so tables
-are partitioned by the column ``id_send``, which every file holds, and whose value the file's statistics tell.
+are partitioned by what every file holds, and whose value the file's statistics tell: by the column ``id_send``; or, as
+the lake's folders are, by ``id_message``, or by the month or the day of the dataset's first date. A dataset that lacks
+such a column is not partitioned.
 
 The catalog is SQLite in ``_harvest/``, or one of pyiceberg's own settings by its name, such as a REST catalog.
 """
@@ -11,30 +13,32 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog import load_catalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import TableProperties
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import DayTransform, IdentityTransform, MonthTransform, Transform
 from pyiceberg.types import LongType, NestedField, StringType, TimestampType
 
+from harvester.config import PartitionBy
 from harvester.datasets import EXTRA, Kind
 from harvester.errors import HarvesterError, LakeBroken, LakeError, UsageError
 from harvester.lake import layout
 from harvester.lake.connecting import s3_options
+from harvester.lake.partitions import column_of
 from harvester.lake.tablefiles import Overtaken, TableState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
@@ -47,7 +51,11 @@ if TYPE_CHECKING:
 SEALING = "harvester.sealing"
 FOLDER = "_iceberg"
 NAMESPACE = "mailkit"
-_PARTITION = "id_send"
+_SEND = "id_send"
+_TRANSFORMS: dict[PartitionBy, tuple[Transform[Any, Any], str]] = {
+    PartitionBy.MONTH: (MonthTransform(), "_month"),
+    PartitionBy.DAY: (DayTransform(), "_day"),
+}
 
 
 def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
@@ -102,8 +110,18 @@ def _files_of(root: Place) -> dict[str, str]:
 class IcebergLog:
     """The log of one dataset's Iceberg table; see ``TableLog``."""
 
-    def __init__(self, store: Store, dataset: Dataset, catalog: Catalog, namespace: str, *, own: bool = True) -> None:
-        """With ``own``, the catalog is the lake's: what it lacks it has lost."""
+    def __init__(
+        self,
+        store: Store,
+        dataset: Dataset,
+        catalog: Catalog,
+        namespace: str,
+        by: Callable[[], PartitionBy],
+        *,
+        own: bool = True,
+    ) -> None:
+        """With ``own``, the catalog is the lake's: what it lacks it has lost. ``by``: see ``choosing.logs_of``."""
+        self._by = by
         self._own = own
         self._dataset = dataset
         self._catalog = catalog
@@ -179,16 +197,25 @@ class IcebergLog:
         schema = Schema(*fields, NestedField(len(fields) + 1, EXTRA, StringType()))
         # Data files have no ids of columns: readers find these by their names.
         properties[TableProperties.DEFAULT_NAME_MAPPING] = schema.name_mapping.model_dump_json()
-        send = schema.find_field(_PARTITION)
-        partition = PartitionField(send.field_id, 1000, IdentityTransform(), _PARTITION)
         self._catalog.create_namespace_if_not_exists(self._namespace)
-        return self._catalog.create_table(
-            self._identifier,
-            schema=schema,
-            location=f"{self._root}/{self._dataset.name}",
-            partition_spec=PartitionSpec(partition),
-            properties=properties,
-        )
+        try:
+            return self._catalog.create_table(
+                self._identifier,
+                schema=schema,
+                location=f"{self._root}/{self._dataset.name}",
+                partition_spec=self._spec(schema),
+                properties=properties,
+            )
+        except TableAlreadyExistsError as error:
+            raise Overtaken(str(error)) from error
+
+    def _spec(self, schema: Schema) -> PartitionSpec:
+        by = self._by()
+        column = _SEND if by is PartitionBy.SEND else column_of(by, self._dataset)
+        if column is None:
+            return UNPARTITIONED_PARTITION_SPEC
+        transform, ending = _TRANSFORMS.get(by, (IdentityTransform(), ""))
+        return PartitionSpec(PartitionField(schema.find_field(column).field_id, 1000, transform, f"{column}{ending}"))
 
     def _registered(self) -> Table | None:
         """The table, as its newest metadata say, where the lake's own catalog was lost; None where there is none."""

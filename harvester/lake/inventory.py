@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from harvester.lake.dialects import Number, total
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
 from harvester.lake.tables import (
     data_files,
     erased,
+    has_table,
     put_ranges,
     ranges,
     refreshes,
     replace_ranges,
     scope_segments,
     segments,
+    shared_files,
+    shares,
     slices,
+    supersede,
     superseded,
 )
 from harvester.model import KEY_END
@@ -36,8 +41,9 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _COUNTS = segments.c.refresh == 0
-_OF_SLICE = sa.bindparam("of_slice", type_=sa.Integer)
-_NUMBER = sa.bindparam("number", type_=sa.Integer)
+_FREE = segments.c.data_file_id.is_(None) & segments.c.change.is_(None)
+_OF_SLICE = sa.bindparam("of_slice", type_=Number)
+_NUMBER = sa.bindparam("number", type_=Number)
 _SEGMENT_GONE = segments.delete().where((segments.c.slice_id == _OF_SLICE) & (segments.c.data_file_id == _NUMBER))
 _FILE_THERE = (
     data_files.update().where((data_files.c.slice_id == _OF_SLICE) & (data_files.c.id == _NUMBER)).values(sealed=1)
@@ -52,7 +58,7 @@ class Inventory:
 
     def staged(self, slice_id: int) -> list[SegmentRecord]:
         """The slice's segments that no data file is being made of, in key order."""
-        return self._segments((segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS)
+        return self._segments((segments.c.slice_id == slice_id) & _FREE & _COUNTS)
 
     def sealable(self, slice_id: int) -> list[SegmentRecord]:
         """Those of them that data files may be made of: of the slice's first range, since no seam is left of it.
@@ -60,7 +66,7 @@ class Inventory:
         One statement, so that ranges and segments are of one instant.
         """
         end = sa.select(sa.func.min(ranges.c.stop)).where(ranges.c.slice_id == slice_id).scalar_subquery()
-        of_slice = (segments.c.slice_id == slice_id) & segments.c.data_file_id.is_(None) & _COUNTS
+        of_slice = (segments.c.slice_id == slice_id) & _FREE & _COUNTS
         return self._segments(of_slice & (segments.c.first_key < sa.func.coalesce(end, KEY_END)))
 
     def refreshed(self, slice_id: int) -> list[SegmentRecord]:
@@ -78,7 +84,9 @@ class Inventory:
         Segments; a refresh that has brought all it could; completeness that no last data file says yet.
         """
         ended = sa.select(data_files.c.slice_id).where(data_files.c.stop == KEY_END)
+        shared = sa.select(shares.c.slice_id).where(shares.c.stop == KEY_END)
         unmarked = slices.c.proof.is_not(None) & (slices.c.rows > 0) & slices.c.id.not_in(ended)
+        unmarked &= slices.c.id.not_in(shared)
         refreshed = sa.select(refreshes.c.slice_id).where(refreshes.c.ended == 1)
         either = sa.union(
             sa.select(segments.c.slice_id).where(_COUNTS), sa.select(slices.c.id).where(unmarked), refreshed
@@ -95,14 +103,17 @@ class Inventory:
         """How many segments there are, and their bytes; with those of walks over many sends."""
         either = sa.union_all(sa.select(segments.c.bytes), sa.select(scope_segments.c.bytes)).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(sa.select(sa.func.count(), sa.func.sum(either.c.bytes))).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(either.c.bytes))).one()
         return count, size or 0
 
     def sealed_bytes(self) -> tuple[int, int]:
         """How many data files there are, and their bytes."""
-        query = sa.select(sa.func.count(), sa.func.sum(data_files.c.bytes)).where(data_files.c.sealed == 1)
+        there = (shared_files.c.sealed == 1) & (shared_files.c.leaving == 0)
+        either = sa.union_all(
+            sa.select(data_files.c.bytes).where(data_files.c.sealed == 1), sa.select(shared_files.c.bytes).where(there)
+        ).subquery()
         with self.database.reading() as connection:
-            count, size = connection.execute(query).one()
+            count, size = connection.execute(sa.select(sa.func.count(), total(either.c.bytes))).one()
         return count, size or 0
 
     def files(self, slice_id: int, *, to_refresh: bool = False) -> list[DataFileRecord]:
@@ -120,19 +131,34 @@ class Inventory:
             return set(connection.scalars(sa.select(superseded.c.name).where(superseded.c.slice_id == slice_id)))
 
     def all_superseded(self) -> set[str]:
-        """Likewise, of all slices."""
+        """Likewise, of all slices, and of what they share."""
         with self.database.reading() as connection:
             return set(connection.scalars(sa.select(superseded.c.name)))
 
-    def sealed_files(self, dataset: str) -> dict[str, tuple[int, int]]:
-        """A dataset's data files by their names: of each, its slice's number, and its size in bytes."""
+    def sealed_files(self, dataset: str) -> dict[str, tuple[int | None, int]]:
+        """A dataset's data files by their names: of each, its slice's number if it is of one, and its size in bytes."""
         query = sa.select(data_files.c.name, data_files.c.slice_id, data_files.c.bytes).join_from(data_files, slices)
         query = query.where((slices.c.dataset == dataset) & (data_files.c.sealed == 1))
+        there = (shared_files.c.dataset == dataset) & (shared_files.c.sealed == 1) & (shared_files.c.leaving == 0)
+        shared = sa.select(shared_files.c.name, shared_files.c.bytes).where(there)
         with self.database.reading() as connection:
-            return {name: (slice_id, size) for name, slice_id, size in connection.execute(query)}
+            found: dict[str, tuple[int | None, int]] = {
+                name: (slice_id, size) for name, slice_id, size in connection.execute(query)
+            }
+            return found | {name: (None, size) for name, size in connection.execute(shared)}
 
-    def intend(self, slice_id: int, file: DataFileRecord, sealed: Sequence[SegmentRecord], replaces: int | None) -> int:
-        """Notes that a written data file is about to get its name; returns its number."""
+    def intend(
+        self,
+        slice_id: int,
+        file: DataFileRecord,
+        sealed: Sequence[SegmentRecord],
+        replaces: int | None,
+        merges: Sequence[int] = (),
+    ) -> int:
+        """Notes that a written data file is about to get its name; returns its number.
+
+        Its rows are those of segments, of the data file that it replaces, and of the data files that it ``merges``.
+        """
         with self.database.writing() as connection:
             values = asdict(file) | {"slice_id": slice_id, "sealed": 0, "replaces": replaces}
             del values["id"]
@@ -140,6 +166,9 @@ class Inventory:
             assert number is not None
             ids = [segment.id for segment in sealed]
             connection.execute(segments.update().where(segments.c.id.in_(ids)).values(data_file_id=number[0]))
+            if merges:
+                into = data_files.update().where(data_files.c.id.in_(merges))
+                connection.execute(into.values(merged_into=number[0]))
         return int(number[0])
 
     def fulfil(self, data_file_id: int) -> list[str]:
@@ -154,13 +183,13 @@ class Inventory:
             old = connection.execute(sa.select(data_files.c.name, data_files.c.refresh).where(of_old)).first()
             connection.execute(data_files.delete().where(of_old))
             if old is not None and old.name != file["name"]:
-                connection.execute(superseded.delete().where(superseded.c.name == old.name))
-                connection.execute(superseded.insert().values(name=old.name, slice_id=file["slice_id"]))
+                supersede(connection, [old.name], file["slice_id"])
+            _take_leave(connection, data_files.c.merged_into == data_file_id)
             connection.execute(data_files.update().where(of_file).values(sealed=1, replaces=None))
             if old is not None and old.refresh:
                 _note_refreshed(connection, file["slice_id"], data_file_record(file))
             if file["replaces"] is not None:
-                _recount(connection, file["slice_id"])
+                recount(connection, file["slice_id"])
         return names
 
     def fulfil_whole(self, data_file_ids: Sequence[tuple[int, int]]) -> None:
@@ -179,7 +208,7 @@ class Inventory:
         with self.database.writing() as connection:
             connection.execute(data_files.update().where(data_files.c.id == file.id).values(values))
             _note_refreshed(connection, slice_id, file)
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
 
     def end_refresh(self, slice_id: int) -> list[str]:
         """Notes that nothing of a refresh is left to do, or that it is given up. Returns its segments, for removal."""
@@ -188,12 +217,15 @@ class Inventory:
             names = list(connection.scalars(sa.select(segments.c.name).where(brought)))
             connection.execute(segments.delete().where(brought))
             connection.execute(refreshes.delete().where(refreshes.c.slice_id == slice_id))
-            connection.execute(data_files.update().where(data_files.c.slice_id == slice_id).values(refresh=0))
+            for table in (data_files, shares):
+                connection.execute(table.update().where(table.c.slice_id == slice_id).values(refresh=0))
         return names
 
     def forgo(self, data_file_id: int) -> None:
         """Notes that the data file did not get its name; its segments count as before."""
         with self.database.writing() as connection:
+            merged = data_files.c.merged_into == data_file_id
+            connection.execute(data_files.update().where(merged).values(merged_into=None))
             made_of = segments.c.data_file_id == data_file_id
             connection.execute(segments.update().where(made_of).values(data_file_id=None))
             connection.execute(data_files.delete().where(data_files.c.id == data_file_id))
@@ -237,7 +269,7 @@ class Inventory:
             connection.execute(segments.delete().where(inside & _COUNTS))
             within = (erased.c.slice_id == slice_id) & (erased.c.key >= start) & (erased.c.key < stop)
             connection.execute(erased.delete().where(within))
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
             replace_ranges(connection, {slice_id: key_ranges})
         return names
 
@@ -248,8 +280,28 @@ class Inventory:
             connection.execute(
                 slices.update().where(slices.c.id == slice_id).values(proof=None, digest=None, scope=None)
             )
-            _recount(connection, slice_id)
+            recount(connection, slice_id)
             put_ranges(connection, [(slice_id, key_range) for key_range in key_ranges])
+
+
+def _take_leave(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Takes data files out whose rows another one holds; they are still to be removed (see ``sharedfiles``).
+
+    Or they stay, for earlier states of a table.
+    """
+    if has_table(connection):
+        for name, slice_id in connection.execute(
+            sa.select(data_files.c.name, data_files.c.slice_id).where(which)
+        ).all():
+            supersede(connection, [name], slice_id)
+        connection.execute(data_files.delete().where(which))
+        return
+    names = ("name", "rows", "bytes", "generation", "checksum")
+    query = sa.select(slices.c.dataset, *(data_files.c[name] for name in names)).join_from(data_files, slices)
+    for row in connection.execute(query.where(which)).mappings().all():
+        values = dict(row) | {"partition": "", "sealed": 1, "leaving": 1}
+        connection.execute(shared_files.insert().values(values))
+    connection.execute(data_files.delete().where(which))
 
 
 def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileRecord) -> None:
@@ -260,23 +312,26 @@ def _note_refreshed(connection: sa.Connection, slice_id: int, file: DataFileReco
     connection.execute(slices.update().where(slices.c.id == slice_id).values(changed=changed))
 
 
-def _recount(connection: sa.Connection, slice_id: int) -> None:
+def recount(connection: sa.Connection, slice_id: int) -> None:
+    """Counts a slice's rows anew, in segments and in data files."""
     sealed = data_files.c.sealed == 1
     totals = {
         name: _total(segments, segments.c[name], slice_id, _COUNTS)
         + _total(data_files, data_files.c[name], slice_id, sealed)
+        + _total(shares, shares.c[name], slice_id, shares.c.sealed == 1)
         for name in ("rows", "unsettled", "overdue")
     }
     gone = _total(data_files, data_files.c.gone, slice_id, sealed)
-    totals["gone"] = gone + _total(erased, sa.literal(1), slice_id, sa.true())
+    of_shares = _total(shares, shares.c.gone, slice_id, shares.c.sealed == 1)
+    totals["gone"] = gone + of_shares + _total(erased, sa.literal(1), slice_id, sa.true())
     connection.execute(slices.update().where(slices.c.id == slice_id).values(totals))
 
 
 def _total(
     table: sa.Table, column: sa.ColumnElement[int], slice_id: int, live: sa.ColumnElement[bool]
 ) -> sa.ScalarSelect[int]:
-    total = sa.select(sa.func.coalesce(sa.func.sum(column), 0))
-    return total.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
+    summed = sa.select(sa.func.coalesce(total(column), 0))
+    return summed.select_from(table).where((table.c.slice_id == slice_id) & live).scalar_subquery()
 
 
-__all__ = ["Inventory"]
+__all__ = ["Inventory", "recount"]

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harvester.datasets import CATALOGUE, MESSAGES
-from harvester.errors import LakeBroken
-from harvester.lake import layout
+from harvester.datasets import MESSAGES
 from harvester.lake.bearing import Bearing
 from harvester.lake.choosing import open_tables
-from harvester.lake.database import Database
+from harvester.lake.gathering import Gatherer
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.looking import looking
+from harvester.lake.ledgers import ledger_place
 from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
+from harvester.lake.renewing import Renewer
 from harvester.lake.runs import Runs
 from harvester.lake.scopes import Scopes
 from harvester.lake.sealing import Sealer
+from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.staging import Taken, stage
 from harvester.lake.store import Store
 from harvester.lake.turns import Turns
 from harvester.lake.waiting import WaitingPages
 from harvester.lake.whole import whole_of
 from harvester.model import SliceKey
-from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,11 +37,10 @@ if TYPE_CHECKING:
     from harvester.config import TableChoice, Tuning
     from harvester.lake.entries import SliceRecord
     from harvester.lake.wide import ScopeStep
+    from harvester.model import Secret
     from harvester.places import Place
 
 _MOST_REMEMBERED = 4096
-_LEAST_LEDGER_BYTES = 512
-"""SQLite takes what is left of a shorter file for a database that is still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,8 @@ class Lake:
         sealer: makes data files.
         refresher: replaces them.
         repairs: what was put right when it was opened.
+        gatherer: makes data files, where one holds rows of many sends.
+        renewer: replaces those.
     """
 
     store: Store
@@ -72,6 +72,8 @@ class Lake:
     sealer: Sealer
     refresher: Refresher
     repairs: Repairs
+    gatherer: Gatherer
+    renewer: Renewer
     clock: Callable[[], datetime]
     _turns: Turns = field(default_factory=Turns)
     _failed: dict[int, pa.Int64Array] = field(default_factory=dict)  # by send, of small slices that came whole lately
@@ -81,7 +83,20 @@ class Lake:
 
         Returns the bytes of each that wait for sealing; 0 for one that came whole, and is a data file already.
         """
-        waiting = stage(self.sealer, pages, self.clock(), scope)
+        if self.gatherer.shares:
+            apart = [replace(page, whole=None) for page in pages]
+            values: list[str | None] = []
+
+            def partitions(dataset: str, rows: pa.RecordBatch) -> str | None:
+                values.append(self.gatherer.values_of(dataset, rows))
+                return values[-1]
+
+            waiting = stage(self.sealer, apart, self.clock(), scope, partitions)
+            sizes = [size for page, size in zip(pages, waiting, strict=True) if page.rows is not None]
+            for value, size in zip(values, sizes, strict=True):
+                self.gatherer.waits(value, size)
+        else:
+            waiting = stage(self.sealer, pages, self.clock(), scope)
         for page in pages:
             whole = whole_of(page)
             if whole is not None and whole.key.dataset == MESSAGES.name and page.rows is not None:
@@ -97,6 +112,12 @@ class Lake:
 
     def seal(self, slice_id: int, *, everything: bool = False) -> None:
         """Puts in place what a refresh of a slice has brought, and seals what is due: see Refresher and Sealer."""
+        if self.gatherer.shares:
+            if everything or self.gatherer.due:
+                with self.gatherer.turn:
+                    self.renewer.put_in_place()
+            self.gatherer.seal(everything=everything)
+            return
         with self._turns.of(slice_id):
             self.refresher.put_in_place(slice_id, self.clock())
             self.sealer.seal(slice_id, everything=everything)
@@ -108,6 +129,10 @@ class Lake:
 
     def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
         """What is to be asked again of a slice that is due; what is staged of it is sealed first."""
+        if self.gatherer.shares:
+            if self.inventory.staged(record.id):
+                self.gatherer.seal(everything=True)
+            return self.refresher.plan(record, self.renewer.files_of(record.id))
         with self._turns.of(record.id):
             self.sealer.seal(record.id, everything=True)
             self.sealer.tables.settled((record.id,))
@@ -126,75 +151,105 @@ class Lake:
         record = self.ledger.find(SliceKey(MESSAGES.name, id_send))
         if record is None or record.proof is None:
             return None
+        if self.gatherer.shares:
+            with self.gatherer.turn:
+                return failed_keys(self.store, self.inventory, record.id, self.gatherer.files)
         with self._turns.of(record.id):  # rows on their way from a segment into a data file are in neither
             return failed_keys(self.store, self.inventory, record.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A lake that is only looked at: its files, runs, slices and inventory, and what the server bears."""
+    """A lake that is only looked at.
+
+    Attributes:
+        store: its files.
+        runs: what is known of its runs.
+        ledger: what is known of its slices.
+        inventory: what is known of its files.
+        bearing: what is known of the server.
+        in_use: tells whether a run is at work on it, on whatever machine.
+    """
 
     store: Store
     runs: Runs
     ledger: Ledger
     inventory: Inventory
     bearing: Bearing
+    in_use: Callable[[], bool]
 
 
 @contextmanager
 def open_lake(
-    root: Place, tuning: Tuning, *, drop_gone: bool = False, table: TableChoice | None = None
+    root: Place,
+    tuning: Tuning,
+    *,
+    ledger: Secret | None = None,
+    drop_gone: bool = False,
+    table: TableChoice | None = None,
 ) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
-    With ``drop_gone``, rows that a refresh does not bring back go. With ``table``, the lake is to have such tables;
-    those that it has are kept in step in any case. Raises LakeInUse, LakeBroken, LakeFull, LakeAway
-    or LakeError, and UsageError where an object store's settings make no sense. Blocking.
+    With ``ledger``, its ledger is in the database of that URL. With ``drop_gone``, rows that a refresh does not bring
+    back go. With ``table``, the lake is to have such tables; those that it has are kept in step in any case. Raises
+    LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an object store or a
+    database make no sense. Blocking.
     """
     store = Store(root, tuning)
+    place = ledger_place(store, ledger)
     store.check()
     store.make_home()
     with ExitStack() as held:
-        held.enter_context(store.locked(layout.LOCK))
+        held.enter_context(place.locked())
         store.claim()
-        if (store.size(layout.LEDGER) or 0) < _LEAST_LEDGER_BYTES:
-            _refuse_orphans(store)
-        store.touch(layout.LEDGER)  # which also says so if it can't be written to
-        store.sync_folder(layout.HOME)
-        database = Database.open(store.state.root / layout.LEDGER, create=True)
+        if not place.there():
+            place.refuse_orphans()
+        database = place.open()
         held.callback(database.close)
-        ledger, inventory = Ledger(database), Inventory(database)
+        slices, inventory = Ledger(database), Inventory(database)
         waiting = WaitingPages(store, database)
-        repairs = put_right(store, ledger, inventory, waiting)
+        repairs = put_right(store, slices, inventory, waiting)
         runs = Runs(database)
         tables = open_tables(store, runs, inventory, table, tuning.target_bytes)
         known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction, "tables": tables}
-        sealer = Sealer(store, ledger, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
+        sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
-        yield Lake(store, runs, ledger, inventory, scopes, waiting, bearing, sealer, refresher, repairs, tuning.clock)
-
-
-def _refuse_orphans(store: Store) -> None:
-    """Raises LakeBroken if there is data without a ledger: harvesting beside it would double every row."""
-    orphaned = [name for name in CATALOGUE if store.holds_anything(name)]
-    if orphaned:
-        message = (
-            f"{store.root} holds data ({', '.join(orphaned)}) but no ledger: {layout.LEDGER} is missing or empty. "
-            f"Put it back, or rebuild it from the data files: harvester recover {as_arguments(store.root)}"
+        gatherer = Gatherer(sealer, SharedFiles(database), tuning.clock, runs.partition_by)
+        yield Lake(
+            store=store,
+            runs=runs,
+            ledger=slices,
+            inventory=inventory,
+            scopes=scopes,
+            waiting=waiting,
+            bearing=bearing,
+            sealer=sealer,
+            refresher=refresher,
+            repairs=repairs,
+            gatherer=gatherer,
+            renewer=Renewer(gatherer, drop_gone),
+            clock=tuning.clock,
         )
-        raise LakeBroken(message)
 
 
 @contextmanager
-def look_into(root: Place) -> Iterator[Glance]:
-    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake."""
+def look_into(root: Place, ledger: Secret | None = None) -> Iterator[Glance]:
+    """Opens a lake for reading its ledger, also while a run goes on. Raises LakeBroken if there is no lake.
+
+    ``ledger`` is the URL of the database that its ledger is in, if that is not beside its data.
+    """
     store = Store(root)
-    if store.size(layout.LEDGER) is None:
-        _refuse_orphans(store)
-        raise LakeBroken(f"{root} is not a lake: there is no {store.local(layout.LEDGER)}")
+    place = ledger_place(store, ledger)
     store.refuse_another()
-    with looking(store.state.root / layout.LEDGER) as database:
-        yield Glance(store, Runs(database), Ledger(database), Inventory(database), Bearing(database))
+    with place.looking() as database:
+        yield Glance(
+            store, Runs(database), Ledger(database), Inventory(database), Bearing(database), in_use=place.in_use
+        )
 
 
-__all__ = ["Glance", "Lake", "look_into", "open_lake"]
+def is_lake(root: Place, ledger: Secret | None = None) -> bool:
+    """Whether there is a lake that can be looked into, or that something is wrong with."""
+    return ledger_place(Store(root), ledger).begun()
+
+
+__all__ = ["Glance", "Lake", "is_lake", "look_into", "open_lake"]

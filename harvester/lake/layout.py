@@ -3,18 +3,24 @@
 ::
 
     LAKE/messages/send=601181/part-723043606-723143605.parquet     first and last key in the name
+    LAKE/messages/month=2024-05/part-0f3a….parquet                  if partitioned by anything else than sends
     LAKE/_harvest/ledger.sqlite, lock, segments/, writing/         nothing in here ends in .parquet
+    LAKE/_harvest/ledger-elsewhere.json                            instead of ledger.sqlite and lock
 """
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 from dataclasses import dataclass
 
 from harvester.model import KEY_END, SliceKey
 
 HOME = "_harvest"
 LEDGER = f"{HOME}/ledger.sqlite"
+ELSEWHERE = f"{HOME}/ledger-elsewhere.json"
+"""What a lake has whose ledger is in a database that several machines share: says under which name it is there."""
 LOCK = f"{HOME}/lock"
 CATALOG = f"{HOME}/catalog.sqlite"
 """Where Iceberg tables are, unless another catalog says it."""
@@ -30,21 +36,41 @@ SET_ASIDE = f"{HOME}/set-aside"
 """What was found in the way when a ledger was rebuilt. Nobody but a person removes anything from here."""
 
 _PREFIX = "harvester."
+_EPOCH = "-epoch-"
 
 
-def segment(slice_id: int, first_key: int, *, refresh: bool = False) -> str:
-    """The name of a segment: an Arrow IPC file. Segments of a slice, or of its refresh, never share a first key."""
-    return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}.arrow"
+def segment(slice_id: int, first_key: int, *, refresh: bool = False, epoch: int | None = None) -> str:
+    """The name of a segment: an Arrow IPC file. Segments of a slice, or of its refresh, never share a first key.
+
+    What is not data yet bears its writer's ``epoch``, where a lake's holders may be on several machines: one that was
+    cut off, and does not know yet that another has taken over, then never touches what that one writes.
+    """
+    return f"{SEGMENTS}/{slice_id}-{first_key}{'-refreshed' if refresh else ''}{_of_epoch(epoch)}.arrow"
 
 
-def whole_segment(slice_id: int, first_key: int) -> str:
+def whole_segment(slice_id: int, first_key: int, *, epoch: int | None = None) -> str:
     """The name of a segment that is all of a slice: Parquet already, like the data file that it is to become."""
-    return f"{SEGMENTS}/{slice_id}-{first_key}.whole"
+    return f"{SEGMENTS}/{slice_id}-{first_key}{_of_epoch(epoch)}.whole"
 
 
-def waiting_page(scope: int, first_key: int) -> str:
+def _of_epoch(epoch: int | None) -> str:
+    return "" if epoch is None else f"{_EPOCH}{epoch}"
+
+
+def without_epoch(name: str) -> str:
+    """The name that a file would have that is not data yet, if it did not say its writer's epoch."""
+    return re.sub(rf"{_EPOCH}\d+(?=\.\w+$|$)", "", name, flags=re.ASCII)
+
+
+def epoch_of(name: str) -> int | None:
+    """The epoch of whoever wrote a file that is not data yet; None if its name does not say."""
+    found = re.search(rf"{_EPOCH}(\d+)(?:\.\w+)?$", name, re.ASCII)
+    return int(found[1]) if found else None
+
+
+def waiting_page(scope: int, first_key: int, *, epoch: int | None = None) -> str:
     """The name of a page of a walk over many sends that waits for a seam: an Arrow IPC file."""
-    return f"{SEGMENTS}/scope-{scope}-{first_key}.arrow"
+    return f"{SEGMENTS}/scope-{scope}-{first_key}{_of_epoch(epoch)}.arrow"
 
 
 def is_whole(segment_name: str) -> bool:
@@ -57,9 +83,9 @@ def data_file(key: SliceKey, first_key: int, last_key: int) -> str:
     return f"{slice_folder(key)}/part-{first_key}-{last_key}.parquet"
 
 
-def being_written(data_file_name: str) -> str:
+def being_written(data_file_name: str, *, epoch: int | None = None) -> str:
     """The name of a data file until it is whole; never one that a reader's pattern finds."""
-    return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}"
+    return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}{_of_epoch(epoch)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,115 @@ class Footer:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a shared file says of the rows that it holds of one slice.
+
+    Attributes:
+        id_send: the send.
+        start: the first key of the stretch that they are from.
+        stop: the first key after it; ``KEY_END`` where the slice ends.
+        total: rows of the slice within, in all files together.
+        rows: those of them that are in this file.
+        proof: of a slice's last stretch, why the slice is complete; None elsewhere.
+        expected: of a slice's last stretch, the send's ``SEND_COUNT`` if known.
+    """
+
+    id_send: int
+    start: int
+    stop: int
+    total: int
+    rows: int
+    proof: str | None = None
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFooter:
+    """What a data file says of itself that holds rows of many slices; enough to rebuild a lost ledger.
+
+    Attributes: ``shares`` are in the order of the file's rows; ``partition`` is the value in its folder's name,
+        of ``partition_by``; the others are those of ``Footer``.
+    """
+
+    dataset: str
+    partition_by: str
+    partition: str
+    generation: int
+    harvested_at: str
+    version: str
+    shares: tuple[Told, ...]
+    account: str | None = None
+    redaction: str | None = None
+
+    def encode(self) -> dict[str, str]:
+        """As Parquet key-value metadata; shares as JSON, an open end as null."""
+        told: list[list[int | str | None]] = []
+        for one in self.shares:
+            at_end = one.stop == KEY_END
+            stop = None if at_end else one.stop
+            told.append([one.id_send, one.start, stop, one.total, one.rows])
+            if at_end:
+                told[-1] += [one.proof, one.expected]
+        pairs = {
+            "dataset": self.dataset,
+            "partition_by": self.partition_by,
+            "partition": self.partition,
+            "generation": str(self.generation),
+            "harvested_at": self.harvested_at,
+            "version": self.version,
+            "shares": json.dumps(told, separators=(",", ":")),
+        }
+        if self.account is not None:
+            pairs["account"] = self.account
+        if self.redaction is not None:
+            pairs["redaction"] = self.redaction
+        return {_PREFIX + name: value for name, value in pairs.items()}
+
+    @classmethod
+    def decode(cls, metadata: dict[bytes, bytes]) -> SharedFooter:
+        """From Parquet key-value metadata. Raises KeyError or ValueError if it isn't a footer of ours."""
+        pairs = {
+            name.decode().removeprefix(_PREFIX): value.decode()
+            for name, value in metadata.items()
+            if name.startswith(_PREFIX.encode())
+        }
+        try:
+            told = tuple(
+                Told(id_send, start, KEY_END if stop is None else stop, total, rows, *rest)
+                for id_send, start, stop, total, rows, *rest in json.loads(pairs["shares"])
+            )
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return cls(
+            dataset=pairs["dataset"],
+            partition_by=pairs["partition_by"],
+            partition=pairs["partition"],
+            generation=int(pairs["generation"]),
+            harvested_at=pairs["harvested_at"],
+            version=pairs["version"],
+            shares=told,
+            account=pairs.get("account"),
+            redaction=pairs.get("redaction"),
+        )
+
+
+def partition_folder(dataset: str, by: str, value: str) -> str:
+    """The folder of a partition's data files."""
+    return f"{dataset}/{by}={value}"
+
+
+def partition_of_folder(folder: str) -> tuple[str, str] | None:
+    """By what a dataset's folder of that name is a partition, and which; None if it is none, or a send's."""
+    found = re.fullmatch(r"(campaign|month|day)=([0-9A-Za-z_-]+)", folder, re.ASCII)
+    return (found[1], found[2]) if found else None
+
+
+def shared_file(dataset: str, by: str, value: str) -> str:
+    """A name for a new data file of a partition, which no other has or will have."""
+    return f"{partition_folder(dataset, by, value)}/part-{secrets.token_hex(8)}.parquet"
+
+
 def slice_folder(key: SliceKey) -> str:
     """The folder of a slice's data files."""
     return f"{key.dataset}/send={key.id_send}"
@@ -167,6 +302,7 @@ def set_aside(name: str, folder: str) -> str:
 
 __all__ = [
     "CATALOG",
+    "ELSEWHERE",
     "HOME",
     "LEDGER",
     "LOCK",
@@ -177,15 +313,22 @@ __all__ = [
     "WHOSE",
     "WRITING",
     "Footer",
+    "SharedFooter",
+    "Told",
     "being_written",
     "data_file",
+    "epoch_of",
     "first_key_in_name",
     "is_whole",
     "next_name",
+    "partition_folder",
+    "partition_of_folder",
     "segment",
     "set_aside",
+    "shared_file",
     "slice_folder",
     "slice_of_folder",
     "waiting_page",
     "whole_segment",
+    "without_epoch",
 ]

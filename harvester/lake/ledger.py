@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
+from harvester.lake.dialects import insert_new, printable, upsert
 from harvester.lake.entries import (
     Advance,
     FileRecord,
@@ -35,6 +35,7 @@ from harvester.lake.tables import (
     refreshes,
     replace_ranges,
     segments,
+    shares,
     slices,
 )
 
@@ -117,7 +118,7 @@ class Ledger:
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:
         """Notes that this run has given up on a slice, and why; the limit that it came to is where the next begins."""
         with self.database.writing() as connection:
-            change = {"gave_up": 1, "error": error, "queries": queries}
+            change = {"gave_up": 1, "error": printable(error), "queries": queries}
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
             # The limit alone: the cursor is committed with its rows, and some may still be on their way.
             connection.execute(ranges.update().where(ranges.c.slice_id == slice_id).values(limit=limit))
@@ -125,10 +126,11 @@ class Ledger:
     def note(self, slice_id: int, error: str | None, queries: int) -> None:
         """Notes how far this run got with a slice that it leaves unfinished."""
         with self.database.writing() as connection:
-            change = {"error": error, "queries": queries}
+            change = {"error": printable(error), "queries": queries}
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
 
 
+_DATE = sa.bindparam("date", type_=slices.c.newest.type)
 _COUNT = (
     slices.update()
     .where(slices.c.id == sa.bindparam("slice_id"))
@@ -136,11 +138,8 @@ _COUNT = (
         {name: slices.c[name] + sa.bindparam(f"new_{name}") for name in ("rows", "unsettled", "overdue", "gone")}
         | {
             "queries": sa.bindparam("asked"),
-            "digest": sa.func.coalesce(sa.bindparam("of_list", type_=sa.String), slices.c.digest),
-            "newest": sa.func.max(
-                sa.func.coalesce(slices.c.newest, sa.bindparam("date", type_=sa.String)),
-                sa.func.coalesce(sa.bindparam("date", type_=sa.String), slices.c.newest),
-            ),
+            "digest": sa.func.coalesce(sa.bindparam("of_list", type_=slices.c.digest.type), slices.c.digest),
+            "newest": sa.case((slices.c.newest.is_(None) | (slices.c.newest < _DATE), _DATE), else_=slices.c.newest),
         }
     )
 )
@@ -155,6 +154,12 @@ _CHECK = (
         checked_run=slices.c.run,
         checked_at=sa.bindparam("now"),
     )
+)
+_NEW_ERASED = insert_new(erased)
+_PUT_REFRESH = upsert(
+    refreshes,
+    ["slice_id"],
+    lambda new: {column.name: new[column.name] for column in refreshes.c if not column.primary_key},
 )
 
 
@@ -176,7 +181,7 @@ def _advance(connection: sa.Connection, advances: Sequence[Advance], now: str) -
         connection.execute(segments.insert(), staged)
     gone = [{"slice_id": step.slice_id, "key": key} for step in advances for key in step.erased]
     if gone:
-        connection.execute(insert(erased).on_conflict_do_nothing(), gone)
+        connection.execute(_NEW_ERASED.on(connection), gone)
     connection.execute(_COUNT, [_counts(step) for step in advances])
     checks = [
         {"slice_id": step.slice_id, "why": step.proof and step.proof.value, "now": now}
@@ -218,13 +223,18 @@ def _put_progress(connection: sa.Connection, slice_id: int, progress: Progress) 
         "brought": progress.brought,
         "ended": int(progress.ended),
     }
-    row = insert(refreshes).values(slice_id=slice_id, **values)
-    connection.execute(row.on_conflict_do_update(index_elements=["slice_id"], set_=values))
+    connection.execute(_PUT_REFRESH.on(connection), {"slice_id": slice_id} | values)
     if progress.ended:
         targets = (data_files.c.slice_id == slice_id) & (data_files.c.sealed == 1)
         if not progress.in_full:
             targets &= data_files.c.unsettled > 0
         connection.execute(data_files.update().where(targets).values(refresh=1))
+        asked = (shares.c.slice_id == slice_id) & (shares.c.sealed == 1)
+        if not progress.in_full:  # of a stretch that is in several files, all of it was asked
+            waiting = shares.alias()
+            of_slice = (waiting.c.slice_id == slice_id) & (waiting.c.sealed == 1) & (waiting.c.unsettled > 0)
+            asked &= shares.c.start.in_(sa.select(waiting.c.start).where(of_slice))
+        connection.execute(shares.update().where(asked).values(refresh=1))
 
 
 __all__ = ["Ledger"]

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.errors import LakeBroken, LakeError
-from harvester.lake.database import LET_IN, WAIT_S, Database
+from harvester.lake.sqlite import LET_IN, WAIT_S, SqliteDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from harvester.lake.database import Database
 
 _LOG = "-wal"
 _SHARED = "-shm"
@@ -34,9 +36,9 @@ def looking(path: Path) -> Iterator[Database]:
     with ExitStack() as held:
         database = _as_it_lies(path)
         if database is None:
-            database = Database(_standing_still(path, held))
+            database = SqliteDatabase(_standing_still(path, held), str(path))
             held.callback(database.close)
-            database.check_format(path)
+            database.check_format()
         else:
             held.callback(database.close)
         yield database
@@ -47,7 +49,7 @@ def _as_it_lies(path: Path) -> Database | None:
     if not (_beside(path, _SHARED).exists() or _can_be_written(path)):
         return None  # SQLite would make files that can't be written either, and leave them there
     try:
-        return Database.open(path, create=False)
+        return SqliteDatabase.open(path, create=False)
     except LakeBroken:
         raise
     except LakeError:

@@ -59,7 +59,15 @@ class Mending:
         lake = self._lake
         wrong = defaultdict[SliceKey, list[Finding]](list)
         elsewhere: list[Aside] = []
-        seen = Verification(Glance(lake.store, lake.runs, lake.ledger, lake.inventory, lake.bearing), quick=False)
+        glance = Glance(
+            lake.store,
+            lake.runs,
+            lake.ledger,
+            lake.inventory,
+            lake.bearing,
+            in_use=lambda: True,  # by this process
+        )
+        seen = Verification(glance, quick=False)
 
         def tick() -> None:
             self._done.files, self._done.bytes, self._done.rows = seen.files, seen.bytes, seen.rows

@@ -10,24 +10,34 @@ import pyarrow.parquet as pq
 
 from harvester.datasets import FAILED, MESSAGES
 from harvester.lake.segments import broken_if_unreadable, read_segment
+from harvester.lake.sharing import ShareReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harvester.lake.inventory import Inventory
+    from harvester.lake.sharedfiles import SharedFiles
     from harvester.lake.store import Store
 
 _FEW_ROWS = 64
 _NO_KEYS = pa.array([], pa.int64())
 
 
-def failed_keys(store: Store, inventory: Inventory, slice_id: int) -> pa.Int64Array:
+def failed_keys(store: Store, inventory: Inventory, slice_id: int, shared: SharedFiles | None = None) -> pa.Int64Array:
     """The keys of the failed messages among those that the lake holds of a slice. Blocking.
 
     A message that a refresh has found to have failed is among them, before and after its data file is replaced.
     """
     assert MESSAGES.status is not None
-    parts = list(map(failed_of, _columns(store, inventory, slice_id, [MESSAGES.key, MESSAGES.status])))
+    names = [MESSAGES.key, MESSAGES.status]
+    parts = list(map(failed_of, _columns(store, inventory, slice_id, names)))
+    if shared is not None:
+        reader = ShareReader(store, 0, names)
+        held = shared.shares_of([slice_id])[slice_id]
+        for file in shared.with_shares({share.file for share in held}):
+            for share in file.shares:
+                if share.slice_id == slice_id:
+                    parts += map(failed_of, reader.read(file, share))
     keys = pa.concat_arrays(parts) if parts else pa.array([], pa.int64())
     assert isinstance(keys, pa.Int64Array)
     return keys

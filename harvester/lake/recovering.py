@@ -7,8 +7,6 @@ Invariant: no file is deleted; what is in the way goes to ``_harvest/set-aside/`
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from harvester.config import Tuning
@@ -16,26 +14,31 @@ from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.anew import Anew
-from harvester.lake.database import Database
+from harvester.lake.findings import Kind
 from harvester.lake.lake import open_lake
+from harvester.lake.ledgers import ledger_place
 from harvester.lake.mending import Mending
 from harvester.lake.salvaging import Recovered
 from harvester.lake.store import Store
-from harvester.lake.tables import FORMAT
+from harvester.lake.verify import verifying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from harvester.lake.ledgers import LedgerPlace
+    from harvester.model import Secret
     from harvester.places import Place
 
     Tick = Callable[[], object]
 
-_LEAST_BYTES = 512
-"""SQLite takes what is left of a shorter ledger for one that is still empty."""
 
-
-def recover(root: Place, done: Recovered, tick: Tick = lambda: None, tuning: Tuning | None = None) -> None:
+def recover(
+    root: Place,
+    done: Recovered,
+    tick: Tick = lambda: None,
+    tuning: Tuning | None = None,
+    ledger: Secret | None = None,
+) -> None:
     """Recovers a lake that nobody else is using. Blocking.
 
     Args:
@@ -43,54 +46,53 @@ def recover(root: Place, done: Recovered, tick: Tick = lambda: None, tuning: Tun
         done: tells how far it is, and what was done.
         tick: is called now and then.
         tuning: tells the time.
+        ledger: the URL of the database that its ledger is in, or is to be in; None for beside its data.
 
     Raises:
         LakeError: there is no lake, it is in use, or it can't be written.
     """
     tuning = tuning or Tuning()
     store = Store(root, tuning)
+    place = ledger_place(store, ledger)
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
     store.make_home()
-    with store.locked(layout.LOCK):
+    with place.locked(moving=True):
         store.claim()
-        done.why = _unusable(store)
-        done.rebuilt = done.why is not None or not _has_ledger(store)
+        done.why = _unusable(place)
+        done.rebuilt = done.why is not None or not place.there()
+    if not done.rebuilt and _shared_are_wrong(root, ledger):
+        done.why, done.rebuilt = "it says other things than the data files of partitions", True
+    with place.locked(moving=True):
         if done.rebuilt:
-            Anew(store, done, tick, tuning.clock()).run()
-    with open_lake(root, tuning) as lake:  # which has tables follow a ledger that was made anew
+            Anew(place, done, tick, tuning.clock()).run()
+    with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger that was made anew
         if not done.rebuilt:
             Mending(lake, done, tick, tuning.clock()).run()
 
 
-def _unusable(store: Store) -> str | None:
+def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
+    """Whether data files of many sends are not what a sound ledger says: then it is made anew, from what they are."""
+    with verifying(root, quick=False, ledger=ledger) as seen:
+        if not seen.shared:
+            return False
+        return any(finding.kind not in {Kind.STRAY, Kind.TABLE} for finding in seen.findings())
+
+
+def _unusable(place: LedgerPlace) -> str | None:
     """Why the ledger that is there can't be used; None if it can, or there is none. Raises LakeBroken for a newer one.
 
     A ledger that can't be opened, for want of a permission perhaps, is no reason to make another: raises LakeError.
     """
-    if not _has_ledger(store):
+    if not place.there():
         return None
-    path = store.state.root / layout.LEDGER
     try:
-        Database.open(path, create=True).close()
+        place.open().close()
     except LakeBroken as error:
-        if _is_newer(path):
+        if place.is_newer():
             raise
         return str(error)
     return None
-
-
-def _has_ledger(store: Store) -> bool:
-    return (store.size(layout.LEDGER) or 0) >= _LEAST_BYTES
-
-
-def _is_newer(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            (found,) = database.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
-            return int(found) > FORMAT
-    except (sqlite3.Error, TypeError, ValueError):
-        return False
 
 
 __all__ = ["Recovered", "recover"]

@@ -5,16 +5,20 @@ Invariant: afterwards every file in the lake is known to the ledger, and every r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from harvester.errors import LakeError
 from harvester.lake import layout
 from harvester.lake.segments import is_sound
+from harvester.lake.sharedfiles import Share, SharedFiles
+from harvester.lake.sharing import finish_changes
 from harvester.lake.waiting import all_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from harvester.lake.entries import DataFileRecord, FileRecord, SegmentRecord
     from harvester.lake.inventory import Inventory
@@ -35,15 +39,30 @@ class Repairs:
 
 
 def put_right(store: Store, ledger: Ledger, inventory: Inventory, waiting: WaitingPages) -> Repairs:
-    """Puts a lake right that nobody else is using. Blocking."""
+    """Puts a lake right that nobody else is using. Blocking.
+
+    One that used it before, on another machine, may have been cut off and not know it yet. What it was about to give a
+    name to is given that name, or taken away, before anything is decided by what is there: it can't be both then.
+    """
     finished = undone = 0
+    epoch = ledger.database.epoch
+    files = SharedFiles(inventory.database)
+    coming = {layout.being_written(file.name) for number in files.pending() for file in files.added_by(number)}
+    if epoch is not None:
+        for name in _of_others(store, layout.WRITING, epoch, but=coming):
+            store.remove(name)
     for file in inventory.intended():
+        if epoch is not None:
+            _give_name(store, inventory, file)
         if store.holds(file.name, file.bytes, file.checksum) or _uploaded(store, inventory, file):
             inventory.fulfil(file.id)
             finished += 1
         else:
             inventory.forgo(file.id)
             undone += 1
+    if files.any() or coming:
+        made, unmade = finish_changes(store, files)
+        finished, undone = finished + made, undone + unmade
     lost = sum(
         _lose(store, ledger, inventory, slice_id, gone) for slice_id, gone in _missing_segments(store, inventory)
     )
@@ -84,7 +103,11 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
         missing = [segment for segment in missing if segment.id not in refreshed]
     if not missing:
         return len(refreshed)
-    staged, files = inventory.staged(slice_id), inventory.files(slice_id)
+    staged = inventory.staged(slice_id)
+    files: list[FileRecord | Share] = [
+        *inventory.files(slice_id),
+        *SharedFiles(inventory.database).shares_of([slice_id])[slice_id],
+    ]
     record = ledger.record(slice_id)
     if record.key_range is None:  # of an unpaged dataset: all of it is one answer
         inventory.lose(slice_id, staged, ())
@@ -96,13 +119,14 @@ def _lose(store: Store, ledger: Ledger, inventory: Inventory, slice_id: int, mis
         if from_here:
             end = min(from_here)
             lost += [segment for segment in staged if end <= segment.first_key < key_range.stop]
-            kept = [part for part in (*files, *staged) if key_range.start <= part.first_key < end]
+            parts: list[FileRecord | Share] = [*files, *staged]
+            kept = [part for part in parts if key_range.start <= part.first_key < end]
             moved.append(_range_before(key_range, kept))
     inventory.lose(slice_id, lost, moved)
     return len(lost)
 
 
-def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
+def _range_before(key_range: KeyRange, kept: Sequence[FileRecord | Share]) -> KeyRange:
     """The range as it was after its rows in ``kept``; their ends are the anchors."""
     known = sorted({key for part in kept for key in (part.first_key, part.last_key)}, reverse=True)
     return replace(
@@ -112,11 +136,28 @@ def _range_before(key_range: KeyRange, kept: Sequence[FileRecord]) -> KeyRange:
     )
 
 
+def _give_name(store: Store, inventory: Inventory, file: DataFileRecord) -> None:
+    """Gives a segment that is a data file already its name, unless its writer has done so, or does so now."""
+    for name in inventory.made_of(file.id):
+        if layout.is_whole(name) and store.size(name) == file.bytes:
+            with suppress(LakeError):
+                store.publish([(name, file.name)])
+
+
+def _of_others(store: Store, folder: str, epoch: int | None, but: Collection[str] = ()) -> list[str]:
+    """Files of whoever used the lake before; not of one that may have taken over meanwhile, nor these."""
+    names = [name for name in store.names(folder) if layout.without_epoch(name) not in but]
+    if epoch is None:
+        return names
+    return [name for name in names if (layout.epoch_of(name) or 0) < epoch]
+
+
 def _remove_strays(store: Store, inventory: Inventory) -> int:
     known = {segment.name for _, segment in inventory.all_segments()}
     known |= {page.name for _, page in all_waiting(inventory.database)}
-    strays = [name for name in store.names(layout.SEGMENTS) if name not in known]
-    strays += store.names(layout.WRITING)
+    epoch = inventory.database.epoch
+    strays = [name for name in _of_others(store, layout.SEGMENTS, epoch) if name not in known]
+    strays += _of_others(store, layout.WRITING, epoch)
     for name in strays:
         store.remove(name)
     return len(strays)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.datasets import CATALOGUE
-from harvester.lake import layout
 from harvester.lake.entries import Due
 from harvester.lake.merging import Difference, merged
 from harvester.lake.segments import read_segment
@@ -78,10 +77,13 @@ class Refresher:
     sealer: Sealer
     drop_gone: bool = False
 
-    def plan(self, record: SliceRecord) -> RefreshPlan:
-        """What is to be asked again of a slice, all of whose rows are sealed."""
-        inventory = self.sealer.inventory
-        files = inventory.files(record.id)
+    def plan(self, record: SliceRecord, files: Sequence[DataFileRecord] | None = None) -> RefreshPlan:
+        """What is to be asked again of a slice, all of whose rows are sealed.
+
+        ``files`` are what to ask again as a whole; None for the slice's data files.
+        """
+        if files is None:
+            files = self.sealer.inventory.files(record.id)
         in_full = record.due is Due.ALL or not any(file.unsettled for file in files)
         spans = spans_of(files, [in_full or file.unsettled > 0 for file in files])
         progress = self.sealer.ledger.progress(record.id)
@@ -145,7 +147,7 @@ class Refresher:
         if difference.changed or difference.new or (drop and difference.gone):
             self.sealer.publish(record, after, (), replaces=file)
         else:
-            self.sealer.store.remove(layout.being_written(name))
+            self.sealer.store.remove(self.sealer.being_written(name))
             self.sealer.inventory.note_unchanged(record.id, after)
 
     def _brings(self, file: DataFileRecord, dataset: Dataset, within: Sequence[SegmentRecord]) -> bool:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import Insert, insert
 
 from harvester.lake import layout
+from harvester.lake.dialects import total, upsert
 from harvester.lake.tables import as_text, data_files, erased, range_values, ranges, refreshes, segments, slices
 from harvester.model import SliceKey
 
@@ -76,7 +76,7 @@ def put_slices(connection: sa.Connection, found: Sequence[Rebuilt], gone: Mappin
     """
     if not found:
         return
-    connection.execute(_upsert(), [_slice_row(one) for one in found])
+    connection.execute(_RESTORE.on(connection), [_slice_row(one) for one in found])
     query = sa.select(slices.c.id, slices.c.dataset, slices.c.id_send)
     known = connection.execute(query.where(slices.c.id_send.in_({one.key.id_send for one in found})))
     ids = {SliceKey(row.dataset, row.id_send): row.id for row in known}
@@ -94,13 +94,11 @@ def put_slices(connection: sa.Connection, found: Sequence[Rebuilt], gone: Mappin
     ]
     if walks:
         connection.execute(ranges.insert(), walks)
-    of_files = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.gone), 0)).where(
-        data_files.c.slice_id == slices.c.id
-    )
+    of_files = sa.select(sa.func.coalesce(total(data_files.c.gone), 0)).where(data_files.c.slice_id == slices.c.id)
     of_erased = sa.select(sa.func.count()).select_from(erased).where(erased.c.slice_id == slices.c.id)
-    total = of_files.scalar_subquery() + of_erased.scalar_subquery()
+    gone_now = of_files.scalar_subquery() + of_erased.scalar_subquery()
     here = slices.c.id.in_([slice_id for slice_id, _ in numbered])
-    connection.execute(slices.update().where(here).values(gone=total))
+    connection.execute(slices.update().where(here).values(gone=gone_now))
 
 
 def name_campaigns(connection: sa.Connection) -> None:
@@ -136,11 +134,14 @@ _FRESH = (
 """Columns that say what was rebuilt."""
 
 
-def _upsert() -> Insert:
-    new = insert(slices)
-    kept = {name: sa.func.coalesce(slices.c[name], new.excluded[name]) for name in _NEW}
-    fresh = {name: new.excluded[name] for name in _FRESH}
-    return new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**kept, **fresh})
+_RESTORE = upsert(
+    slices,
+    ["dataset", "id_send"],
+    lambda new: {
+        **{name: sa.func.coalesce(slices.c[name], new[name]) for name in _NEW},
+        **{name: new[name] for name in _FRESH},
+    },
+)
 
 
 def _slice_row(one: Rebuilt) -> dict[str, int | str | None]:
@@ -154,7 +155,7 @@ def _slice_row(one: Rebuilt) -> dict[str, int | str | None]:
         "id_message": campaigns.pop() if len(campaigns) == 1 else None,
         "expected": one.expected,
         "first_seen": made[0] if made else None,
-        "proof": one.proof,
+        "proof": one.proof and one.proof.value,
         "rows": sum(part.rows for part in one.parts),
         "unsettled": sum(found.unsettled for found in contents),
         "overdue": sum(found.overdue for found in contents),

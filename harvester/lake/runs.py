@@ -11,16 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
-from harvester.config import Refresh, TableChoice, TableFormat
+from harvester.config import PartitionBy, Refresh, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
+from harvester.lake.dialects import total, upsert
 from harvester.lake.entries import Due, Held, Tally
 from harvester.lake.tables import (
+    PUT_FACT,
     as_text,
     data_files,
     erased,
@@ -31,6 +32,8 @@ from harvester.lake.tables import (
     scope_segments,
     scopes,
     segments,
+    shared_files,
+    shares,
     slices,
     superseded,
 )
@@ -43,12 +46,14 @@ if TYPE_CHECKING:
     from harvester.model import Send
 
 _BATCH = 1000
+_SEND = PartitionBy.SEND.value
 _ASKED_LATELY = timedelta(days=1)
 _HOLDS_ANYTHING = sa.select(
     sa.exists().where((slices.c.rows > 0) | slices.c.proof.is_not(None))
     | sa.exists().select_from(segments)
     | sa.exists().select_from(scope_segments)
     | sa.exists().select_from(data_files)
+    | sa.exists().select_from(shared_files)
 )
 
 
@@ -58,15 +63,17 @@ class Runs:
 
     database: Database
 
-    def begin(self, account: str, redaction: str = "") -> int:
+    def begin(self, account: str, redaction: str = "", partition_by: str = _SEND) -> int:
         """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake.
 
         A lake that holds nothing is nobody's, whatever client id was tried with it. The same holds for what is done to
-        people's data, ``redaction`` by its label: a lake that holds anything stays as it was begun.
+        people's data, ``redaction`` by its label, and for what the lake is partitioned by: a lake that holds anything
+        stays as it was begun.
         """
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
-            others = (known.get("account", account), known.get("redaction", "")) != (account, redaction)
+            before = (known.get("account", account), known.get("redaction", ""), known.get("partition_by", _SEND))
+            others = before != (account, redaction, partition_by)
             if others and not connection.scalar(_HOLDS_ANYTHING):
                 for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, superseded, slices):
                     connection.execute(table.delete())
@@ -84,11 +91,19 @@ class Runs:
                     "taken out, the other would put beside it. Say the same as before, or use another folder"
                 )
                 raise LakeError(message)
+            kept = known.get("partition_by", _SEND)
+            if kept != partition_by and connection.scalar(_HOLDS_ANYTHING):
+                message = (
+                    f"this lake is partitioned by {kept}, and this run would partition it by {partition_by}: say "
+                    f"--partition-by {kept}, or use another folder"
+                )
+                raise LakeError(message)
             run = int(known.get("run", 0)) + 1
             _put_facts(
                 connection,
                 account=account,
                 redaction=redaction,
+                partition_by=partition_by,
                 run=run,
                 last_run=datetime.now(UTC).isoformat(timespec="seconds"),
                 since_run=_since_run(known),
@@ -110,6 +125,13 @@ class Runs:
         """What is done to people's data: a label, empty where nothing is."""
         with self.database.reading() as connection:
             return connection.scalar(sa.select(facts.c.value).where(facts.c.name == "redaction")) or ""
+
+    def partition_by(self) -> PartitionBy:
+        """What the lake is partitioned by."""
+        with self.database.reading() as connection:
+            return PartitionBy(
+                connection.scalar(sa.select(facts.c.value).where(facts.c.name == "partition_by")) or _SEND
+            )
 
     def table(self) -> TableChoice | None:
         """Which tables the lake has; None if it has none."""
@@ -151,25 +173,8 @@ class Runs:
                 for send in batch
                 for dataset in datasets
             ]
-            new = insert(slices)
-            known = {
-                name: sa.func.coalesce(new.excluded[name], slices.c[name])
-                for name in ("id_message", "sent_at", "expected")
-            }
-            said = new.excluded.expected
-            grown = (said > slices.c.rows) & said.is_distinct_from(slices.c.expected)
-            fresh = {
-                "run": run,
-                "queries": 0,
-                "changed": 0,
-                "gave_up": 0,
-                "error": None,
-                "listed": new.excluded.listed,
-                "proof": sa.case((grown, None), else_=slices.c.proof),
-            }
-            upsert = new.on_conflict_do_update(index_elements=["dataset", "id_send"], set_={**known, **fresh})
             with self.database.writing() as connection:
-                connection.execute(upsert, rows)
+                connection.execute(_SELECT.on(connection), rows)
 
     def mark_due(self, run: int, policy: Refresh, within_s: float, now: datetime) -> None:
         """Decides what of the run's selection is due for refreshing. Call it once everything is selected.
@@ -232,10 +237,14 @@ class Runs:
                 (asked & rule.in_full, int(Due.ALL)), (asked, int(Due.UNSETTLED)), else_=sa.func.abs(slices.c.due)
             )
         columns = (slices.c.dataset, slices.c.id_send, slices.c.rows, slices.c.proof, slices.c.expected)
-        waiting = sa.select(sa.func.coalesce(sa.func.sum(data_files.c.rows), 0)).where(
+        waiting = sa.select(sa.func.coalesce(total(data_files.c.rows), 0)).where(
             (data_files.c.slice_id == slices.c.id) & (data_files.c.unsettled > 0)
         )
-        query = sa.select(*columns, due.label("due"), waiting.scalar_subquery().label("waiting"))
+        shared = sa.select(sa.func.coalesce(total(shares.c.rows), 0)).where(
+            (shares.c.slice_id == slices.c.id) & (shares.c.unsettled > 0)
+        )
+        both = waiting.scalar_subquery() + shared.scalar_subquery()
+        query = sa.select(*columns, due.label("due"), both.label("waiting"))
         with self.database.reading() as connection:
             return {
                 (row.dataset, row.id_send): Held(
@@ -254,10 +263,10 @@ class Runs:
             sa.select(
                 slices.c.dataset,
                 sa.func.count(),
-                sa.func.sum(sa.case((slices.c.proof.is_not(None) & (slices.c.due <= 0), 1), else_=0)),
-                sa.func.sum(slices.c.gave_up),
-                sa.func.sum(slices.c.rows),
-                sa.func.sum(slices.c.expected),
+                total(sa.case((slices.c.proof.is_not(None) & (slices.c.due <= 0), 1), else_=0)),
+                total(slices.c.gave_up),
+                total(slices.c.rows),
+                total(slices.c.expected),
                 sa.func.count(slices.c.expected),
             )
             .where(slices.c.run == run)
@@ -268,6 +277,24 @@ class Runs:
                 name: Tally(count, complete, gave_up, rows, int(expected) if known == count else None)
                 for name, count, complete, gave_up, rows, expected, known in connection.execute(query)
             }
+
+
+def _selected(new: Mapping[str, sa.ColumnElement[Any]]) -> Mapping[str, Any]:
+    """What selecting changes of a slice that is known already."""
+    known = {name: sa.func.coalesce(new[name], slices.c[name]) for name in ("id_message", "sent_at", "expected")}
+    grown = (new["expected"] > slices.c.rows) & new["expected"].is_distinct_from(slices.c.expected)
+    return known | {
+        "run": new["run"],
+        "queries": 0,
+        "changed": 0,
+        "gave_up": 0,
+        "error": None,
+        "listed": new["listed"],
+        "proof": sa.case((grown, None), else_=slices.c.proof),
+    }
+
+
+_SELECT = upsert(slices, ["dataset", "id_send"], _selected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +336,7 @@ def _since_run(known: Mapping[str, str]) -> int:
 
 
 def _put_facts(connection: sa.Connection, **values: object) -> None:
-    for name, value in values.items():
-        row = insert(facts).values(name=name, value=str(value))
-        connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": str(value)}))
+    connection.execute(PUT_FACT.on(connection), [{"name": name, "value": str(value)} for name, value in values.items()])
 
 
 __all__ = ["Runs"]

@@ -48,6 +48,7 @@ class Recovered:
         aside: files that were set aside because of what they are, and why.
         segments: pages that were in no data file yet, and were set aside.
         folder: where files were set aside; None if none were.
+        kept: where the old ledger is kept, if that is not among these files; None if it is, or there was none.
         left: what is wrong, and was left as it is.
     """
 
@@ -63,6 +64,7 @@ class Recovered:
     aside: list[Aside] = field(default_factory=list)
     segments: int = 0
     folder: str | None = None
+    kept: str | None = None
     left: list[Finding] = field(default_factory=list)
 
     def note(self, found: Rebuilt) -> None:

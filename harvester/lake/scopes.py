@@ -13,7 +13,6 @@ Everything here is blocking: call it from a worker thread.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.datasets import MESSAGES
+from harvester.lake.dialects import Among, total
 from harvester.lake.entries import key_range_of
 from harvester.lake.tables import as_text, range_values, ranges, scope_ranges, scopes, segments, slices
 from harvester.lake.waiting import drop_scopes, put_page, put_ranges_of, take_page
@@ -38,6 +38,7 @@ _BATCH = 1000
 
 _WALKED = sa.exists().where(ranges.c.slice_id == slices.c.id)
 _MINE = slices.c.scope == sa.bindparam("of_scope")
+_AMONG = Among(slices.c.id_send)
 
 
 def _fresh(run: int) -> sa.ColumnElement[bool]:
@@ -68,11 +69,10 @@ class Scopes:
 
     def sends(self, run: int) -> Iterator[KnownSend]:
         """Every send that the ledger knows the messages of; not to be stopped half-way."""
-        size = sa.case(
-            (slices.c.proof.is_not(None), slices.c.rows), else_=sa.func.max(slices.c.expected, slices.c.rows)
-        )
+        settled = slices.c.proof.is_not(None) | (slices.c.expected < slices.c.rows)
+        size = sa.case((settled, slices.c.rows), else_=slices.c.expected)
         query = sa.select(slices.c.id_message, size, _fresh(run)).where(slices.c.dataset == MESSAGES.name)
-        with self.database.reading() as connection:
+        with self.database.instant() as connection:
             for id_message, rows, fresh in connection.execution_options(yield_per=_BATCH).execute(query):
                 yield KnownSend(id_message, rows, bool(fresh))
 
@@ -117,14 +117,11 @@ class Scopes:
 
     def members(self, scope: int, ids: Sequence[int]) -> dict[int, Member]:
         """The scope's members among these sends, by ``id_send``."""
-        named = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
-        query = (
-            sa.select(slices, ranges.c.held, ranges.c.anchors)
-            .join_from(slices, ranges, isouter=True)
-            .where(_MINE & slices.c.id_send.in_(sa.select(named.c.value)))
-        )
+        query = sa.select(slices, ranges.c.held, ranges.c.anchors).join_from(slices, ranges, isouter=True).where(_MINE)
         with self.database.reading() as connection:
-            rows = connection.execute(query, {"of_scope": scope, "ids": json.dumps(ids)}).mappings().all()
+            query = query.where(_AMONG.on(connection))
+            values = {"of_scope": scope, "listed": _AMONG.value(connection, ids)}
+            rows = connection.execute(query, values).mappings().all()
         return {row["id_send"]: _member(row) for row in rows}
 
     def has_open(self, scope: int, *, beside_empty: bool) -> bool:
@@ -141,8 +138,8 @@ class Scopes:
 
     def full(self, slice_ids: Sequence[int], full_bytes: float) -> list[int]:
         """Those of these slices whose segments make a data file of the target size."""
-        mine = segments.c.slice_id.in_(slice_ids) & segments.c.data_file_id.is_(None)
-        size = sa.func.sum(segments.c.bytes)
+        mine = segments.c.slice_id.in_(slice_ids) & segments.c.data_file_id.is_(None) & segments.c.change.is_(None)
+        size = total(segments.c.bytes)
         query = sa.select(segments.c.slice_id).where(mine).group_by(segments.c.slice_id).having(size >= full_bytes)
         with self.database.reading() as connection:
             return list(connection.scalars(query))
@@ -207,11 +204,11 @@ def put_step(connection: sa.Connection, step: ScopeStep) -> None:
 
 def _sizes(connection: sa.Connection, campaigns: Sequence[int | None]) -> dict[int | None, int]:
     """How many messages the sends of these campaigns have, and those of the account by None, as far as they say."""
-    size = sa.func.sum(sa.func.max(sa.func.coalesce(slices.c.expected, slices.c.rows), slices.c.rows))
+    size = total(sa.case((slices.c.expected > slices.c.rows, slices.c.expected), else_=slices.c.rows))
     messages = slices.c.dataset == MESSAGES.name
     query = sa.select(slices.c.id_message, size).where(messages & slices.c.id_message.in_(campaigns))
     of_campaigns = connection.execute(query.group_by(slices.c.id_message))
-    found: dict[int | None, int] = {id_message: total for id_message, total in of_campaigns}  # noqa: C416  a Row each
+    found: dict[int | None, int] = {id_message: rows for id_message, rows in of_campaigns}  # noqa: C416  a Row each
     if None in campaigns:
         found[None] = connection.scalar(sa.select(size).where(messages)) or 0
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.lake.following import NoTables
 from harvester.lake.segments import broken_if_unreadable, read_segment
+from harvester.lake.sharedfiles import SharedFiles, remove_leaving
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -159,22 +160,54 @@ class Sealer:
         self.publish(record, written, (), replaces=file)
         return written
 
+    def merge(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
+        """Makes one data file of some that adjoin, under the name of the first."""
+        file = replace(
+            files[0],
+            name=self.tables.name_after(files[0].name, record.id),
+            rows=sum(each.rows for each in files),
+            unsettled=sum(each.unsettled for each in files),
+            overdue=sum(each.overdue for each in files),
+            gone=sum(each.gone for each in files),
+            changed=0,
+            last_key=files[-1].last_key,
+            stop=files[-1].stop,
+            generation=max(each.generation for each in files),
+        )
+        written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
+        self.publish(record, written, (), replaces=files[0], merges=files[1:])
+        self.tables.settled((record.id,))
+        remove_leaving(self.store, SharedFiles(self.inventory.database))
+
     def publish(
         self,
         record: SliceRecord,
         file: DataFileRecord,
         group: Sequence[SegmentRecord],
         replaces: DataFileRecord | None,
+        *,
+        merges: Sequence[DataFileRecord] = (),
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         self.in_doubt.add(record.id)
-        number = self.inventory.intend(record.id, file, group, replaces.id if replaces is not None else None)
-        self.store.publish([(layout.being_written(file.name), file.name)])
+        old = [*([replaces] if replaces is not None else []), *merges]
+        taken = replaces.id if replaces is not None else None
+        number = self.inventory.intend(record.id, file, group, taken, [each.id for each in merges])
+        self.store.publish([(self.being_written(file.name), file.name)])
         made_of = self.inventory.fulfil(number)
         self.in_doubt.discard(record.id)
-        self.tables.changed(record.id, file, replaces.name if replaces is not None else None)
+        self.tables.changed(record.id, file, [each.name for each in old])
         for segment in made_of:
             self.store.remove(segment)
+
+    def being_written(self, name: str) -> str:
+        """The name of a data file until it is whole."""
+        return layout.being_written(name, epoch=self.epoch)
+
+    @property
+    def epoch(self) -> int | None:
+        """Which of the lake's holders this is: see ``layout.segment``."""
+        return self.ledger.database.epoch
 
     def read_file(self, record: DataFileRecord) -> Iterator[pa.RecordBatch]:
         """A data file's rows, a batch at a time."""
@@ -189,15 +222,14 @@ class Sealer:
         """Writes a data file, not yet under its name; returns its record with its size and checksum."""
         dataset = CATALOGUE[record.key.dataset]
         footer = self.footer(record.key, file, record.proof, record.expected)
-        name = layout.being_written(file.name)
+        name = self.being_written(file.name)
         with self.store.create(name) as sink:
             write_parquet(sink, dataset, footer, batches, row_group_bytes=self.row_group_bytes)
         return replace(file, bytes=self.store.size(name) or 0, checksum=self.store.checksum(name))
 
     def footer(self, key: SliceKey, file: DataFileRecord, proof: Proof | None, expected: int | None) -> layout.Footer:
         """What a data file of a slice says of itself; its proof and ``SEND_COUNT`` only in the slice's last file."""
-        if self._owner is None:
-            self._owner, self._label = self.account(), self.redaction()
+        owner, label = self.whose()
         return layout.Footer(
             dataset=key.dataset,
             id_send=key.id_send,
@@ -208,9 +240,15 @@ class Sealer:
             version=__version__,
             proof=proof if file.stop == KEY_END else None,
             expected=expected if file.stop == KEY_END else None,
-            account=self._owner,
-            redaction=self._label or None,
+            account=owner,
+            redaction=label or None,
         )
+
+    def whose(self) -> tuple[str | None, str]:
+        """Whose lake it is, and the label of what is done to people's data; read from the ledger once."""
+        if self._owner is None:
+            self._owner, self._label = self.account(), self.redaction()
+        return self._owner, self._label
 
 
 def refuse_strays(store: Store, key: SliceKey, known: Container[str]) -> None:
@@ -260,22 +298,34 @@ def plan_files(
     return groups
 
 
+class Tells(Protocol):
+    """What a data file says of itself."""
+
+    def encode(self) -> dict[str, str]:
+        """As Parquet key-value metadata."""
+        ...
+
+
 def write_parquet(
     sink: pa.NativeFile,
     dataset: Dataset,
-    footer: layout.Footer,
+    footer: Tells,
     batches: Iterable[pa.RecordBatch],
     *,
     row_group_bytes: int,
+    order: Sequence[str] = (),
 ) -> None:
-    """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory."""
+    """Writes one data file: rows in the order given, row groups of about ``row_group_bytes`` in memory.
+
+    Rows are sorted by the columns of ``order``, and then by key. The footer is asked what it says after the last row.
+    """
     groups = _row_groups(batches, row_group_bytes)
     first, size = next(groups)
     options: dict[str, Any] = {
         "compression": "zstd" if size > _SMALL_BYTES else "none",
         "use_dictionary": worth_a_dictionary(first) or False,
         "write_statistics": [column.name for column in dataset.columns if column.kind is not Kind.TEXT],
-        "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(dataset.key))],
+        "sorting_columns": [pq.SortingColumn(dataset.schema.get_field_index(name)) for name in (*order, dataset.key)],
         "write_page_checksum": True,  # a byte that flips is found, also where the ledger is lost
     }
     with pq.ParquetWriter(sink, dataset.schema, **options) as writer:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.lake.entries import data_file_record, key_range_of, segment_record
-from harvester.lake.tables import data_files, ranges, segments, slices, superseded
+from harvester.lake.sharedfiles import share_of
+from harvester.lake.tables import data_files, ranges, segments, shares, slices, superseded
 from harvester.model import Proof, SliceKey
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from harvester.lake.database import Database
     from harvester.lake.entries import DataFileRecord, SegmentRecord
+    from harvester.lake.sharedfiles import Share
     from harvester.model import KeyRange
 
 _BATCH = 500
@@ -39,6 +41,7 @@ class SliceSnapshot:
         intended: data files that may or may not have got their names.
         staged: its segments.
         refreshed: segments that a refresh brought, whose rows do not count yet.
+        shares: what shared files hold of it, in key order.
         superseded: names of files that were its data files, and stay for earlier states of a table.
         ranges: where its walks are, in key order: mostly one; none for an unpaged dataset and before the first row.
     """
@@ -56,6 +59,7 @@ class SliceSnapshot:
     staged: tuple[SegmentRecord, ...]
     refreshed: tuple[SegmentRecord, ...]
     ranges: tuple[KeyRange, ...]
+    shares: tuple[Share, ...] = ()
     superseded: frozenset[str] = frozenset()
 
     @property
@@ -100,13 +104,13 @@ def known_sends(database: Database, dataset: str, sends: Sequence[int]) -> set[i
 
 
 def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
-    with database.reading() as connection:
-        connection.exec_driver_sql("BEGIN")  # all that follows is of one instant
+    with database.instant() as connection:
         rows = connection.execute(query).mappings().all()
         ids = [row["id"] for row in rows]
         of_files = _of_slices(connection, data_files, ids, data_files.c.start)
         of_segments = _of_slices(connection, segments, ids, segments.c.first_key)
         of_ranges = _of_slices(connection, ranges, ids, ranges.c.start)
+        of_shares = _of_slices(connection, shares, ids, shares.c.start)
         replaced = _of_slices(connection, superseded, ids, superseded.c.name)
         return [
             SliceSnapshot(
@@ -123,6 +127,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
                 staged=tuple(segment_record(part) for part in of_segments[row["id"]] if not part["refresh"]),
                 refreshed=tuple(segment_record(part) for part in of_segments[row["id"]] if part["refresh"]),
                 ranges=tuple(key_range_of(where) for where in of_ranges[row["id"]]),
+                shares=tuple(share_of(share, row["id_send"]) for share in of_shares[row["id"]] if share["sealed"]),
                 superseded=frozenset(file["name"] for file in replaced[row["id"]]),
             )
             for row in rows

@@ -6,7 +6,8 @@ knows, which the next start removes; a crash after it leaves nothing to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from harvester.lake.sealing import Sealer
     from harvester.lake.wide import ScopeStep
     from harvester.model import KeyRange, SliceKey
+
+Partitions = Callable[[str, pa.RecordBatch], str | None]
 
 BELIEVED = timedelta(days=60)
 """A message that waits for longer than this counts as settled: nothing will become of it."""
@@ -86,7 +89,13 @@ class Taken:
         return nothing or whole.whole_of(self) is not None
 
 
-def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime, scope: ScopeStep | None = None) -> list[int]:
+def stage(
+    sealer: Sealer,
+    pages: Sequence[Taken],
+    now: datetime,
+    scope: ScopeStep | None = None,
+    partitions: Partitions = lambda _dataset, _rows: None,
+) -> list[int]:
     """Makes pages durable and commits them, in the order given, all of them or none. Blocking.
 
     Args:
@@ -94,6 +103,7 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime, scope: ScopeSte
         pages: the pages.
         now: the time, without a zone, in UTC: rows that wait for too long before it count as settled.
         scope: of which scope's walk they are one page's rows, and where that is now.
+        partitions: says where rows of a dataset go, as their segments tell it.
 
     Returns:
         The bytes that wait for sealing of each page: its segment's; 0 for a page without new rows, and for one that is
@@ -101,12 +111,18 @@ def stage(sealer: Sealer, pages: Sequence[Taken], now: datetime, scope: ScopeSte
     """
     at = next((place for place, page in enumerate(pages) if page.discards is not None), None)
     if at is not None:  # what comes after may bring the same keys again: it has to find them gone
-        before = stage(sealer, pages[:at], now) if at else []
+        before = stage(sealer, pages[:at], now, partitions=partitions) if at else []
         _discard(sealer, pages[at])
-        return [*before, 0, *(stage(sealer, pages[at + 1 :], now) if at + 1 < len(pages) else [])]
+        after = pages[at + 1 :]
+        return [*before, 0, *(stage(sealer, after, now, partitions=partitions) if after else [])]
     store = sealer.store
     whole.make_room(sealer, pages)
-    records = [None if page.rows is None else _record(page, page.rows, now) for page in pages]
+    records = [
+        None
+        if page.rows is None
+        else replace(_record(sealer, page, page.rows, now), partitions=partitions(page.dataset.name, page.rows))
+        for page in pages
+    ]
     wholes = whole.write_wholes(sealer, pages, records)
     advances = [
         _advance(sealer, page, wholes.get(place, (record, None)), now)
@@ -135,7 +151,9 @@ def _advance(
     if page.rows is not None and segment is not None and file is None:
         segment = write_segment(sealer.store, segment, page.rows)
     if page.refreshed is not None:
-        refreshed = write_segment(sealer.store, _record(page, page.refreshed, now, refresh=True), page.refreshed)
+        refreshed = write_segment(
+            sealer.store, _record(sealer, page, page.refreshed, now, refresh=True), page.refreshed
+        )
     return Advance(
         slice_id=page.slice_id,
         segment=segment,
@@ -153,13 +171,15 @@ def _advance(
     )
 
 
-def _record(page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False) -> SegmentRecord:
+def _record(
+    sealer: Sealer, page: Taken, rows: pa.RecordBatch, now: datetime, *, refresh: bool = False
+) -> SegmentRecord:
     """A segment's record before it is written."""
     keys = rows.column(page.dataset.key)
     first, last = keys[0].as_py(), keys[-1].as_py()
     waiting = count_waiting(page.dataset, rows, now, page.since)
     return SegmentRecord(
-        name=layout.segment(page.slice_id, first, refresh=refresh),
+        name=layout.segment(page.slice_id, first, refresh=refresh, epoch=sealer.epoch),
         rows=rows.num_rows,
         bytes=0,
         unsettled=waiting.unsettled,

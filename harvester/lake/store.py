@@ -79,6 +79,14 @@ class Store:
         """Makes an empty local file, unless there is one of that name already."""
         self.state.touch(name)
 
+    def write_first(self, name: str, content: bytes, beforehand: str) -> None:
+        """A new small local file, unless there is one: see ``Folder.write_first``."""
+        self.state.write_first(name, content, beforehand)
+
+    def content(self, name: str) -> bytes | None:
+        """What is in a small local file; None if there is no such file."""
+        return self.state.content(name)
+
     def locked(self, name: str) -> AbstractContextManager[None]:
         """Holds a lock on a local file: see ``Folder.locked``. Runs of other machines don't see it."""
         return self.state.locked(name)

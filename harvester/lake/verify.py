@@ -23,6 +23,8 @@ from harvester.lake.findings import Finding, Kind
 from harvester.lake.following import out_of_step
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
+from harvester.lake.sharechecks import shared_findings
+from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.waiting import all_waiting
 from harvester.places import as_arguments
@@ -31,22 +33,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from harvester.lake.lake import Glance
+    from harvester.lake.sharedfiles import SharedFile
     from harvester.lake.snapshots import SliceSnapshot
+    from harvester.model import Secret
     from harvester.places import Place
 
     Look = Callable[[], list[Finding]]
 
 _TRIES = 5
 _BATCH = 500
-_IN_HOME = ("ledger.sqlite", "lock", "segments", "writing", "set-aside", "rebuilt.sqlite", "lake-url", "catalog.sqlite")
+_IN_HOME = (
+    *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url", "catalog.sqlite"),
+    *("segments", "writing", "set-aside", "rebuilt.sqlite"),
+)
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _MOVE = "Move it out of the lake: readers may take it for data."
 
 
 @contextmanager
-def verifying(root: Place, *, quick: bool) -> Iterator[Verification]:
+def verifying(root: Place, *, quick: bool, ledger: Secret | None = None) -> Iterator[Verification]:
     """Opens a lake to be verified, also while a run is at work. Raises LakeError if there is none to read."""
-    with look_into(root) as seen:
+    with look_into(root, ledger) as seen:
         seen.store.check()
         yield Verification(seen, quick=quick)
 
@@ -74,11 +81,17 @@ class Verification:
         self.slices = self.incomplete = self.files = self.bytes = self.rows = self.segments = self.moving = 0
         self.leftovers: int | None = None
         self.set_aside = 0
-        self.in_use = seen.store.is_locked(layout.LOCK)
+        self.in_use = seen.in_use()
         self.all_bytes = seen.inventory.sealed_bytes()[1]
         self._seen = seen
         self._database = seen.ledger.database
-        self._checks = Checks(seen.store, quick, seen.runs.account(), seen.runs.redaction())
+        account, redaction = seen.runs.account(), seen.runs.redaction()
+        self._checks = Checks(seen.store, quick, account, redaction, self._database.option)
+
+    @property
+    def shared(self) -> bool:
+        """Whether data files hold rows of many sends."""
+        return SharedFiles(self._database).any()
 
     @property
     def complete(self) -> bool:
@@ -93,6 +106,7 @@ class Verification:
             found = [finding for result in results for finding in result]
             yield from self._certain(seen, [*found, *self._contradictions(seen)])
             tick()
+        yield from self._shared(tick)
         yield from self._waiting()
         yield from self._strays()
         if not self.in_use:
@@ -139,6 +153,28 @@ class Verification:
         self.segments += len(seen.staged) + len(seen.refreshed)
         return found
 
+    # --- files that are of many slices
+
+    def _shared(self, tick: Callable[[], object]) -> Iterator[Finding]:
+        known = SharedFiles(self._database)
+        looks = ((file, [partial(self._look, known, file)]) for file in known.files())
+        for file, results in looked_at(looks, self._seen.store.at_once):
+            self.files += 1
+            self.bytes += file.bytes
+            yield from results[0]
+            tick()
+
+    def _look(self, known: SharedFiles, file: SharedFile) -> list[Finding]:
+        """What is wrong with a shared file when the ledger stands still."""
+        for _ in range(_TRIES):
+            seen = known.with_shares([file.id])
+            if not seen or not known.counts(file.id):
+                return []
+            found = shared_findings(self._checks, seen[0])
+            if not found or (known.with_shares([file.id]) == seen and not known.changing(file.id)):
+                return found if not found or known.counts(file.id) else []
+        return []
+
     # --- what is no slice's
 
     def _waiting(self) -> Iterator[Finding]:
@@ -158,9 +194,10 @@ class Verification:
         chosen = self._seen.runs.table()
         if chosen is None:
             return
-        remedy = f"Run: harvester table {as_arguments(self._seen.store.root)} (as the next run does, too)"
+        command = f"harvester table {as_arguments(self._seen.store.root)}{self._database.option}"
+        remedy = f"Run: {command} (as the next run does, too)"
         try:
-            logs = logs_of(self._seen.store, chosen)
+            logs = logs_of(self._seen.store, chosen, self._seen.runs.partition_by)
             for name, log in logs.items():
                 for what in out_of_step(self._seen.inventory, name, log):
                     yield Finding(Kind.TABLE, name, None, None, what, remedy)
@@ -181,10 +218,13 @@ class Verification:
         while batch := list(islice(entries, _BATCH)):
             keys = {name: layout.slice_of_folder(dataset, name) for name, is_folder in batch if is_folder}
             known = known_sends(self._database, dataset, [key.id_send for key in keys.values() if key is not None])
-            for name, _ in batch:
+            for name, is_folder in batch:
                 key = keys.get(name)
                 file = f"{dataset}/{name}"
                 if key is None and name in layout.OF_TABLES and self._seen.runs.table() is not None:
+                    continue
+                if is_folder and layout.partition_of_folder(name) is not None:
+                    yield from self._strays_in(dataset, file)
                     continue
                 if key is None and not is_hidden(name):
                     yield Finding(
@@ -194,6 +234,16 @@ class Verification:
                     what = "The ledger does not know this send; readers do."
                     yield Finding(Kind.STRAY, dataset, key.id_send, file, what, self._checks.out_of_the_way)
 
+    def _strays_in(self, dataset: str, folder: str) -> Iterator[Finding]:
+        """What lies in a partition's folder that the ledger does not know, also once it has been looked at again."""
+        known = SharedFiles(self._database)
+        strange = [name for name, _ in self._seen.store.entries(folder) if not is_hidden(name)]
+        ours = known.names(also_coming=True) | self._seen.inventory.all_superseded() if strange else set()
+        for name in (name for name in strange if f"{folder}/{name}" not in ours):
+            if self._seen.store.size(f"{folder}/{name}") is not None:
+                what = "A file that the ledger does not know; readers find it."
+                yield Finding(Kind.STRAY, dataset, None, f"{folder}/{name}", what, self._checks.out_of_the_way)
+
     def _strays_at_home(self) -> Iterator[Finding]:
         store = self._seen.store
         ours = {name + end for name in _IN_HOME for end in _OF_SQLITE}
@@ -202,7 +252,7 @@ class Verification:
                 file = f"{layout.HOME}/{name}"
                 yield Finding(Kind.STRAY, None, None, file, "It is none of harvester's own files.", _MOVE)
         self.set_aside = _count_files(store.entries, layout.SET_ASIDE)
-        if not self.in_use and not store.is_locked(layout.LOCK):
+        if not self.in_use and not self._seen.in_use():
             known = {segment.name for _, segment in self._seen.inventory.all_segments()}
             known |= {page.name for _, page in all_waiting(self._database)}
             left: Iterable[str] = (*store.names(layout.SEGMENTS), *store.names(layout.WRITING))

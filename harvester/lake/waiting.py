@@ -55,7 +55,7 @@ class WaitingPages:
         keys = rows.column(MESSAGES.key)
         first, last = keys[0].as_py(), keys[-1].as_py()
         page = WaitingPage(
-            name=layout.waiting_page(scope, first),
+            name=layout.waiting_page(scope, first, epoch=self.database.epoch),
             rows=rows.num_rows,
             bytes=0,
             unsettled=0,
@@ -151,9 +151,9 @@ def all_waiting(database: Database) -> Iterator[tuple[int, WaitingPage]]:
 def put_ranges_of(connection: sa.Connection, scope: int, key_ranges: Sequence[KeyRange]) -> None:
     """Writes where a scope's cursors are, in place of what was there; nothing of a scope that is not there."""
     first, *further = key_ranges
-    found = connection.execute(scopes.update().where(scopes.c.id == scope).values(range_values(first)))
+    connection.execute(scopes.update().where(scopes.c.id == scope).values(range_values(first)))
     connection.execute(scope_ranges.delete().where(scope_ranges.c.scope_id == scope))
-    if further and found.rowcount:
+    if further and connection.scalar(sa.select(sa.exists().where(scopes.c.id == scope))):
         connection.execute(scope_ranges.insert(), [range_values(one) | {"scope_id": scope} for one in further])
 
 

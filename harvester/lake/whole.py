@@ -100,7 +100,7 @@ def _planned(sealer: Sealer, page: Taken, whole: Whole, segment: SegmentRecord) 
         checksum="",
     )
     footer = sealer.footer(whole.key, file, page.proof, whole.expected)
-    name = layout.whole_segment(page.slice_id, segment.first_key)
+    name = layout.whole_segment(page.slice_id, segment.first_key, epoch=sealer.epoch)
     return _Planned(page.dataset, page.rows, footer, replace(segment, name=name), file)
 
 
@@ -135,7 +135,7 @@ def publish_whole(sealer: Sealer, advances: Sequence[Advance], numbers: Sequence
             [(step.slice_id, number) for (step, *_), number in zip(whole, numbers, strict=True)]
         )
         for step, _, file in whole:
-            sealer.tables.changed(step.slice_id, file, None)
+            sealer.tables.changed(step.slice_id, file)
         sealer.tables.settled([step.slice_id for step, *_ in whole])
 
 
