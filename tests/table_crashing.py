@@ -1,9 +1,12 @@
-"""Harvests and refreshes of a lake with tables that are killed, for real, around what they commit to the tables' logs.
+"""Harvests, refreshes and mergings of files of lakes with tables, killed for real around what they tell the tables.
 
-``python -m tests.table_crashing DIR delta`` (or ``iceberg``) tries one place after the other: a process is forked from
-this one and kills itself with SIGKILL right before or right after the n-th time that the ledger says that a data file
-has its name, that tables are about to be changed, or that a log takes a transaction. Another process goes on from
-there, and holds the tables against the truth. One JSON object is printed for each.
+``python -m tests.table_crashing DIR`` tries one place after the other: a process is forked from this one and kills
+itself with SIGKILL right before or right after the ledger says that data files have their names, that tables are about
+to be changed, or that a log takes a transaction. Another process goes on from there, and holds the tables against the
+truth. One JSON object is printed for each.
+
+With ``TEST_STRIDE=1`` that is done at every place, in both formats, for lakes whose files are of a send and for such
+whose files many sends share. Otherwise at one place of each kind of work, a different one each time.
 """
 
 from __future__ import annotations
@@ -21,37 +24,52 @@ from typing import Any
 
 import anyio
 
-from harvester.config import TableChoice, TableFormat
-from harvester.harvest.upkeep import verifying
+from harvester.config import PartitionBy, Refresh, TableChoice
+from harvester.harvest.upkeep import Compacted, compact, verifying
 from harvester.lake.deltalog import DeltaLog
 from harvester.lake.following import Tables
 from harvester.lake.iceberglog import IcebergLog
 from harvester.lake.inventory import Inventory
+from harvester.lake.sharedfiles import SharedFiles
 from harvester.simulator.spec import listed
+from tests.crashing import STRIDE
 from tests.harvesting import field
-from tests.test_tables import SPEC, TUNING, assert_exact, rows
+from tests.test_tables import DELTA, ICEBERG, SPEC, TUNING, assert_exact, rows, sealings
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "12"))
-"""Of places to be killed at, every so manieth is tried."""
 SMALL = replace(SPEC, sends=listed({601: 130, 602: 12}))
+SMALL_FILES = replace(TUNING, target_bytes=8_000)
+LARGE_FILES = replace(TUNING, target_bytes=2**27)
 PLACES: list[tuple[type, str]] = [
     (Inventory, "fulfil"),
     (Inventory, "fulfil_whole"),
+    (SharedFiles, "fulfil"),
     (Tables, "_commit"),
     (DeltaLog, "commit"),
     (IcebergLog, "commit"),
 ]
+WORKS = ("harvest", "refresh", "compact")
+FEW = [("after", ".fulfil"), ("after", "Log.commit"), ("before", "Log.commit")]
+Kind = tuple[TableChoice, PartitionBy]
+KINDS: list[Kind] = [
+    (DELTA, PartitionBy.MONTH),
+    (ICEBERG, PartitionBy.SEND),
+    (DELTA, PartitionBy.SEND),
+    (ICEBERG, PartitionBy.MONTH),
+]
+
+Where = Callable[[int, str], bool]
+"""Whether to be killed at a place, by its number and what it is."""
 
 
-def kill_at(number: int, note: Callable[[str], None]) -> None:
-    """Has this process killed at the n-th place."""
+def kill(where: Where, note: Path) -> None:
+    """Has this process killed at the first such place, of which it leaves a note."""
     reached = 0
 
     def here(what: str) -> None:
         nonlocal reached
         reached += 1
-        if reached == number:
-            note(what)
+        if where(reached, what):
+            note.write_text(json.dumps(what))
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,33 +85,36 @@ def kill_at(number: int, note: Callable[[str], None]) -> None:
         setattr(place, name, around(f"{place.__name__}.{name}", getattr(place, name)))
 
 
-async def harvest(lake: Path, table: TableChoice, settled: bool, kills_at: int | None, note: Path) -> None:
-    """Harvests, or refreshes; if nothing kills it, holds the tables against the truth."""
-    async with field(lake, SMALL, tuning=TUNING, limit=100, concurrency=1, table=table) as account:
-        account.server.account.settled = settled
-
-        def write(what: str) -> None:
-            note.write_text(json.dumps(what))
-
-        if kills_at is not None:
-            kill_at(kills_at, write)
-        assert (await account.run()).complete
-        assert_exact(table, account.server.account, lake)
-    waiting = rows(table, lake, "messages").column("message_status").to_pylist().count("wait")
-    assert (waiting == 0) == settled
+async def work(what: str, lake: Path, kind: Kind, where: Where | None) -> None:
+    """Harvests, refreshes, or merges files; if nothing kills it, holds the tables against the truth."""
+    (table, by), note = kind, lake.with_suffix(".json")
+    settings: dict[str, Any] = {"limit": 100, "concurrency": 1, "partition_by": by, "refresh": Refresh.UNSETTLED}
+    async with field(lake, SMALL, tuning=SMALL_FILES, **settings) as account:
+        account.server.account.settled = what != "harvest"
+        before = sealings(table, lake, "messages") if what == "compact" else []
+        if where is not None:
+            kill(where, note)
+        if what == "compact":
+            compact(lake, LARGE_FILES, Compacted())
+            assert len(sealings(table, lake, "messages")) <= len(before) + 1
+        else:
+            for id_send in SMALL.sends.ids:
+                assert (await account.run([id_send], table=table)).complete
+        assert_exact(table, account.server.account, lake, by=by)
+    waiting = rows(table, lake, "messages", by).column("message_status").to_pylist().count("wait")
+    assert (waiting == 0) == (what != "harvest")
     with verifying(lake, quick=True) as seen:
         assert list(seen.findings()) == []
     note.write_text("null")
 
 
-def run(lake: Path, table: TableChoice, settled: bool, kills_at: int | None) -> str | None:
-    """A run in a process of its own; where it was killed, if it was."""
-    note = lake.with_suffix(".json")
+def run(what: str, lake: Path, kind: Kind, where: Where | None) -> str | None:
+    """Work in a process of its own; where it was killed, if it was."""
     process = os.fork()
     if process == 0:
         status = 1
         try:
-            anyio.run(harvest, lake, table, settled, kills_at, note)
+            anyio.run(work, what, lake, kind, where)
             status = 0
         except BaseException:  # noqa: BLE001  whatever it is, it is told, and this process ends here
             traceback.print_exc()
@@ -101,29 +122,42 @@ def run(lake: Path, table: TableChoice, settled: bool, kills_at: int | None) -> 
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     if status not in {0, -signal.SIGKILL}:
-        raise SystemExit(f"{table}, settled {settled}, place {kills_at}: ended with {status}")
-    where: str | None = json.loads(note.read_text())
-    return where
+        raise SystemExit(f"{what}, {kind}: ended with {status}")
+    told: str | None = json.loads(lake.with_suffix(".json").read_text())
+    return told
 
 
-def main(folder: Path, table: TableChoice) -> None:
-    """Kills a harvest, and then a refresh, at one place after the other."""
-    lake, before = folder / "lake", folder / "before"
-    for settled in (False, True):
-        where: str | None = ""
-        number = 1 - STRIDE
-        while where is not None:
-            number += STRIDE
-            shutil.rmtree(lake, ignore_errors=True)
-            if settled:
+def killed_at(number: int) -> Where:
+    return lambda reached, _what: reached == number
+
+
+def killed_around(when: str, step: str) -> Where:
+    return lambda _reached, what: what.startswith(when) and what.endswith(step)
+
+
+def main(folder: Path) -> None:
+    """Kills work on one lake after the other, at one place after the other."""
+    for of_lake, kind in enumerate(KINDS if STRIDE == 1 else KINDS[:2]):
+        table, by = kind
+        lake, before = folder / f"{table}-{by.value}" / "lake", folder / f"{table}-{by.value}" / "before"
+        lake.mkdir(parents=True)
+        for of_work, what in enumerate(WORKS):
+            shutil.copytree(lake, before)
+            killed: str | None = ""
+            number = 0
+            while killed is not None and (STRIDE == 1 or not number):
+                number += 1
+                shutil.rmtree(lake)
                 shutil.copytree(before, lake)  # where it was: Iceberg's tables name their files by that
-            where = run(lake, table, settled, number)
-            if where is not None:
-                run(lake, table, settled, None)
-            sys.stdout.write(json.dumps({"settled": settled, "where": where}) + "\n")
-            sys.stdout.flush()
-        shutil.copytree(lake, before, dirs_exist_ok=True)
+                few = FEW[(of_lake + of_work) % len(FEW)]
+                killed = run(what, lake, kind, killed_at(number) if STRIDE == 1 else killed_around(*few))
+                if killed is not None:
+                    run(what, lake, kind, None)
+                told = {"table": str(table), "by": by.value, "work": what, "killed": killed}
+                sys.stdout.write(json.dumps(told) + "\n")
+                sys.stdout.flush()
+            shutil.rmtree(before)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), TableChoice(TableFormat(sys.argv[2])))
+    main(Path(sys.argv[1]))

@@ -160,7 +160,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setattr(cli, "run_harvest", told.run)
     monkeypatch.setattr(cli, "show_plan", told.run)
     monkeypatch.setattr(cli, "simulate_account", told.simulate)
-    monkeypatch.setattr(cli, "table_lake", lambda _lake, wanted: Exit.COMPLETE if wanted else Exit.INCOMPLETE)
+    monkeypatch.setattr(cli, "table_lake", lambda _lake, wanted, _ledger: Exit.COMPLETE if wanted else Exit.INCOMPLETE)
     return told
 
 

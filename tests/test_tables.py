@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -14,18 +13,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.utils.config import Config
 
 from harvester.config import PartitionBy, TableChoice, TableFormat
-from harvester.datasets import CATALOGUE, DEFAULT
+from harvester.datasets import CATALOGUE, DEFAULT, Dataset
 from harvester.errors import LakeBroken, UsageError
-from harvester.harvest.upkeep import Finding, Kind, Recovered, make_tables, recover, verifying
+from harvester.harvest.upkeep import Compacted, Finding, Kind, Recovered, compact, make_tables, recover, verifying
 from harvester.lake.choosing import logs_of
+from harvester.lake.partitions import column_of
+from harvester.lake.sharedfiles import Change
+from harvester.lake.sharing import Sharing
 from harvester.lake.store import Store
 from harvester.lake.tablefiles import Overtaken
 from harvester.simulator.account import Account
@@ -40,7 +45,7 @@ pytestmark = pytest.mark.anyio
 DELTA, ICEBERG = TableChoice(TableFormat.DELTA), TableChoice(TableFormat.ICEBERG)
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
 SPEC = AccountSpec(
-    sends=listed({601: 300, 602: 12, 603: 0, 604: 40}),
+    sends=listed({601: 210, 602: 12, 603: 0, 604: 40}),
     failed=0.2,
     waiting=0.2,
     awkward=True,
@@ -61,13 +66,27 @@ def iceberg(lake: Path, dataset: str) -> IcebergTable:
     )
 
 
-def rows(table: TableChoice, lake: Path, dataset: str) -> pa.Table:
+def rows(table: TableChoice, lake: Path, dataset: str, by: PartitionBy = PartitionBy.SEND) -> pa.Table:
     """All rows of a table, as its own library reads it, without the partition column that only the folder has."""
+    schema = CATALOGUE[dataset].schema
     if table == DELTA:
         held = DeltaTable(str(lake / dataset)).to_pyarrow_table()
-        assert held.column("send").to_pylist() == held.column("id_send").to_pylist()
-        return held.drop_columns("send").cast(CATALOGUE[dataset].schema)
-    return iceberg(lake, dataset).scan().to_arrow().cast(CATALOGUE[dataset].schema)
+        assert held.column(by.value).to_pylist() == partitions(held, CATALOGUE[dataset], by)
+        return held.drop_columns(by.value).cast(schema)
+    return iceberg(lake, dataset).scan().to_arrow().cast(schema)
+
+
+def partitions(held: pa.Table, dataset: Dataset, by: PartitionBy) -> list[Any]:
+    """Of each row, the value of the partition column that it should have."""
+    if by is PartitionBy.SEND:
+        return held.column("id_send").to_pylist()
+    column = column_of(by, dataset)
+    if column is None:
+        return [None] * held.num_rows
+    values = held.column(column).to_pylist()
+    if by is PartitionBy.CAMPAIGN:
+        return values
+    return [None if value is None else str(value)[: 7 if by is PartitionBy.MONTH else 10] for value in values]
 
 
 def files(table: TableChoice, lake: Path, dataset: str) -> list[str]:
@@ -88,10 +107,16 @@ def sealings(table: TableChoice, lake: Path, dataset: str) -> list[int]:
     return [int(str(snapshot.summary["harvester.sealing"])) for snapshot in found if snapshot.summary is not None]
 
 
-def assert_exact(table: TableChoice, account: Account, lake: Path, datasets: Iterable[str] = DEFAULT) -> None:
+def assert_exact(
+    table: TableChoice,
+    account: Account,
+    lake: Path,
+    datasets: Iterable[str] = DEFAULT,
+    by: PartitionBy = PartitionBy.SEND,
+) -> None:
     """Tables hold exactly what the account sends: each row once, each value right; and their sealings are in order."""
     for dataset in (CATALOGUE[name] for name in datasets):
-        held = rows(table, lake, dataset.name)
+        held = rows(table, lake, dataset.name, by)
         sends = [expected(account, dataset, id_send) for id_send in account.spec.sends.ids]
         assert held.num_rows == sum(send.num_rows for send in sends)
         for id_send, true in zip(account.spec.sends.ids, sends, strict=True):
@@ -107,25 +132,117 @@ def in_order(held: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows_of, schema=held.schema)
 
 
+@pytest.mark.parametrize("by", [PartitionBy.SEND, PartitionBy.MONTH], ids=str)
 @both
-async def test_tables_hold_the_account_and_a_refresh_removes_and_adds_in_one_transaction(
-    tmp_path: Path, table: TableChoice
+async def test_tables_hold_the_truth_through_a_refresh_a_merging_of_files_and_the_loss_of_the_ledger(
+    tmp_path: Path, table: TableChoice, by: PartitionBy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with field(tmp_path, SPEC, tuning=TUNING, limit=100, table=table) as account:
-        assert (await account.run()).complete
-        assert_exact(table, account.server.account, tmp_path)
-        before = sealings(table, tmp_path, "messages"), files(table, tmp_path, "messages")
+    changes = counted_changes(monkeypatch)
+    settings: dict[str, Any] = {"tuning": TUNING, "limit": 100, "partition_by": by}
+    async with field(tmp_path, SPEC, **settings) as account:
+
+        def exact() -> None:
+            assert_exact(table, account.server.account, tmp_path, by=by)
+
+        for id_send in (601, 602, 603, 604):
+            assert (await account.run([id_send], table=table if id_send == 601 else None)).complete
+        exact()
+        before = {name: sealings(table, tmp_path, name) for name in DEFAULT}
+        old = files(table, tmp_path, "messages")
+        if by is not PartitionBy.SEND:
+            assert changes == {name: len(numbers) for name, numbers in before.items()}
         account.server.account.settled = True
-        assert (await account.run(table=None, tuning=replace(TUNING, target_bytes=2**27))).complete
-        assert_exact(table, account.server.account, tmp_path)
-        waiting = rows(table, tmp_path, "messages").column("message_status").to_pylist().count("wait")
-        assert waiting == 0
-        now = sealings(table, tmp_path, "messages"), files(table, tmp_path, "messages")
-        assert len(now[0]) == len(before[0]) + 1
-        assert not set(now[1]) & {name for name in before[1] if "send=601" in name}
-        assert all((tmp_path / name).exists() for name in before[1])
-        assert (await account.run(table=None)).complete
-        assert sealings(table, tmp_path, "messages") == now[0]
+        large = replace(TUNING, target_bytes=2**27)
+        assert (await account.run(tuning=large)).complete
+        exact()
+        statuses = rows(table, tmp_path, "messages", by).column("message_status").to_pylist()
+        assert "wait" not in statuses
+        assert len(statuses) == len(set(rows(table, tmp_path, "messages", by).column("id_send_message").to_pylist()))
+        assert sealings(table, tmp_path, "messages") == [*before["messages"], len(before["messages"]) + 1]
+        assert all((tmp_path / name).exists() for name in old)
+        assert (await account.run()).complete
+        assert len(sealings(table, tmp_path, "messages")) == len(before["messages"]) + 1
+
+        before = {name: sealings(table, tmp_path, name) for name in DEFAULT}
+        scattered = files(table, tmp_path, "messages")
+        compact(tmp_path, large, Compacted())
+        exact()
+        now = files(table, tmp_path, "messages")
+        assert len(now) == len({Path(name).parent for name in now}) < len(scattered)
+        assert sealings(table, tmp_path, "messages") == [*before["messages"], len(before["messages"]) + 1]
+        compact(tmp_path, large, Compacted())
+        assert files(table, tmp_path, "messages") == now
+        assert found(tmp_path) == []
+
+        shutil.rmtree(tmp_path / "_harvest")  # with the catalog of Iceberg tables
+        recover(tmp_path, Recovered())
+        assert files(table, tmp_path, "messages") == now
+        exact()
+        assert (await account.run()).complete
+        exact()
+        assert found(tmp_path) == []
+
+
+def counted_changes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many changes of shared files are made from now on, by dataset."""
+    counted = Counter[str]()
+    commit = Sharing.commit
+
+    def count(self: Sharing, change: Change) -> None:
+        counted[change.dataset] += 1
+        commit(self, change)
+
+    monkeypatch.setattr(Sharing, "commit", count)
+    return counted
+
+
+@pytest.mark.parametrize("by", [PartitionBy.CAMPAIGN, PartitionBy.DAY], ids=str)
+async def test_a_partitioned_lake_that_is_there_gets_tables_that_are_partitioned_alike(
+    tmp_path: Path, by: PartitionBy
+) -> None:
+    spec = AccountSpec(sends=listed({601: 30, 602: 12}), failed=0.3, first_date=SENT, days_between=1.0)
+    names = ("messages", "bounces", "raw_bounces")
+    lakes = {DELTA: tmp_path / "delta", ICEBERG: tmp_path / "iceberg"}
+    async with field(lakes[DELTA], spec, tuning=TUNING, partition_by=by, datasets=names) as account:
+        assert (await account.run()).complete
+        shutil.copytree(lakes[DELTA], lakes[ICEBERG])
+        for table, lake in lakes.items():
+            assert make_tables(lake, table).sealings == dict.fromkeys(names, 1)
+            assert_exact(table, account.server.account, lake, names, by)
+            assert found(lake) == []
+    specs = {name: [one.name for one in iceberg(lakes[ICEBERG], name).spec().fields] for name in names}
+    if by is PartitionBy.DAY:
+        assert specs == {"messages": ["message_date_day"], "bounces": ["date_day"], "raw_bounces": []}
+    else:
+        assert specs == {"messages": ["id_message"], "bounces": [], "raw_bounces": ["id_message"]}
+    assert {name: DeltaTable(str(lakes[DELTA] / name)).metadata().partition_columns for name in names} == (
+        {name: [by.value] for name in names}
+    )
+
+
+async def test_other_engines_read_the_tables_of_a_partitioned_lake(tmp_path: Path) -> None:
+    by, lakes = PartitionBy.MONTH, {DELTA: tmp_path / "delta", ICEBERG: tmp_path / "iceberg"}
+    spec = AccountSpec(sends=listed({601: 30, 602: 12}), first_date=SENT - timedelta(days=1), days_between=1.0)
+    async with field(lakes[DELTA], spec, tuning=TUNING, partition_by=by, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+    shutil.copytree(lakes[DELTA], lakes[ICEBERG])
+    for table, lake in lakes.items():
+        make_tables(lake, table)
+    true = Counter(
+        str(date)[:7] for date in rows(ICEBERG, lakes[ICEBERG], "messages").column("message_date").to_pylist()
+    )
+    assert len(true) == 2
+    delta = pl.scan_delta(str(lakes[DELTA] / "messages")).group_by("month").len().collect()
+    assert dict(delta.rows()) == true
+    with duckdb.connect() as engine:
+        engine.register("messages", DeltaTable(str(lakes[DELTA] / "messages")).to_pyarrow_dataset())
+        query = "SELECT month, count(*) FROM messages WHERE id_send > 0 GROUP BY ALL"
+        assert dict(engine.execute(query).fetchall()) == true
+    held = iceberg(lakes[ICEBERG], "messages")
+    assert pl.scan_iceberg(held, reader_override="pyiceberg").select(pl.len()).collect().item() == 42
+    one = held.scan(row_filter="message_date >= '2026-11-01T00:00:00'")
+    assert one.to_arrow().num_rows == true["2026-11"]
+    assert len(list(one.plan_files())) == len(files(ICEBERG, lakes[ICEBERG], "messages")) - 1
 
 
 async def test_a_lake_that_is_there_gets_tables_and_other_ones_are_refused(tmp_path: Path) -> None:
@@ -164,23 +281,6 @@ async def test_what_a_table_lacks_or_has_too_much_is_found_and_put_right(tmp_pat
         assert_exact(table, account.server.account, tmp_path, ["messages"])
 
 
-@both
-async def test_a_ledger_that_is_lost_is_made_anew_of_the_files_that_the_tables_hold(
-    tmp_path: Path, table: TableChoice
-) -> None:
-    async with field(tmp_path, SPEC, tuning=TUNING, limit=100, table=table) as account:
-        assert (await account.run()).complete
-        account.server.account.settled = True
-        assert (await account.run()).complete
-        held = files(table, tmp_path, "messages")
-        shutil.rmtree(tmp_path / "_harvest")  # with the catalog of Iceberg tables
-        recover(tmp_path, Recovered())
-        assert files(table, tmp_path, "messages") == held
-        assert (await account.run(table=None)).complete
-        assert_exact(table, account.server.account, tmp_path)
-        assert found(tmp_path) == []
-
-
 def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,29 +291,32 @@ def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
             logs_of(Store(tmp_path), table, by_send)
 
 
-async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembered(tmp_path: Path) -> None:
+async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake = tmp_path / "lake"
-    async with field(lake, SPEC, tuning=TUNING, limit=100, datasets=("messages",)) as account:
+    spec = AccountSpec(sends=listed({602: 12}))
+    async with field(lake, spec, tuning=TUNING, limit=100, datasets=("messages",)) as account:
         assert (await account.run()).complete
     with rest_catalog(tmp_path / "shared.sqlite") as uri:
-        settings = {"PYICEBERG_CATALOG__SHARED__TYPE": "rest", "PYICEBERG_CATALOG__SHARED__URI": uri}
-        done = make_by_command(lake, settings, "--format", "iceberg", "--catalog", "shared.mine")
-        assert done.returncode == 0, done.stderr
+        monkeypatch.setenv("PYICEBERG_CATALOG__SHARED__TYPE", "rest")
+        monkeypatch.setenv("PYICEBERG_CATALOG__SHARED__URI", uri)
+        monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())  # which is read once, when it is imported
+        made = make_tables(lake, TableChoice(TableFormat.ICEBERG, "shared.mine"))
+        assert made.files == {"messages": 1}
         table = load_catalog("shared", type="rest", uri=uri).load_table("mine.messages")
-        assert table.scan().to_arrow().num_rows == 352
+        assert table.scan().to_arrow().num_rows == 12
+        assert make_tables(lake, None) == made
     assert not (lake / "_harvest" / "catalog.sqlite").exists()
-    done = make_by_command(lake, {})
-    assert done.returncode == 2
-    assert "PYICEBERG_CATALOG__SHARED__URI" in done.stderr
-
-
-def make_by_command(lake: Path, settings: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harvester", "table", str(lake), *options]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    monkeypatch.delenv("PYICEBERG_CATALOG__SHARED__URI")
+    monkeypatch.delenv("PYICEBERG_CATALOG__SHARED__TYPE")
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())
+    with pytest.raises(UsageError, match="PYICEBERG_CATALOG__SHARED__URI"):
+        make_tables(lake, None)
 
 
 async def test_many_tiny_sends_share_a_sealing(tmp_path: Path) -> None:
-    spec = AccountSpec(sends=listed(dict.fromkeys(range(601, 661), 3)))
+    spec = AccountSpec(sends=listed(dict.fromkeys(range(601, 621), 3)))
     async with field(tmp_path, spec, table=DELTA, datasets=("messages",)) as account:
         assert (await account.run()).complete
         assert_exact(DELTA, account.server.account, tmp_path, ["messages"])

@@ -3,7 +3,7 @@
 The ledger is the truth. A *sealing* is what became data files since the last one, and what they took the place of; it
 is one transaction of the table. A slice's part of it is never torn: what a refresh or a merging of files removes and
 what it adds in its place are in the same one. Many small slices share a sealing, so that logs stay short. Where data
-files hold rows of many sends, each change of them is a sealing (see ``sharing``).
+files hold rows of many sends, each change of them is a sealing (see ``sharing``); so is all that ``compact`` merges.
 
 Invariant: a data file is added to its table once, and removed once. After a crash between ledger and table, the next
 start compares the two, file by file, and commits the difference. (Slices whose refresh is half put in place are left
@@ -98,8 +98,8 @@ class NoTables:
     def changed(self, slice_id: int, added: DataFileRecord, replaced: Sequence[str] = ()) -> None:
         """Notes that a slice has a new data file, and which ones this took the place of; the ledger says so already."""
 
-    def changed_at_once(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
-        """Commits a change of files that hold rows of many slices; the ledger says so already.
+    def shared_changed(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
+        """Notes a change of files that hold rows of many slices; the ledger says so already.
 
         Args:
             added: those that are new, with their sizes in bytes.
@@ -170,11 +170,10 @@ class Tables(NoTables):
                 change.remove(name)
             change.add(added.name, added.bytes)
 
-    def changed_at_once(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
-        """Commits a change of files that hold rows of many slices. Raises LakeError."""
+    def shared_changed(self, added: Mapping[str, int], removed: Sequence[str]) -> None:
+        """Notes a change of files that hold rows of many slices: it is settled as it is."""
         with self._noting:
             self._settled.take(Change(dict(added), set(removed)))
-        self.flush()
 
     def settled(self, slices: Iterable[int]) -> None:
         """Notes that what was changed of these slices is all there is for now; commits what has come to a full sealing.

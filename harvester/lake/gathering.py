@@ -226,6 +226,7 @@ class Gatherer:
             self.sharing.commit(
                 Change(dataset=batch[0].dataset, added=[*added, *rewritten], removed=removed, segments=numbers)
             )
+            self.sealer.tables.flush()
 
     def _learn(self, added: Sequence[SharedFile], staged: Sequence[SegmentRecord]) -> None:
         """Learns how large a data file is that is made of so many bytes of segments."""

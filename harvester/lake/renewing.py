@@ -176,6 +176,7 @@ class _Renewal:
         added += [file for file in (self._new(value, some, about) for value, some in moved.items()) if file is not None]
         self._note([share for share in shares_now.values() if share.file not in dirty])
         self._sharing.commit(Change(dataset=self._dataset.name, added=added, removed=removed, refreshed=changed))
+        self._gatherer.sealer.tables.flush()
 
     def _counted(self, share: Share, rows: pa.Table, about: Mapping[int, About]) -> Share:
         waiting = [

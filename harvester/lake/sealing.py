@@ -176,7 +176,6 @@ class Sealer:
         )
         written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
         self.publish(record, written, (), replaces=files[0], merges=files[1:])
-        self.tables.settled((record.id,))
         remove_leaving(self.store, SharedFiles(self.inventory.database))
 
     def publish(

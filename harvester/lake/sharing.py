@@ -145,12 +145,12 @@ class Sharing:
     def commit(self, change: Change) -> None:
         """Makes a change of which all files are written. This is where data files come and go, and nowhere else.
 
-        Tables follow at once: a change is one transaction of its dataset's.
+        Tables are told, and follow when they are next flushed.
         """
         number = self.files.intend(change)
         publish(self.sealer.store, change.added, self.sealer.epoch)
         finish(self.sealer.store, self.files, number)
-        self.sealer.tables.changed_at_once(
+        self.sealer.tables.shared_changed(
             {file.name: file.bytes for file in change.added}, [file.name for file in change.removed]
         )
 
