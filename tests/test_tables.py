@@ -45,7 +45,7 @@ pytestmark = pytest.mark.anyio
 DELTA, ICEBERG = TableChoice(TableFormat.DELTA), TableChoice(TableFormat.ICEBERG)
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone
 SPEC = AccountSpec(
-    sends=listed({601: 210, 602: 12, 603: 0, 604: 40}),
+    sends=listed({601: 130, 602: 12, 603: 0, 604: 40}),
     failed=0.2,
     waiting=0.2,
     awkward=True,
@@ -138,7 +138,8 @@ async def test_tables_hold_the_truth_through_a_refresh_a_merging_of_files_and_th
     tmp_path: Path, table: TableChoice, by: PartitionBy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = counted_changes(monkeypatch)
-    settings: dict[str, Any] = {"tuning": TUNING, "limit": 100, "partition_by": by}
+    small = replace(TUNING, target_bytes=10_000)
+    settings: dict[str, Any] = {"tuning": small, "limit": 100, "partition_by": by}
     async with field(tmp_path, SPEC, **settings) as account:
 
         def exact() -> None:

@@ -261,8 +261,8 @@ class Tables(NoTables):
                     break  # it is in the log after all
                 if state.sealing >= sealing or not state.files.isdisjoint(added) or not state.files >= set(removed):
                     raise LakeError(
-                        f"something else has changed which files the table {name} holds ({error}): leave that to "
-                        "harvester, which has the table follow again when it is next run"
+                        f"something else has changed which files the table {name} holds, or a later run has ({error}): "
+                        "leave that to harvester, which has the table follow again when it is next run"
                     ) from error
         else:
             raise LakeError(_BUSY.format(name))
