@@ -69,6 +69,7 @@ def recover(
     with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger that was made anew
         if not done.rebuilt:
             Mending(lake, done, tick, tuning.clock()).run()
+            lake.sealer.tables.catch_up()
 
 
 def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
