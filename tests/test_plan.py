@@ -148,6 +148,9 @@ class TestTrust:
         assert Trust(answers=3).empties_needed == 5
         assert Trust(answers=3).ends_needed == 2
 
+    def test_the_end_of_many_sends_is_asked_for_more_often_from_a_source_that_little_is_known_of(self) -> None:
+        assert [Trust(answers=answers).wide_ends_needed for answers in (3, 30, 300, 3000)] == [9, 4, 3, 2]
+
     def test_a_cap_below_the_limit_is_no_lie(self) -> None:
         trust = Trust()
         for _ in range(5):

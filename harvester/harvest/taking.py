@@ -116,7 +116,7 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
     parts.settle(walk)
     if state.trust.false_ends and step.key_range.short_answers and parts.right_of(walk) is None:
         walks.confirm_from_further_back(walk)
-    why = parts.conclusion(walk, state.trust.ends_needed)
+    why = parts.conclusion(walk, _ends_needed(state, walk))
     return replace(_taken(walk, new, why), erased=(*step.erased, *erased))
 
 
@@ -149,7 +149,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     else:
         parts.found_nothing(walk, own.met)
     parts.settle(walk)
-    why = parts.conclusion(walk, state.trust.ends_needed)
+    why = parts.conclusion(walk, _ends_needed(state, walk))
     return _taken(walk, new, why) if new.num_rows or why is not None else None
 
 
@@ -198,15 +198,21 @@ async def _stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64
     """A page held against the record that it was asked from: its step, and its keys. Nothing is changed."""
     asked_from, limit, key_range = walk.asked_from, page.query.limit, walk.key_range
     assert limit is not None
+    ends_needed = _ends_needed(state, walk)
 
     def check() -> tuple[Step, pa.Int64Array]:
         keys = proof.checked_keys(page)
         if walk.confirming:
             proof.check_holds(keys, key_range.cursor)
-        return proof.step(key_range, asked_from, limit, keys, state.trust.ends_needed), keys
+        return proof.step(key_range, asked_from, limit, keys, ends_needed), keys
 
     # On a worker thread, unless there are so few rows that the way there and back costs more.
     return check() if page.batch.num_rows <= _FEW_ROWS else await to_thread.run_sync(check)
+
+
+def _ends_needed(state: State, walk: Walk) -> int:
+    """How many answers in a row that end at the cursor's record prove that this walk ends there."""
+    return state.trust.ends_needed if walk.scope is None else state.trust.wide_ends_needed
 
 
 def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None = None) -> pa.RecordBatch:

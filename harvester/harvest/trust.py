@@ -1,8 +1,9 @@
 """How much an answer is worth that says "nothing more" or "nothing at all", by what this run has seen of the source.
 
 Two such answers prove an end (DESIGN), as long as there is reason to believe the source. Once it has said "nothing
-more" where there was more, so many are asked for that all of them being wrong is less likely than one in a million. And
-a source that says "nothing at all" before it has answered much is asked a few times more.
+more" where there was more, so many are asked for that all of them being wrong is less likely than one in a million; for
+the end of many sends at once so many from the start. And a source that says "nothing at all" before it has answered
+much is asked a few times more.
 """
 
 from __future__ import annotations
@@ -37,12 +38,20 @@ class Trust:
     @property
     def ends_needed(self) -> int:
         """How many answers in a row that end at the cursor's record prove a ``tail``."""
-        return self._askings(self.false_ends) if self.false_ends else ASKINGS
+        return self._askings(self.false_ends, _DOUBT_AFTER_LIES) if self.false_ends else ASKINGS
+
+    @property
+    def wide_ends_needed(self) -> int:
+        """How many prove it for a walk over many sends: there is one such end for all of them, so it bears some doubt.
+
+        Early in a run, when little is known of the source, that is some more.
+        """
+        return self._askings(self.false_ends, _DOUBT_AFTER_LIES)
 
     @property
     def empties_needed(self) -> int:
         """How many answers in a row without records prove an ``empty`` slice."""
-        return self._askings(self.false_empties)
+        return self._askings(self.false_empties, _DOUBT_AFTER_LIES if self.false_empties else _DOUBT)
 
     def note_page(self, rows: int) -> None:
         """An answer with so many records came."""
@@ -57,9 +66,8 @@ class Trust:
         if rows < min(limit, self.largest_page):
             self.false_ends += 1
 
-    def _askings(self, lies: int) -> int:
+    def _askings(self, lies: int, doubt: float) -> int:
         share = min((lies + 1) / (self.answers + 2), 0.5)  # the rule of succession
-        doubt = _DOUBT_AFTER_LIES if lies else _DOUBT
         return max(ASKINGS, min(_MOST_ASKINGS, math.ceil(math.log(doubt) / math.log(share))))
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from harvester.lake import layout
 from harvester.lake.lake import look_into, open_lake
-from harvester.lake.sharedfiles import Change, SharedFile
+from harvester.lake.sharedfiles import Change, SharedFile, remove_leaving
 from harvester.lake.sharing import Piece, ShareReader
 from harvester.lake.tables import data_files
 
@@ -91,6 +91,7 @@ def _compact(lake: Lake, done: Compacted, tick: Callable[[], object]) -> None:
                 if lake.ledger.progress(slice_id) is not None:  # a refresh is under way, file by file
                     continue
                 lake.sealer.merge(lake.ledger.record(slice_id), some)
+                remove_leaving(lake.store, lake.gatherer.files)
                 _note(done, some)
                 tick()
         lake.sealer.tables.settled(merged)  # all at once, so that a table has it in one transaction

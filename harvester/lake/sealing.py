@@ -23,7 +23,6 @@ from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
 from harvester.lake.following import NoTables
 from harvester.lake.segments import broken_if_unreadable, read_segment
-from harvester.lake.sharedfiles import SharedFiles, remove_leaving
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class Sealer:
         return written
 
     def merge(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
-        """Makes one data file of some that adjoin, under the name of the first."""
+        """Makes one data file of some that adjoin, under the name of the first; the others are still to be removed."""
         file = replace(
             files[0],
             name=self.tables.name_after(files[0].name, record.id),
@@ -176,7 +175,6 @@ class Sealer:
         )
         written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
         self.publish(record, written, (), replaces=files[0], merges=files[1:])
-        remove_leaving(self.store, SharedFiles(self.inventory.database))
 
     def publish(
         self,
