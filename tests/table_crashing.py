@@ -24,7 +24,7 @@ from typing import Any
 
 import anyio
 
-from harvester.config import PartitionBy, Refresh, TableChoice
+from harvester.config import Refresh
 from harvester.harvest.upkeep import Compacted, compact, verifying
 from harvester.lake.deltalog import DeltaLog
 from harvester.lake.following import Tables
@@ -34,10 +34,11 @@ from harvester.lake.sharedfiles import SharedFiles
 from harvester.simulator.spec import listed
 from tests.crashing import STRIDE
 from tests.harvesting import field
-from tests.test_tables import DELTA, ICEBERG, SPEC, TUNING, assert_exact, rows, sealings
+from tests.tables import KINDS, SPEC, TUNING, Kind, assert_exact, rows, sealings
 
 SMALL = replace(SPEC, sends=listed({601: 130, 602: 12}))
 SMALL_FILES = replace(TUNING, target_bytes=8_000)
+DATASETS = {"datasets": ("messages",)}
 LARGE_FILES = replace(TUNING, target_bytes=2**27)
 PLACES: list[tuple[type, str]] = [
     (Inventory, "fulfil"),
@@ -49,13 +50,6 @@ PLACES: list[tuple[type, str]] = [
 ]
 WORKS = ("harvest", "refresh", "compact")
 FEW = [("after", ".fulfil"), ("after", "Log.commit"), ("before", "Log.commit")]
-Kind = tuple[TableChoice, PartitionBy]
-KINDS: list[Kind] = [
-    (DELTA, PartitionBy.MONTH),
-    (ICEBERG, PartitionBy.SEND),
-    (DELTA, PartitionBy.SEND),
-    (ICEBERG, PartitionBy.MONTH),
-]
 
 Where = Callable[[int, str], bool]
 """Whether to be killed at a place, by its number and what it is."""
@@ -88,7 +82,12 @@ def kill(where: Where, note: Path) -> None:
 async def work(what: str, lake: Path, kind: Kind, where: Where | None) -> None:
     """Harvests, refreshes, or merges files; if nothing kills it, holds the tables against the truth."""
     (table, by), note = kind, lake.with_suffix(".json")
-    settings: dict[str, Any] = {"limit": 100, "concurrency": 1, "partition_by": by, "refresh": Refresh.UNSETTLED}
+    settings: dict[str, Any] = {
+        "limit": 100,
+        "concurrency": 1,
+        "partition_by": by,
+        "refresh": Refresh.UNSETTLED,
+    } | DATASETS
     async with field(lake, SMALL, tuning=SMALL_FILES, **settings) as account:
         account.server.account.settled = what != "harvest"
         before = sealings(table, lake, "messages") if what == "compact" else []
@@ -100,7 +99,7 @@ async def work(what: str, lake: Path, kind: Kind, where: Where | None) -> None:
         else:
             for id_send in SMALL.sends.ids:
                 assert (await account.run([id_send], table=table)).complete
-        assert_exact(table, account.server.account, lake, by=by)
+        assert_exact(table, account.server.account, lake, **DATASETS, by=by)
     waiting = rows(table, lake, "messages", by).column("message_status").to_pylist().count("wait")
     assert (waiting == 0) == (what != "harvest")
     with verifying(lake, quick=True) as seen:
@@ -137,7 +136,7 @@ def killed_around(when: str, step: str) -> Where:
 
 def main(folder: Path) -> None:
     """Kills work on one lake after the other, at one place after the other."""
-    for of_lake, kind in enumerate(KINDS if STRIDE == 1 else KINDS[:2]):
+    for of_lake, kind in enumerate(KINDS if STRIDE == 1 else KINDS[2:]):
         table, by = kind
         lake, before = folder / f"{table}-{by.value}" / "lake", folder / f"{table}-{by.value}" / "before"
         lake.mkdir(parents=True)

@@ -24,7 +24,7 @@ from harvester.simulator.spec import listed
 from harvester.simulator.truth import digest, expected
 from tests.harvesting import field
 from tests.object_stores import BUCKET, environment_of, moto
-from tests.test_tables import DELTA, ICEBERG, SPEC, TUNING, both, by_send, in_order
+from tests.tables import DELTA, ICEBERG, SPEC, TUNING, both, by_send, in_order
 
 SMALL = replace(SPEC, sends=listed({601: 40, 602: 12}))
 

@@ -20,8 +20,8 @@ from harvester.lake.lake import open_lake
 from harvester.lake.tablefiles import TableFile, TableState
 from harvester.model import Proof, Secret
 from tests.lake_upkeep import found
+from tests.tables import DELTA, both, files, rows, sealings
 from tests.test_partitions import ALL, SENDS, TUNING, begin, harvest, refresh, taken
-from tests.test_tables import DELTA, both, files, rows, sealings
 
 Log = DeltaLog | IcebergLog
 
