@@ -47,7 +47,8 @@ bench-compare: $(VENV)/.run  ## what got faster or slower between two files: OLD
 	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
 
 soak: $(VENV)/.test  ## kill runs at random instants, over a million rows, and hold the lake against the truth
-	@TEST_STRIDE=1 $(BIN)/python -m pytest -k durable_step --timeout 1800 tests/test_crashes.py tests/test_refresh.py
+	@TEST_STRIDE=1 $(BIN)/python -m pytest -k "durable_step or any_kill" --timeout 1800 \
+		tests/test_crashes.py tests/test_refresh.py tests/test_table_crashes.py
 	@TEST_STRIDE=1 $(BIN)/python -m pytest --timeout 1800 tests/test_partitions.py
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 

@@ -35,6 +35,7 @@ _LEDGERS = ("postgresql://", "postgres://")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
+_CATALOG = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -66,6 +67,37 @@ class Scope(Enum):
     SEND = "send"
     CAMPAIGN = "campaign"
     ACCOUNT = "account"
+
+
+class TableFormat(Enum):
+    """What a lake's data files are a table of, beside being files."""
+
+    DELTA = "delta"
+    """Delta Lake."""
+    ICEBERG = "iceberg"
+
+
+@dataclass(frozen=True, slots=True)
+class TableChoice:
+    """Which tables a lake is to have.
+
+    Attributes:
+        format: their format.
+        catalog: of Iceberg tables, a catalog of pyiceberg's settings, as ``NAME`` or ``NAME.NAMESPACE``; None for one
+            of the lake's own.
+    """
+
+    format: TableFormat
+    catalog: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.catalog is not None and self.format is not TableFormat.ICEBERG:
+            raise UsageError("--catalog goes with --table iceberg")
+        if self.catalog is not None and not _CATALOG.fullmatch(self.catalog):
+            raise UsageError(f"--catalog is NAME or NAME.NAMESPACE, not {self.catalog!r}")
+
+    def __str__(self) -> str:
+        return self.format.value + (f" in the catalog {self.catalog}" if self.catalog else "")
 
 
 class PartitionBy(Enum):
@@ -221,6 +253,7 @@ class Settings:
     ledger: Secret | None = None
     redaction: Redaction = field(default_factory=Redaction)
     partition_by: PartitionBy = PartitionBy.SEND
+    table: TableChoice | None = None
     tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
@@ -265,6 +298,8 @@ __all__ = [
     "Refresh",
     "Scope",
     "Settings",
+    "TableChoice",
+    "TableFormat",
     "Tuning",
     "Wire",
     "parse_duration",

@@ -334,7 +334,7 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lake, concurrency = stand.lake(tmp_path), 2
-    spec = AccountSpec(sends=equal(4, 400), failed=0.1)
+    spec = AccountSpec(sends=equal(3, 400), failed=0.1)
 
     def told(words: list[str], machine: str) -> tuple[int, dict[str, Any]]:
         status = command_line([*words, "--state", str(at(lake, machine).state), "--json"])
@@ -358,7 +358,7 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
         ]
         command = [sys.executable, "-m", "harvester", *run, "--state", str(at(lake, "a").state)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            with urllib.request.urlopen(f"{server.url}/stats?requests=14", timeout=100) as answer:
+            with urllib.request.urlopen(f"{server.url}/stats?requests=9", timeout=100) as answer:
                 answer.read()
             process.send_signal(signal.SIGSTOP)
             assert command_line([*run, "--state", str(at(lake, "b").state)]) == Exit.LAKE
@@ -368,7 +368,7 @@ def test_kill_9_on_one_machine_and_again_on_another_and_the_lake_is_exact(
             process.kill()
         shutil.rmtree(at(lake, "a").state)
         status, summary = told(run, "b")
-        assert (status, summary["rows"]["messages"]) == (Exit.COMPLETE, 4 * 400)
+        assert (status, summary["rows"]["messages"]) == (Exit.COMPLETE, 3 * 400)
         assert server.stats.again <= 2 * concurrency
         exact(server, mirror(lake, tmp_path / "copy"))
         for words in (["status", lake.url], ["verify", lake.url]):

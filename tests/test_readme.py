@@ -160,6 +160,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setattr(cli, "run_harvest", told.run)
     monkeypatch.setattr(cli, "show_plan", told.run)
     monkeypatch.setattr(cli, "simulate_account", told.simulate)
+    monkeypatch.setattr(cli, "table_lake", lambda _lake, wanted, _ledger: Exit.COMPLETE if wanted else Exit.INCOMPLETE)
     return told
 
 
@@ -231,6 +232,7 @@ def test_every_command_line_that_is_shown_is_accepted(told: Told, capsys: pytest
         "recover",
         "compact",
         "simulate",
+        "table",
         "--version",
     }
     for tokens in shown:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.config import Env
@@ -20,7 +20,7 @@ from harvester.console.compact import compact_lake
 from harvester.console.converters import database, path, size
 from harvester.console.demo import DemoOptions, run_demo
 from harvester.console.exits import Exit, complain, status_of, tell
-from harvester.console.options import LEDGER_HELP, RunOptions
+from harvester.console.options import LEDGER_HELP, RunOptions, table_choice
 from harvester.console.output import OutputLost, Terminal, discard_the_rest, forgiving, print_object
 from harvester.console.planned import show_plan
 from harvester.console.recipes import SimulateOptions
@@ -36,6 +36,7 @@ from harvester.console.sources import (
     warn_of_strangers,
 )
 from harvester.console.status import show_status
+from harvester.console.table import table_lake
 from harvester.console.verify import show_verified
 from harvester.console.wording import size_option
 from harvester.errors import HarvesterError, UsageError
@@ -202,7 +203,34 @@ def compact(
     return compact_lake(place_of(lake, state), ledger, file_size=file_size)
 
 
-@app.command(sort_key=8)
+@app.command(
+    sort_key=7,
+    usage="Usage: harvester table LAKE [--format FORMAT] [--catalog NAME] [--state DIR] [--ledger URL]",
+    config=(Env(PREFIX, command=False),),
+)
+def table(
+    lake: _Lake,
+    /,
+    *,
+    format_: Annotated[
+        Literal["delta", "iceberg"] | None,
+        Parameter(name="--format", metavar="FORMAT", help="Of a lake without tables: delta or iceberg."),
+    ] = None,
+    catalog: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="With iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE."),
+    ] = None,
+    state: _State = None,
+    ledger: _Ledger = None,
+) -> int:
+    """Make the datasets of a lake tables, for Delta Lake or Iceberg; or bring its tables in step with its data files.
+
+    No data file is written, moved or deleted, and nothing is asked of the API. Every run keeps the tables in step.
+    """
+    return table_lake(place_of(lake, state), table_choice(format_, catalog), ledger)
+
+
+@app.command(sort_key=9)
 def simulate(options: SimulateOptions = _SIMULATED) -> int:
     """Serve a simulated Mailkit account on this machine, to try things on. Ctrl-C ends it.
 
@@ -211,7 +239,7 @@ def simulate(options: SimulateOptions = _SIMULATED) -> int:
     return simulate_account(options)
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def demo(options: DemoOptions = _DEMONSTRATED) -> int:
     """See it work: harvests a simulated account, which fails now and then, and compares the lake with the truth.
 

@@ -23,6 +23,8 @@ from harvester.config import (
     Refresh,
     Scope,
     Settings,
+    TableChoice,
+    TableFormat,
     Tuning,
     Wire,
     read_md5,
@@ -55,6 +57,15 @@ LEDGER_HELP = (
     "postgresql://user@host/database. If not given, the ledger is in a file of the lake's. Needs psycopg: "
     "pip install 'psycopg[binary]'."
 )
+
+
+def table_choice(table: str | None, catalog: str | None) -> TableChoice | None:
+    """The tables that a lake is to have; None for those that it has. Raises UsageError."""
+    if table is None:
+        if catalog is not None:
+            raise UsageError("--catalog goes with --table iceberg")
+        return None
+    return TableChoice(TableFormat(table), catalog)
 
 
 @Parameter(name="*")
@@ -182,6 +193,24 @@ class RunOptions:
             "An eighth of --memory at most.",
         ),
     ] = _TUNING.row_group_bytes
+    table: Annotated[
+        Literal["delta", "iceberg"] | None,
+        Parameter(
+            group=WHAT,
+            metavar="FORMAT",
+            help="Also make each dataset a table, for Delta Lake or Iceberg: delta, iceberg. A lake that has tables "
+            "keeps them in step without this.",
+        ),
+    ] = None
+    catalog: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            metavar="NAME",
+            help="With --table iceberg: a catalog of pyiceberg's settings, or NAME.NAMESPACE. If not given, the lake "
+            "has one of its own, in _harvest/catalog.sqlite.",
+        ),
+    ] = None
     redact: Annotated[
         tuple[str, ...],
         Parameter(
@@ -406,6 +435,7 @@ class RunOptions:
             redaction=self._redaction(),
             partition_by=PartitionBy(self.partition_by),
             tuning=replace(_TUNING, target_bytes=self.file_size, row_group_bytes=self.row_group_size),
+            table=table_choice(self.table, self.catalog),
         )
 
     def _redaction(self) -> Redaction:

@@ -93,7 +93,9 @@ class Harvest:
         settings = self.settings
         row_group_bytes = min(settings.tuning.row_group_bytes, settings.memory // _ROW_GROUP_PART)
         tuning = replace(settings.tuning, row_group_bytes=row_group_bytes)
-        opened = open_lake(settings.lake, tuning, ledger=settings.ledger, drop_gone=settings.drop_gone)
+        opened = open_lake(
+            settings.lake, tuning, ledger=settings.ledger, drop_gone=settings.drop_gone, table=settings.table
+        )
         async with Client.open(settings) as client, _in_threads(opened) as lake:
             self._client = client
             self._learning = Learning(settings, client, lake.bearing)
@@ -105,6 +107,7 @@ class Harvest:
                 await Sealing(lake, client.budget).seal(refreshed, everything=lake.gatherer.shares)
                 await self._select(lake, run, client)
                 await self._harvest(lake, run, client)
+                await to_thread.run_sync(lake.seal_tables)
                 if self._drained_at is None:
                     await to_thread.run_sync(lake.runs.end, run)
             except BaseExceptionGroup as group:

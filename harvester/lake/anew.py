@@ -9,17 +9,20 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from harvester.config import PartitionBy
 from harvester.lake import layout
+from harvester.lake.choosing import found_in, logs_of
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.rebuilding import Aside, Rebuilt, rebuilt
+from harvester.lake.rebuilding import Aside, Part, Rebuilt, rebuilt
 from harvester.lake.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
 from harvester.lake.salvaging import NO_SENDS, Reader, folders, likely_origin
 from harvester.lake.sharesalvage import Salvage
 from harvester.lake.tables import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from harvester.lake.database import Database
@@ -43,12 +46,18 @@ class Anew:
         self._aside = AsideFolder.of_now(store, now)
         self._elsewhere: list[Aside] = []
         self._salvage = Salvage(store, done, tick, now)
+        self._table = found_in(store)
+        self._live: AbstractSet[str] = frozenset()
 
     def run(self) -> None:
         """Makes it, and puts it in place. Raises LakeError. Blocking."""
         store, done = self._store, self._done
         done.account, done.redaction = likely_origin(store)
-        self._salvage.look()
+        if self._table is not None:
+            self._live = frozenset[str]().union(
+                *(log.look().files for log in logs_of(store, self._table, lambda: PartitionBy.SEND).values())
+            )
+        self._salvage.look(self._live)
         with self._place.made_anew() as database:
             to_move = self._fill(database)
         for found in to_move:
@@ -68,7 +77,7 @@ class Anew:
         """Writes every slice that has files into the ledger. Returns those some of whose files are to be moved."""
         to_move: list[Rebuilt] = []
         slices = self._reader.read(self._keys())
-        while batch := [rebuilt(key, found) for key, found in islice(slices, _BATCH)]:
+        while batch := [rebuilt(key, found, self._in_table(found)) for key, found in islice(slices, _BATCH)]:
             with database.writing() as connection:
                 put_slices(connection, [found for found in batch if found.was_there], {})
             for found in batch:
@@ -84,10 +93,15 @@ class Anew:
         with database.writing() as connection:
             name_campaigns(connection)
             told = {"account": self._done.account, "redaction": self._done.redaction, "partition_by": by and by.value}
+            told["table"] = self._table.format.value if self._table is not None else None
             for name, value in told.items():
                 if value is not None:
                     connection.execute(facts.insert().values(name=name, value=value))
         return to_move
+
+    def _in_table(self, found: Iterable[Part | Aside]) -> set[str]:
+        """Of these files, the checksums of those that a table holds: others may be there for its earlier states."""
+        return {one.checksum for one in found if isinstance(one, Part) and one.name in self._live}
 
     def _keys(self) -> Iterator[SliceKey]:
         for key, name in folders(self._store):

@@ -85,7 +85,8 @@ def _compact(lake: Lake, done: Compacted, tick: Callable[[], object]) -> None:
                     _note(done, group)
                     tick()
     else:
-        for slice_id in _with_many(lake):
+        merged = _with_many(lake)
+        for slice_id in merged:
             for some in _groups(lake.inventory.files(slice_id), lake.sealer.target_bytes):
                 if lake.ledger.progress(slice_id) is not None:  # a refresh is under way, file by file
                     continue
@@ -93,6 +94,8 @@ def _compact(lake: Lake, done: Compacted, tick: Callable[[], object]) -> None:
                 remove_leaving(lake.store, lake.gatherer.files)
                 _note(done, some)
                 tick()
+        lake.sealer.tables.settled(merged)  # all at once, so that a table has it in one transaction
+    lake.seal_tables()
     done.files, done.bytes = lake.inventory.sealed_bytes()
 
 

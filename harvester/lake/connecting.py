@@ -62,6 +62,41 @@ def endpoint_of(place: ObjectLake) -> str | None:
         return None
 
 
+def options_of(place: ObjectLake) -> dict[str, str]:
+    """What other users of Rust's ``object_store``, such as deltalake, have to be told to reach a lake. Blocking.
+
+    Credentials are as they are now: ask again for each use, since they may expire. Raises UsageError.
+    """
+    endpoint = endpoint_of(place)
+    options = {"allow_http": "true"} if endpoint is not None and urlsplit(endpoint).scheme == "http" else {}
+    if place.scheme == "s3":
+        return options | s3_options(place)
+    if place.scheme == "gs":
+        return options | ({"google_base_url": endpoint, "google_skip_signature": "true"} if endpoint else {})
+    return options | _abfs_options(place)
+
+
+def s3_options(place: ObjectLake) -> dict[str, str]:
+    """Likewise, of S3 alone. Raises UsageError. Blocking."""
+    import botocore.session  # noqa: PLC0415  an extra
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    options: dict[str, str | None] = {"aws_endpoint": _s3_endpoint(place)}
+    try:
+        session = botocore.session.get_session()
+        options["aws_region"] = os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
+        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in {"1", "true"}:
+            options["aws_skip_signature"] = "true"
+        elif (found := session.get_credentials()) is not None:
+            frozen = found.get_frozen_credentials()
+            options["aws_access_key_id"] = frozen.access_key
+            options["aws_secret_access_key"] = frozen.secret_key
+            options["aws_session_token"] = frozen.token
+    except BotoCoreError as error:
+        raise UsageError(f"{place.url}: the AWS settings can't be used: {_first_line(error)}") from error
+    return {name: value for name, value in options.items() if value}
+
+
 def _client(endpoint: str | None, tuning: Tuning, authorities: bytes | None = None) -> ClientConfig:
     """Requests end in time, and go without TLS only where the endpoint says so."""
     options: ClientConfig = {
@@ -196,6 +231,22 @@ def _abfs(place: ObjectLake, tuning: Tuning) -> AzureStore:
     """By AZURE_STORAGE_CONNECTION_STRING, or the variables that obstore reads itself."""
     from obstore.store import AzureStore  # noqa: PLC0415  an extra
 
+    options = _abfs_options(place)
+    if "account_name" not in options and "use_emulator" not in options:
+        raise UsageError(
+            f"{place.url} does not say which storage account it is in: set AZURE_STORAGE_ACCOUNT_NAME or "
+            "AZURE_STORAGE_CONNECTION_STRING, or write it like abfs://container@account.dfs.core.windows.net/prefix"
+        )
+    return AzureStore(
+        place.bucket,
+        prefix=place.prefix or None,
+        config=options,  # type: ignore[arg-type]
+        client_options=_client(options.get("endpoint"), tuning),
+        retry_config=_retries(tuning),
+    )
+
+
+def _abfs_options(place: ObjectLake) -> dict[str, str]:
     told = _connection_string()
     pairs = {
         "account_name": _account_of(place),
@@ -204,18 +255,7 @@ def _abfs(place: ObjectLake, tuning: Tuning) -> AzureStore:
         "endpoint": _abfs_endpoint(place),
         "use_emulator": "true" if told.items() >= _DEVELOPMENT.items() else None,
     }
-    if not pairs["account_name"] and not pairs["use_emulator"]:
-        raise UsageError(
-            f"{place.url} does not say which storage account it is in: set AZURE_STORAGE_ACCOUNT_NAME or "
-            "AZURE_STORAGE_CONNECTION_STRING, or write it like abfs://container@account.dfs.core.windows.net/prefix"
-        )
-    return AzureStore(
-        place.bucket,
-        prefix=place.prefix or None,
-        config={name: value for name, value in pairs.items() if value},  # type: ignore[arg-type]
-        client_options=_client(pairs["endpoint"], tuning),
-        retry_config=_retries(tuning),
-    )
+    return {name: value for name, value in pairs.items() if value}
 
 
 def _account_of(place: ObjectLake) -> str | None:
@@ -246,4 +286,4 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-__all__ = ["Connected", "connect", "endpoint_of"]
+__all__ = ["Connected", "connect", "endpoint_of", "options_of", "s3_options"]

@@ -172,7 +172,7 @@ class Checks:
     def beside(self, seen: SliceSnapshot) -> list[Finding]:
         """What lies in a slice's folder and is none of its data files."""
         folder = layout.slice_folder(seen.key)
-        known = {file.name for file in (*seen.files, *seen.intended)}
+        known = {file.name for file in (*seen.files, *seen.intended)} | seen.superseded
         return [
             self._stray(seen, f"{folder}/{name}", is_folder=is_folder)
             for name, is_folder in self.store.entries(folder)

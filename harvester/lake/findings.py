@@ -33,6 +33,8 @@ class Kind(StrEnum):
     """A proof does not fit what the slice holds."""
     CURSOR = "cursor"
     """The place to go on from does not fit the rows that are there."""
+    TABLE = "table"
+    """A table does not hold the data files that the ledger says are there."""
 
 
 @dataclass(frozen=True, slots=True)

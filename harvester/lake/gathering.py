@@ -226,6 +226,7 @@ class Gatherer:
             self.sharing.commit(
                 Change(dataset=batch[0].dataset, added=[*added, *rewritten], removed=removed, segments=numbers)
             )
+            self.sealer.tables.flush()
 
     def _learn(self, added: Sequence[SharedFile], staged: Sequence[SegmentRecord]) -> None:
         """Learns how large a data file is that is made of so many bytes of segments."""
@@ -310,7 +311,7 @@ class Gatherer:
             Piece(replace(share, stop=ends.get((share.slice_id, share.start), share.stop)), batches, counted=True)
             for share, batches in reader.all(old)
         )
-        return self.sharing.write(replace(old, id=0, generation=old.generation + 1), pieces, about, join=False)
+        return self.sharing.write(self.sharing.again(old), pieces, about, join=False)
 
 
 def _waits(row: sa.RowMapping, staged: Sequence[SegmentRecord]) -> Waits:

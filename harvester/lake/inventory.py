@@ -18,6 +18,7 @@ from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_reco
 from harvester.lake.tables import (
     data_files,
     erased,
+    has_table,
     put_ranges,
     ranges,
     refreshes,
@@ -27,6 +28,8 @@ from harvester.lake.tables import (
     shared_files,
     shares,
     slices,
+    supersede,
+    superseded,
 )
 from harvester.model import KEY_END
 
@@ -122,6 +125,28 @@ class Inventory:
         with self.database.reading() as connection:
             return [data_file_record(row) for row in connection.execute(query).mappings()]
 
+    def superseded(self, slice_id: int) -> set[str]:
+        """Names of files that were the slice's data files, and stay for earlier states of a table."""
+        with self.database.reading() as connection:
+            return set(connection.scalars(sa.select(superseded.c.name).where(superseded.c.slice_id == slice_id)))
+
+    def all_superseded(self) -> set[str]:
+        """Likewise, of all slices, and of what they share."""
+        with self.database.reading() as connection:
+            return set(connection.scalars(sa.select(superseded.c.name)))
+
+    def sealed_files(self, dataset: str) -> dict[str, tuple[int | None, int]]:
+        """A dataset's data files by their names: of each, its slice's number if it is of one, and its size in bytes."""
+        query = sa.select(data_files.c.name, data_files.c.slice_id, data_files.c.bytes).join_from(data_files, slices)
+        query = query.where((slices.c.dataset == dataset) & (data_files.c.sealed == 1))
+        there = (shared_files.c.dataset == dataset) & (shared_files.c.sealed == 1) & (shared_files.c.leaving == 0)
+        shared = sa.select(shared_files.c.name, shared_files.c.bytes).where(there)
+        with self.database.reading() as connection:
+            found: dict[str, tuple[int | None, int]] = {
+                name: (slice_id, size) for name, slice_id, size in connection.execute(query)
+            }
+            return found | {name: (None, size) for name, size in connection.execute(shared)}
+
     def intend(
         self,
         slice_id: int,
@@ -132,7 +157,7 @@ class Inventory:
     ) -> int:
         """Notes that a written data file is about to get its name; returns its number.
 
-        Its rows are those of segments, of the data file whose name it takes, and of the data files that it ``merges``.
+        Its rows are those of segments, of the data file that it replaces, and of the data files that it ``merges``.
         """
         with self.database.writing() as connection:
             values = asdict(file) | {"slice_id": slice_id, "sealed": 0, "replaces": replaces}
@@ -155,11 +180,13 @@ class Inventory:
             names = list(connection.scalars(sa.select(segments.c.name).where(sealed)))
             connection.execute(segments.delete().where(sealed))
             of_old = data_files.c.id == file["replaces"]
-            refreshed = connection.scalar(sa.select(data_files.c.refresh).where(of_old))
+            old = connection.execute(sa.select(data_files.c.name, data_files.c.refresh).where(of_old)).first()
             connection.execute(data_files.delete().where(of_old))
+            if old is not None and old.name != file["name"]:
+                supersede(connection, [old.name], file["slice_id"])
             _take_leave(connection, data_files.c.merged_into == data_file_id)
             connection.execute(data_files.update().where(of_file).values(sealed=1, replaces=None))
-            if refreshed:
+            if old is not None and old.refresh:
                 _note_refreshed(connection, file["slice_id"], data_file_record(file))
             if file["replaces"] is not None:
                 recount(connection, file["slice_id"])
@@ -258,7 +285,17 @@ class Inventory:
 
 
 def _take_leave(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Takes data files out whose rows another one holds; they are still to be removed (see ``sharedfiles``)."""
+    """Takes data files out whose rows another one holds; they are still to be removed (see ``sharedfiles``).
+
+    Or they stay, for earlier states of a table.
+    """
+    if has_table(connection):
+        for name, slice_id in connection.execute(
+            sa.select(data_files.c.name, data_files.c.slice_id).where(which)
+        ).all():
+            supersede(connection, [name], slice_id)
+        connection.execute(data_files.delete().where(which))
+        return
     names = ("name", "rows", "bytes", "generation", "checksum")
     query = sa.select(slices.c.dataset, *(data_files.c[name] for name in names)).join_from(data_files, slices)
     for row in connection.execute(query.where(which)).mappings().all():

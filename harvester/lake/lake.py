@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import MESSAGES
 from harvester.lake.bearing import Bearing
+from harvester.lake.choosing import open_tables
 from harvester.lake.gathering import Gatherer
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from harvester.config import Tuning
+    from harvester.config import TableChoice, Tuning
     from harvester.lake.entries import SliceRecord
     from harvester.lake.wide import ScopeStep
     from harvester.model import Secret
@@ -120,6 +121,11 @@ class Lake:
         with self._turns.of(slice_id):
             self.refresher.put_in_place(slice_id, self.clock())
             self.sealer.seal(slice_id, everything=everything)
+            self.sealer.tables.settled((slice_id,))
+
+    def seal_tables(self) -> None:
+        """Has the lake's tables hold all that became data files. Raises LakeError."""
+        self.sealer.tables.flush()
 
     def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
         """What is to be asked again of a slice that is due; what is staged of it is sealed first."""
@@ -129,6 +135,7 @@ class Lake:
             return self.refresher.plan(record, self.renewer.files_of(record.id))
         with self._turns.of(record.id):
             self.sealer.seal(record.id, everything=True)
+            self.sealer.tables.settled((record.id,))
             return self.refresher.plan(record)
 
     def forget_refresh(self, slice_id: int) -> None:
@@ -173,12 +180,20 @@ class Glance:
 
 
 @contextmanager
-def open_lake(root: Place, tuning: Tuning, *, ledger: Secret | None = None, drop_gone: bool = False) -> Iterator[Lake]:
+def open_lake(
+    root: Place,
+    tuning: Tuning,
+    *,
+    ledger: Secret | None = None,
+    drop_gone: bool = False,
+    table: TableChoice | None = None,
+) -> Iterator[Lake]:
     """Opens a lake, or makes one, for this process alone, and puts it right.
 
     With ``ledger``, its ledger is in the database of that URL. With ``drop_gone``, rows that a refresh does not bring
-    back go. Raises LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an
-    object store or a database make no sense. Blocking.
+    back go. With ``table``, the lake is to have such tables; those that it has are kept in step in any case. Raises
+    LakeInUse, LakeBroken, LakeFull, LakeAway or LakeError, and UsageError where the settings of an object store or a
+    database make no sense. Blocking.
     """
     store = Store(root, tuning, shared=ledger is not None)
     place = ledger_place(store, ledger)
@@ -195,7 +210,8 @@ def open_lake(root: Place, tuning: Tuning, *, ledger: Secret | None = None, drop
         waiting = WaitingPages(store, database)
         repairs = put_right(store, slices, inventory, waiting)
         runs = Runs(database)
-        known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction}
+        tables = open_tables(store, runs, inventory, table, tuning.target_bytes)
+        known: dict[str, Any] = {"account": runs.account, "redaction": runs.redaction, "tables": tables}
         sealer = Sealer(store, slices, inventory, tuning.target_bytes, tuning.row_group_bytes, **known)
         refresher, scopes, bearing = Refresher(sealer, drop_gone), Scopes(database), Bearing(database)
         gatherer = Gatherer(sealer, SharedFiles(database), tuning.clock, runs.partition_by)

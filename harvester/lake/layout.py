@@ -22,6 +22,10 @@ LEDGER = f"{HOME}/ledger.sqlite"
 ELSEWHERE = f"{HOME}/ledger-elsewhere.json"
 """What a lake has whose ledger is in a database that several machines share: says under which name it is there."""
 LOCK = f"{HOME}/lock"
+CATALOG = f"{HOME}/catalog.sqlite"
+"""Where Iceberg tables are, unless another catalog says it."""
+OF_TABLES = ("_delta_log", "_iceberg")
+"""In a dataset's folder: what a table format keeps there."""
 SEGMENTS = f"{HOME}/segments"
 WRITING = f"{HOME}/writing"
 WHOSE = f"{HOME}/lake-url"
@@ -280,8 +284,15 @@ def slice_of_folder(dataset: str, folder: str) -> SliceKey | None:
 
 def first_key_in_name(data_file_name: str) -> int | None:
     """The first key that a data file was made with, by its name; None if that is no name of a data file."""
-    found = re.fullmatch(r"(?:.*/)?part-(\d+)-\d+\.parquet", data_file_name, re.ASCII)
+    found = re.fullmatch(r"(?:.*/)?part-(\d+)-\d+(?:-\d+)?\.parquet", data_file_name, re.ASCII)
     return int(found[1]) if found else None
+
+
+def next_name(data_file_name: str) -> str:
+    """The name of a data file beside another one: ``part-1-9.parquet``, ``part-1-9-1.parquet``, and so on."""
+    stem = data_file_name.removesuffix(".parquet")
+    found = re.fullmatch(r"(.*part-\d+-\d+)-(\d+)", stem, re.ASCII)
+    return f"{found[1]}-{int(found[2]) + 1}.parquet" if found else f"{stem}-1.parquet"
 
 
 def set_aside(name: str, folder: str) -> str:
@@ -290,10 +301,12 @@ def set_aside(name: str, folder: str) -> str:
 
 
 __all__ = [
+    "CATALOG",
     "ELSEWHERE",
     "HOME",
     "LEDGER",
     "LOCK",
+    "OF_TABLES",
     "REBUILT",
     "SEGMENTS",
     "SET_ASIDE",
@@ -307,6 +320,7 @@ __all__ = [
     "epoch_of",
     "first_key_in_name",
     "is_whole",
+    "next_name",
     "partition_folder",
     "partition_of_folder",
     "segment",

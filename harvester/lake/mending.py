@@ -38,7 +38,7 @@ class Mending:
         self._lake = lake
         self._done = done
         self._tick = tick
-        self._reader = Reader(lake.store, done, tick, now)
+        self._reader = Reader(lake.store, done, tick, now, lake.inventory.all_superseded())
         self._aside = AsideFolder.of_now(lake.store, now)
 
     def run(self) -> None:
@@ -53,6 +53,7 @@ class Mending:
             name_campaigns(connection)
         if self._aside.files:
             done.folder, done.shown = self._aside.name, lake.store.shown(self._aside.name)
+        lake.sealer.tables.catch_up()
 
     def _wrong(self) -> dict[SliceKey, list[Finding]]:
         """What is wrong, by slice. What readers take for data elsewhere is set aside; other things stay."""

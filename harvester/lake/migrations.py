@@ -114,7 +114,11 @@ def _to_7(connection: sa.Connection) -> None:
     _add(connection, _OF_7)
 
 
-_STEPS: Mapping[int, Callable[[sa.Connection], None]] = {5: _to_5, 6: _to_6, 7: _to_7}
+def _to_8(_connection: sa.Connection) -> None:
+    """Adds ``superseded``, which is made by now: what tables keep for their earlier states."""
+
+
+_STEPS: Mapping[int, Callable[[sa.Connection], None]] = {5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8}
 """What takes a ledger to a format, from the step before it or anything in between."""
 
 __all__ = ["OLDER", "format_of", "set_up"]

@@ -66,9 +66,10 @@ def recover(
     with place.locked(moving=True):
         if done.rebuilt:
             Anew(place, done, tick, tuning.clock()).run()
-    if not done.rebuilt:
-        with open_lake(root, tuning, ledger=ledger) as lake:
+    with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger that was made anew
+        if not done.rebuilt:
             Mending(lake, done, tick, tuning.clock()).run()
+            lake.sealer.tables.catch_up()
 
 
 def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
@@ -76,7 +77,7 @@ def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
     with verifying(root, quick=False, ledger=ledger) as seen:
         if not seen.shared:
             return False
-        return any(finding.kind is not Kind.STRAY for finding in seen.findings())
+        return any(finding.kind not in {Kind.STRAY, Kind.TABLE} for finding in seen.findings())
 
 
 def _unusable(place: LedgerPlace) -> str | None:

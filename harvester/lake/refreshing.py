@@ -131,7 +131,8 @@ class Refresher:
             drop_gone=drop,
         )
         seen = _Seen(record, now)
-        written = self.sealer.write(record, replace(file, generation=file.generation + 1), seen.watch(rows))
+        name = self.sealer.tables.name_after(file.name, record.id)
+        written = self.sealer.write(record, replace(file, name=name, generation=file.generation + 1), seen.watch(rows))
         after = replace(
             written,
             rows=seen.rows,
@@ -143,9 +144,9 @@ class Refresher:
             changed=difference.changed,
         )
         if difference.changed or difference.new or (drop and difference.gone):
-            self.sealer.publish(record, after, (), replaces=file.id)
+            self.sealer.publish(record, after, (), replaces=file)
         else:
-            self.sealer.store.remove(self.sealer.being_written(file.name))
+            self.sealer.store.remove(self.sealer.being_written(name))
             self.sealer.inventory.note_unchanged(record.id, after)
 
     def _brings(self, file: DataFileRecord, dataset: Dataset, within: Sequence[SegmentRecord]) -> bool:

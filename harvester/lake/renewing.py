@@ -176,6 +176,7 @@ class _Renewal:
         added += [file for file in (self._new(value, some, about) for value, some in moved.items()) if file is not None]
         self._note([share for share in shares_now.values() if share.file not in dirty])
         self._sharing.commit(Change(dataset=self._dataset.name, added=added, removed=removed, refreshed=changed))
+        self._gatherer.sealer.tables.flush()
 
     def _counted(self, share: Share, rows: pa.Table, about: Mapping[int, About]) -> Share:
         waiting = [
@@ -211,7 +212,7 @@ class _Renewal:
                     yield Piece(shares_now[_place(share)], now.to_batches())
                 start += share.rows
 
-        return self._sharing.write(replace(old, id=0, generation=old.generation + 1), pieces(), about, join=False)
+        return self._sharing.write(self._sharing.again(old), pieces(), about, join=False)
 
     def _new(self, value: str, some: Sequence[_Stretch], about: Mapping[int, About]) -> SharedFile | None:
         """A new file of rows that belong to a partition that had none of their stretches."""

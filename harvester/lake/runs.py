@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from harvester.config import PartitionBy, Refresh
+from harvester.config import PartitionBy, Refresh, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
 from harvester.lake.dialects import total, upsert
@@ -35,6 +35,7 @@ from harvester.lake.tables import (
     shared_files,
     shares,
     slices,
+    superseded,
 )
 from harvester.redaction import in_words
 
@@ -74,7 +75,7 @@ class Runs:
             before = (known.get("account", account), known.get("redaction", ""), known.get("partition_by", _SEND))
             others = before != (account, redaction, partition_by)
             if others and not connection.scalar(_HOLDS_ANYTHING):
-                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, slices):
+                for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, superseded, slices):
                     connection.execute(table.delete())
                 connection.execute(facts.delete().where(facts.c.name == "borne"))
                 known = {"run": known.get("run", "0")}
@@ -131,6 +132,18 @@ class Runs:
             return PartitionBy(
                 connection.scalar(sa.select(facts.c.value).where(facts.c.name == "partition_by")) or _SEND
             )
+
+    def table(self) -> TableChoice | None:
+        """Which tables the lake has; None if it has none."""
+        known = self._facts()
+        return TableChoice(TableFormat(known["table"]), known.get("catalog")) if "table" in known else None
+
+    def begin_table(self, chosen: TableChoice) -> None:
+        """Notes that the lake has tables from now on."""
+        with self.database.writing() as connection:
+            _put_facts(connection, table=chosen.format.value)
+            if chosen.catalog is not None:
+                _put_facts(connection, catalog=chosen.catalog)
 
     def last(self) -> datetime | None:
         """When the last run began, in UTC."""

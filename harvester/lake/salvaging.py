@@ -16,7 +16,7 @@ from harvester.lake.parallel import looked_at
 from harvester.lake.rebuilding import Aside, Part, read_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from datetime import datetime
 
     from harvester.lake.findings import Finding
@@ -113,7 +113,11 @@ def _most_common(told: Counter[str]) -> str | None:
 class Reader:
     """Reads slices' files on threads."""
 
-    def __init__(self, store: Store, done: Recovered, tick: Tick, now: datetime) -> None:
+    def __init__(
+        self, store: Store, done: Recovered, tick: Tick, now: datetime, kept: Container[str] = frozenset()
+    ) -> None:
+        """``kept`` are files that are no data files any more, and stay where they are."""
+        self._kept = kept
         self._store = store
         self._done = done
         self._tick = tick
@@ -127,7 +131,7 @@ class Reader:
             yield key, found
 
     def _looks(self, key: SliceKey) -> list[Callable[[], Part | Aside]]:
-        names = data_files(self._store, key)
+        names = [name for name in data_files(self._store, key) if name not in self._kept]
         done = self._done
         read = partial(read_part, account=done.account, now=self._now, redaction=done.redaction)
         return [partial(read, self._store, key, name) for name in names]

@@ -21,6 +21,7 @@ from harvester.datasets import CATALOGUE, Dataset, Kind
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
+from harvester.lake.following import NoTables
 from harvester.lake.segments import broken_if_unreadable, read_segment
 from harvester.model import KEY_END
 
@@ -56,6 +57,7 @@ class Sealer:
         ratio: a data file's size to that of its segments, learned from those made so far.
         account: reads from the ledger whose lake it is; None if that is not known.
         redaction: reads from the ledger what is done to people's data: a label, empty where nothing is.
+        tables: is told of data files, and says what those are called that replace others.
         in_doubt: slices of which a data file may or may not have got its name: more of them would be made beside
             ranges that are not known. The next run puts them right.
     """
@@ -68,6 +70,7 @@ class Sealer:
     ratio: float = 0.5
     account: Callable[[], str | None] = lambda: None
     redaction: Callable[[], str] = str
+    tables: NoTables = field(default_factory=NoTables)
     in_doubt: set[int] = field(default_factory=set)
     _known_whole: set[int] = field(default_factory=set)
     _owner: str | None = None
@@ -102,7 +105,7 @@ class Sealer:
         first_key = min(segment.first_key for segment in group)
         last_key = max(segment.last_key for segment in group)
         file = DataFileRecord(
-            name=layout.data_file(record.key, first_key, last_key),
+            name=self.tables.name_for(layout.data_file(record.key, first_key, last_key), record.id),
             rows=sum(segment.rows for segment in group),
             bytes=0,
             unsettled=sum(segment.unsettled for segment in group),
@@ -121,7 +124,8 @@ class Sealer:
 
     def _refuse_strays(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
         if record.id not in self._known_whole:
-            refuse_strays(self.store, record.key, {file.name for file in files})
+            known = {file.name for file in files} | self.tables.kept(record.id)
+            refuse_strays(self.store, record.key, known)
             self._known_whole.add(record.id)
 
     def _add_to_last(
@@ -131,6 +135,7 @@ class Sealer:
         last_key = max(segment.last_key for segment in group)
         file = replace(
             last_file,
+            name=self.tables.name_after(last_file.name, record.id),
             rows=last_file.rows + sum(segment.rows for segment in group),
             unsettled=last_file.unsettled + sum(segment.unsettled for segment in group),
             overdue=last_file.overdue + sum(segment.overdue for segment in group),
@@ -139,7 +144,7 @@ class Sealer:
             changed=0,
         )
         batches = chain(self.read_file(last_file), (read_segment(self.store, segment) for segment in group))
-        self.publish(record, self.write(record, file, batches), group, replaces=last_file.id)
+        self.publish(record, self.write(record, file, batches), group, replaces=last_file)
 
     def _mark_last(self, record: SliceRecord) -> None:
         """Writes the last data file again, so that it covers the rest of the keys and says the proof."""
@@ -149,14 +154,16 @@ class Sealer:
 
     def _rewrite(self, record: SliceRecord, file: DataFileRecord) -> DataFileRecord:
         """Writes a data file again, with the same rows and another range."""
-        written = self.write(record, replace(file, changed=0), self.read_file(file))
-        self.publish(record, written, (), replaces=file.id)
+        after = replace(file, name=self.tables.name_after(file.name, record.id), changed=0)
+        written = self.write(record, after, self.read_file(file))
+        self.publish(record, written, (), replaces=file)
         return written
 
     def merge(self, record: SliceRecord, files: Sequence[DataFileRecord]) -> None:
         """Makes one data file of some that adjoin, under the name of the first; the others are still to be removed."""
         file = replace(
             files[0],
+            name=self.tables.name_after(files[0].name, record.id),
             rows=sum(each.rows for each in files),
             unsettled=sum(each.unsettled for each in files),
             overdue=sum(each.overdue for each in files),
@@ -167,24 +174,27 @@ class Sealer:
             generation=max(each.generation for each in files),
         )
         written = self.write(record, file, chain.from_iterable(map(self.read_file, files)))
-        self.publish(record, written, (), replaces=file.id, merges=[each.id for each in files[1:]])
+        self.publish(record, written, (), replaces=files[0], merges=files[1:])
 
     def publish(
         self,
         record: SliceRecord,
         file: DataFileRecord,
         group: Sequence[SegmentRecord],
-        replaces: int | None,
+        replaces: DataFileRecord | None,
         *,
-        merges: Sequence[int] = (),
+        merges: Sequence[DataFileRecord] = (),
     ) -> None:
         """Gives a written data file its name, in the ledger as well, and removes the segments it is made of."""
         self.store.bring_in([self.being_written(file.name)])
         self.in_doubt.add(record.id)
-        number = self.inventory.intend(record.id, file, group, replaces, merges)
+        old = [*([replaces] if replaces is not None else []), *merges]
+        taken = replaces.id if replaces is not None else None
+        number = self.inventory.intend(record.id, file, group, taken, [each.id for each in merges])
         self.store.publish([(self.being_written(file.name), file.name)])
         made_of = self.inventory.fulfil(number)
         self.in_doubt.discard(record.id)
+        self.tables.changed(record.id, file, [each.name for each in old])
         self.store.remove_all(made_of)
 
     def being_written(self, name: str) -> str:

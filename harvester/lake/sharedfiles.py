@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.lake.inventory import recount
-from harvester.lake.tables import changes, erased, refreshes, segments, shared_files, shares, slices
+from harvester.lake.tables import (
+    changes,
+    erased,
+    has_table,
+    refreshes,
+    segments,
+    shared_files,
+    shares,
+    slices,
+    supersede,
+)
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
@@ -135,8 +145,7 @@ class SharedFiles:
             removed = sa.select(shared_files.c.id).where(shared_files.c.removed_by == change)
             asked = _still_to_refresh(connection, removed, change)
             connection.execute(shares.delete().where(shares.c.file_id.in_(removed)))
-            out = shared_files.update().where(shared_files.c.removed_by == change)
-            connection.execute(out.values(removed_by=None, leaving=1))
+            _take_leave(connection, shared_files.c.removed_by == change)
             added = sa.select(shared_files.c.id).where(shared_files.c.added_by == change)
             connection.execute(shares.update().where(shares.c.file_id.in_(added)).values(sealed=1))
             there = shared_files.update().where(shared_files.c.added_by == change)
@@ -273,6 +282,15 @@ def put_file(connection: sa.Connection, file: SharedFile, *, sealed: int, added_
     if told:
         connection.execute(shares.insert(), told)
     return number
+
+
+def _take_leave(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Notes that files count no more: they are still to be removed, or stay for earlier states of a table."""
+    if has_table(connection):
+        supersede(connection, list(connection.scalars(sa.select(shared_files.c.name).where(which))), None)
+        connection.execute(shared_files.delete().where(which))
+    else:
+        connection.execute(shared_files.update().where(which).values(removed_by=None, leaving=1))
 
 
 def _still_to_refresh(connection: sa.Connection, removed: sa.Select[tuple[int]], change: int) -> list[tuple[int, int]]:

@@ -5,7 +5,8 @@ stretch that isn't whole is asked for again, and so it can't stay: its rows go o
 as well, by writing these again. What they were is set aside.
 
 Invariant: until the new ledger has its name, beginning again finds the same: of two files that hold the same rows, the
-one that was written later counts.
+one that was written later counts. Where there is a table, those count that it holds, which are of one state of the
+lake; of others, those rows alone that are of stretches of which it holds none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from harvester.redaction import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from harvester.lake.database import Database
     from harvester.lake.inventory import Inventory
@@ -87,9 +89,14 @@ class Salvage:
     by: PartitionBy | None = None
     aside: list[Aside] = field(default_factory=list)
     _read: list[_Read] = field(default_factory=list)
+    _live: AbstractSet[str] = frozenset()
 
-    def look(self) -> None:
-        """Reads every file of every partition; takes the account and the redaction from them if none says so yet."""
+    def look(self, live: AbstractSet[str] = frozenset()) -> None:
+        """Reads every file of every partition; takes the account and the redaction from them if none says so yet.
+
+        With ``live``, the files that a table holds: of others, some may be there for its earlier states.
+        """
+        self._live = live
         for dataset, folder in partitions(self.store):
             for name, is_folder in self.store.entries(folder):
                 if name.endswith(".parquet") and not is_folder:
@@ -194,10 +201,18 @@ class Salvage:
         """Each slice's shares, each row once: of two that hold the same, the one that was written later."""
         taken = defaultdict[tuple[str, str, int], list[tuple[int, int]]](list)
         kept = defaultdict[tuple[str, int], list[_Found]](list)
+        held = defaultdict[tuple[str, int], list["Told"]](list)
+        for file in (file for file in self._read if file.name in self._live):
+            for told in file.footer.shares:
+                held[file.footer.dataset, told.id_send].append(told)
         for file in sorted(self._read, key=lambda one: (-one.footer.generation, one.name)):
+            live = file.name in self._live
             mine: list[tuple[tuple[str, str, int], tuple[int, int]]] = []
             for place, told in enumerate(file.footer.shares):
                 found = _Found(file, place)
+                of_slice = () if live else held[file.footer.dataset, told.id_send]
+                if any(one.start < told.stop and told.start < one.stop for one in of_slice):
+                    continue
                 where = (file.footer.dataset, file.footer.partition, told.id_send)
                 ends = (found.content.first_key, found.content.last_key)
                 if not any(first <= ends[1] and ends[0] <= last for first, last in taken[where]):

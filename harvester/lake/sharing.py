@@ -133,12 +133,28 @@ class Sharing:
             if share.rows:
                 held.append(share)
 
+    def again(self, file: SharedFile) -> SharedFile:
+        """What a file becomes that is written again: its record, to be written, under the same name.
+
+        Or under another one, where tables follow: their earlier states need the old one.
+        """
+        name = file.name
+        if self.sealer.tables.keeps:
+            name = layout.shared_file(file.dataset, self.by.value, file.partition)
+        return replace(file, id=0, name=name, generation=file.generation + 1)
+
     def commit(self, change: Change) -> None:
-        """Makes a change of which all files are written. This is where data files come and go, and nowhere else."""
+        """Makes a change of which all files are written. This is where data files come and go, and nowhere else.
+
+        Tables are told, and follow when they are next flushed.
+        """
         bring_in(self.sealer.store, change.added, self.sealer.epoch)
         number = self.files.intend(change)
         publish(self.sealer.store, change.added, self.sealer.epoch)
         finish(self.sealer.store, self.files, number)
+        self.sealer.tables.shared_changed(
+            {file.name: file.bytes for file in change.added}, [file.name for file in change.removed]
+        )
 
     def footer(self, file: SharedFile, shares: Sequence[Share], about: Mapping[int, About]) -> layout.SharedFooter:
         """What a shared file says of itself."""

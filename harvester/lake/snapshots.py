@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from harvester.lake.entries import data_file_record, key_range_of, segment_record
 from harvester.lake.sharedfiles import share_of
-from harvester.lake.tables import data_files, ranges, segments, shares, slices
+from harvester.lake.tables import data_files, ranges, segments, shares, slices, superseded
 from harvester.model import Proof, SliceKey
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class SliceSnapshot:
         staged: its segments.
         refreshed: segments that a refresh brought, whose rows do not count yet.
         shares: what shared files hold of it, in key order.
+        superseded: names of files that were its data files, and stay for earlier states of a table.
         ranges: where its walks are, in key order: mostly one; none for an unpaged dataset and before the first row.
     """
 
@@ -59,6 +60,7 @@ class SliceSnapshot:
     refreshed: tuple[SegmentRecord, ...]
     ranges: tuple[KeyRange, ...]
     shares: tuple[Share, ...] = ()
+    superseded: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -109,6 +111,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
         of_segments = _of_slices(connection, segments, ids, segments.c.first_key)
         of_ranges = _of_slices(connection, ranges, ids, ranges.c.start)
         of_shares = _of_slices(connection, shares, ids, shares.c.start)
+        replaced = _of_slices(connection, superseded, ids, superseded.c.name)
         return [
             SliceSnapshot(
                 id=row["id"],
@@ -125,6 +128,7 @@ def _read(database: Database, query: sa.Select[Any]) -> list[SliceSnapshot]:
                 refreshed=tuple(segment_record(part) for part in of_segments[row["id"]] if part["refresh"]),
                 ranges=tuple(key_range_of(where) for where in of_ranges[row["id"]]),
                 shares=tuple(share_of(share, row["id_send"]) for share in of_shares[row["id"]] if share["sealed"]),
+                superseded=frozenset(file["name"] for file in replaced[row["id"]]),
             )
             for row in rows
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, UniqueConstraint, text
+from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, UniqueConstraint, exists, select, text
 
 from harvester.lake.dialects import Number, Words, upsert
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harvester.model import KeyRange
 
-FORMAT = 7
+FORMAT = 8
 """The version of this schema. ``facts`` say which one a ledger has: there every version of harvester looks for it."""
 
 metadata = MetaData()
@@ -48,7 +48,8 @@ facts = Table(
 is, absent in ledgers of early versions, which did nothing); ``partition_by`` (absent in those, which knew ``send``
 alone); ``run`` (the last run's number) and ``last_run`` (when it began: UTC, ISO 8601); ``since_run`` (the first of the
 runs that resume each other, up to the last one); ``ended_run`` (the last run that came to its own end); ``borne`` (what
-the server was found to bear, as JSON; see ``bearing``).
+the server was found to bear, as JSON; see ``bearing``); ``table`` (the format of the tables that follow it; absent
+where there are none) and ``catalog`` (where Iceberg tables are, if not in the lake's own).
 """
 
 PUT_FACT = upsert(facts, ["name"], lambda new: {"value": new["value"]})
@@ -207,6 +208,14 @@ data_files = Table(
     Index("data_files_unsealed", "sealed", **_where("sealed = 0")),
 )
 
+superseded = Table(
+    "superseded",
+    metadata,
+    Column("name", Words, primary_key=True),
+    Column("slice_id", Number, ForeignKey("slices.id"), index=True),  # null where it held rows of many slices
+)
+"""Files that were data files, and were replaced by others of other names: earlier states of a table still name them."""
+
 segments = Table(
     "segments",
     metadata,
@@ -307,6 +316,18 @@ def replace_ranges(connection: Connection, split: Mapping[int, Sequence[KeyRange
         put_ranges(connection, [(slice_id, key_range) for slice_id, many in split.items() for key_range in many])
 
 
+def supersede(connection: Connection, names: Sequence[str], slice_id: int | None) -> None:
+    """Notes that files count no more, and stay for earlier states of a table; of which slice they were, if of one."""
+    if names:
+        connection.execute(superseded.delete().where(superseded.c.name.in_(names)))
+        connection.execute(superseded.insert(), [{"name": name, "slice_id": slice_id} for name in names])
+
+
+def has_table(connection: Connection) -> bool:
+    """Whether tables follow this ledger."""
+    return bool(connection.scalar(select(exists().where(facts.c.name == "table"))))
+
+
 def as_text(time: datetime) -> str:
     """A time as the ledger writes it: text that sorts as the times do."""
     return time.replace(tzinfo=None).isoformat(" ", "seconds")
@@ -320,6 +341,7 @@ __all__ = [
     "data_files",
     "erased",
     "facts",
+    "has_table",
     "metadata",
     "put_ranges",
     "range_values",
@@ -333,5 +355,7 @@ __all__ = [
     "shared_files",
     "shares",
     "slices",
+    "supersede",
+    "superseded",
     "versions",
 ]

@@ -14,16 +14,20 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from harvester.datasets import CATALOGUE
+from harvester.errors import LakeError, UsageError
 from harvester.lake import layout
+from harvester.lake.choosing import logs_of
 from harvester.lake.consistency import contradictions
 from harvester.lake.filechecks import Checks, is_hidden
 from harvester.lake.findings import Finding, Kind
+from harvester.lake.following import out_of_step
 from harvester.lake.lake import look_into
 from harvester.lake.parallel import looked_at
 from harvester.lake.sharechecks import shared_findings
 from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.waiting import all_waiting
+from harvester.places import as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 _TRIES = 5
 _BATCH = 500
 _IN_HOME = (
-    *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url"),
+    *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url", "catalog.sqlite"),
     *("segments", "writing", "set-aside", "rebuilt.sqlite"),
 )
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
@@ -105,6 +109,8 @@ class Verification:
         yield from self._shared(tick)
         yield from self._waiting()
         yield from self._strays()
+        if not self.in_use:
+            yield from self._tables()
 
     # --- slices
 
@@ -183,6 +189,21 @@ class Verification:
             still = {page for _, page in all_waiting(self._database)}
             yield from (finding for page, finding in wrong.items() if page in still)
 
+    def _tables(self) -> Iterator[Finding]:
+        """Holds the tables' logs against the ledger; while a run is at work, they are behind it."""
+        chosen = self._seen.runs.table()
+        if chosen is None:
+            return
+        command = f"harvester table {as_arguments(self._seen.store.root)}{self._database.option}"
+        remedy = f"Run: {command} (as the next run does, too)"
+        try:
+            logs = logs_of(self._seen.store, chosen, self._seen.runs.partition_by)
+            for name, log in logs.items():
+                for what in out_of_step(self._seen.inventory, name, log):
+                    yield Finding(Kind.TABLE, name, None, None, what, remedy)
+        except (UsageError, LakeError) as error:
+            yield Finding(Kind.TABLE, None, None, None, f"The tables can't be looked at: {error}.", remedy)
+
     def _strays(self) -> Iterator[Finding]:
         for name, is_folder in self._seen.store.entries(""):
             if name == layout.HOME:
@@ -200,6 +221,8 @@ class Verification:
             for name, is_folder in batch:
                 key = keys.get(name)
                 file = f"{dataset}/{name}"
+                if key is None and name in layout.OF_TABLES and self._seen.runs.table() is not None:
+                    continue
                 if is_folder and layout.partition_of_folder(name) is not None:
                     yield from self._strays_in(dataset, file)
                     continue
@@ -215,7 +238,7 @@ class Verification:
         """What lies in a partition's folder that the ledger does not know, also once it has been looked at again."""
         known = SharedFiles(self._database)
         strange = [name for name, _ in self._seen.store.entries(folder) if not is_hidden(name)]
-        ours = known.names(also_coming=True) if strange else set()
+        ours = known.names(also_coming=True) | self._seen.inventory.all_superseded() if strange else set()
         for name in (name for name in strange if f"{folder}/{name}" not in ours):
             if self._seen.store.size(f"{folder}/{name}") is not None:
                 what = "A file that the ledger does not know; readers find it."

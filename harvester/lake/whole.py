@@ -40,9 +40,9 @@ def whole_of(page: Taken) -> Whole | None:
 
 def make_room(sealer: Sealer, pages: Sequence[Taken]) -> None:
     """Makes the folders of slices that come whole. Raises LakeBroken if they hold anything. Blocking."""
-    keys = [whole.key for whole in map(whole_of, pages) if whole is not None]
-    sealer.store.each(lambda key: refuse_strays(sealer.store, key, ()), keys)
-    sealer.store.make_folders([layout.slice_folder(key) for key in keys])
+    keys = [(whole.key, page.slice_id) for page in pages if (whole := whole_of(page)) is not None]
+    sealer.store.each(lambda pair: refuse_strays(sealer.store, pair[0], sealer.tables.kept(pair[1])), keys)
+    sealer.store.make_folders([layout.slice_folder(key) for key, _ in keys])
 
 
 def write_wholes(
@@ -87,7 +87,7 @@ class _Planned(NamedTuple):
 def _planned(sealer: Sealer, page: Taken, whole: Whole, segment: SegmentRecord) -> _Planned:
     assert page.rows is not None
     file = DataFileRecord(
-        name=layout.data_file(whole.key, segment.first_key, segment.last_key),
+        name=sealer.tables.name_for(layout.data_file(whole.key, segment.first_key, segment.last_key), page.slice_id),
         rows=segment.rows,
         bytes=0,
         unsettled=segment.unsettled,
@@ -134,6 +134,9 @@ def publish_whole(sealer: Sealer, advances: Sequence[Advance], numbers: Sequence
         sealer.inventory.fulfil_whole(
             [(step.slice_id, number) for (step, *_), number in zip(whole, numbers, strict=True)]
         )
+        for step, _, file in whole:
+            sealer.tables.changed(step.slice_id, file)
+        sealer.tables.settled([step.slice_id for step, *_ in whole])
 
 
 __all__ = ["make_room", "publish_whole", "whole_of", "write_wholes"]
