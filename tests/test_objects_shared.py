@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 import pytest
 from obstore.exceptions import GenericError
 
-from harvester.config import Tuning
+from harvester.config import TableChoice, TableFormat, Tuning
 from harvester.console.cli import command_line
 from harvester.console.exits import Exit
 from harvester.datasets import MESSAGES
-from harvester.errors import LakeBroken, LakeError, LakeInUse
+from harvester.errors import LakeBroken, LakeError, LakeInUse, UsageError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Recovered, recover
 from harvester.lake import layout
@@ -297,6 +297,15 @@ def test_with_the_database_lost_the_ledger_is_made_anew_from_any_machine(
     recover(lake, Recovered(), ledger=ledger)
     assert_sound(other, ledger)
     assert keys(lake, tmp_path / "copy") == [10, 11]
+
+
+@on_s3
+def test_an_iceberg_catalog_that_is_a_file_is_refused(stand: Stand, tmp_path: Path, shared_ledger: Secret) -> None:
+    with (
+        pytest.raises(UsageError, match="name a catalog"),
+        open_lake(stand.lake(tmp_path), TUNING, ledger=shared_ledger, table=TableChoice(TableFormat.ICEBERG)),
+    ):
+        pass
 
 
 # --- kill -9

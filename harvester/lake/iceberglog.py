@@ -66,6 +66,11 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
         named: a catalog of pyiceberg's settings, perhaps with a namespace: ``NAME`` or ``NAME.NAMESPACE``; None for the
             lake's own.
     """
+    if named is None and store.shares:
+        raise UsageError(
+            "the Iceberg catalog that a lake has of its own is a file, and machines that share a lake in an object "
+            "store have no folder in common for it: name a catalog that they reach with --catalog"
+        )
     files = _files_of(store.root)
     name, _, namespace = (named or "harvester").partition(".")
     namespace = namespace or NAMESPACE

@@ -336,7 +336,7 @@ class Store:
 
 
 _AT_HOME = f"{layout.HOME}/"
-_LOCAL = (layout.LEDGER, layout.LOCK, layout.REBUILT, layout.WHOSE)
+_LOCAL = (layout.CATALOG, layout.LEDGER, layout.LOCK, layout.REBUILT, layout.WHOSE)
 """What names of files begin with that are of use on this machine alone."""
 
 __all__ = ["AtHand", "Store"]
