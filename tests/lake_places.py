@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harvester.config import Tuning
 from harvester.lake.lake import Lake, open_lake
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import Secret, Send, SliceKey
 
 NOW = datetime(2026, 11, 1)  # noqa: DTZ001  the lake's times have no zone

@@ -29,7 +29,7 @@ import obstore
 import pytest
 
 from harvester.config import Tuning
-from harvester.lake.connecting import connect
+from harvester.lake.storage.connecting import connect
 from harvester.places import ObjectLake
 from tests.get_azurite import PROGRAM, node
 

@@ -34,7 +34,7 @@ import pytest
 
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.lake import layout
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.model import Secret
 from harvester.places import ObjectLake, Place, state_of
 from harvester.simulator.spec import skewed

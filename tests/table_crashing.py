@@ -26,11 +26,11 @@ import anyio
 
 from harvester.config import Refresh
 from harvester.harvest.upkeep import Compacted, compact, verifying
-from harvester.lake.deltalog import DeltaLog
-from harvester.lake.following import Tables
-from harvester.lake.iceberglog import IcebergLog
+from harvester.lake.formats.deltalog import DeltaLog
+from harvester.lake.formats.following import Tables
+from harvester.lake.formats.iceberglog import IcebergLog
 from harvester.lake.inventory import Inventory
-from harvester.lake.sharedfiles import SharedFiles
+from harvester.lake.partitioned.sharedfiles import SharedFiles
 from harvester.simulator.spec import listed
 from tests.crashing import STRIDE
 from tests.harvesting import field

@@ -17,7 +17,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from harvester.config import PartitionBy, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, DEFAULT, Dataset
-from harvester.lake.partitions import column_of
+from harvester.lake.partitioned.partitions import column_of
 from harvester.simulator.account import Account
 from harvester.simulator.spec import AccountSpec, listed
 from harvester.simulator.truth import digest, expected

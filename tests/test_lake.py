@@ -25,7 +25,7 @@ from harvester.lake.entries import Due, SegmentRecord
 from harvester.lake.feeding import Feeding
 from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.lake.wide import ScopeStep
 from harvester.model import KEY_END, KeyRange, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page

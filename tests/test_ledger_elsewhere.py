@@ -23,7 +23,7 @@ from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Recovered, recover
 from harvester.lake import layout
 from harvester.lake.lake import Lake, look_into, open_lake
-from harvester.lake.postgres import meaning
+from harvester.lake.ledgers.postgres import meaning
 from harvester.model import Proof, Secret
 from harvester.simulator.server import Server as Account
 from harvester.simulator.spec import AccountSpec, equal
@@ -246,14 +246,14 @@ class TestSaying:
     def test_without_a_driver_it_is_said_how_to_get_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setitem(sys.modules, "harvester.lake.shared", None)  # as if what it imports were not there
+        monkeypatch.setitem(sys.modules, "harvester.lake.ledgers.shared", None)  # as if what it imports were not there
         assert command_line(["status", str(tmp_path), "--ledger", "postgresql://127.0.0.1:1/x"]) == Exit.USAGE
         assert "pip install 'psycopg[binary]" in capsys.readouterr().err
 
     def test_a_server_that_is_too_old_is_refused(
         self, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("harvester.lake.postgres.OLDEST", 990000)
+        monkeypatch.setattr("harvester.lake.ledgers.postgres.OLDEST", 990000)
         with (
             pytest.raises(LakeError, match=r"needs PostgreSQL 99 or later; 127\.0\.0\.1/.* is \d+"),
             open_lake(tmp_path, TUNING, ledger=shared_ledger),

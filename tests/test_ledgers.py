@@ -16,9 +16,9 @@ from harvester.errors import LakeError
 from harvester.harvest.status import read_status
 from harvester.lake.feeding import Feeding
 from harvester.lake.lake import is_lake
-from harvester.lake.snapshots import known_sends, snapshot, snapshots
 from harvester.lake.staging import Whole
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.snapshots import known_sends, snapshot, snapshots
+from harvester.lake.upkeep.verify import verifying
 from harvester.lake.wide import KnownSend, ScopeStep
 from harvester.model import KEY_END, Borne, KeyRange, Proof, Send, SliceKey
 from tests.lake_places import LARGE, NOW, Place, number_of

@@ -24,9 +24,9 @@ from harvester.harvest.upkeep import Recovered, recover
 from harvester.lake import layout
 from harvester.lake.entries import Due, Progress
 from harvester.lake.lake import look_into
+from harvester.lake.ledgers.tables import FORMAT, facts, metadata, versions
 from harvester.lake.staging import Whole
-from harvester.lake.store import Store
-from harvester.lake.tables import FORMAT, facts, metadata, versions
+from harvester.lake.storage.store import Store
 from harvester.model import KeyRange, Proof, Send, SliceKey
 from tests.lake_places import NOW, WEEK_S, Place, number_of
 from tests.lake_rows import message_rows, page

@@ -20,9 +20,9 @@ from harvester.errors import LakeAway, LakeBroken, LakeError, UsageError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Recovered, recover, verifying
 from harvester.lake import layout
-from harvester.lake.connecting import connect
 from harvester.lake.lake import open_lake
-from harvester.lake.store import Store
+from harvester.lake.storage.connecting import connect
+from harvester.lake.storage.store import Store
 from harvester.places import ObjectLake
 from harvester.simulator.behaviour import Behaviour, Fault
 from harvester.simulator.server import Server

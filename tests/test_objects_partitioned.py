@@ -28,10 +28,10 @@ from harvester.harvest.upkeep import Compacted, Recovered, compact, recover
 from harvester.lake import layout
 from harvester.lake.entries import Progress
 from harvester.lake.lake import Lake, open_lake
-from harvester.lake.objects import Objects
-from harvester.lake.postgres import PostgresDatabase
+from harvester.lake.ledgers.postgres import PostgresDatabase
 from harvester.lake.staging import Taken, Whole
-from harvester.lake.verify import verifying
+from harvester.lake.storage.objects import Objects
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import KeyRange, Proof, Secret, SliceKey
 from harvester.places import ObjectLake
 from harvester.simulator.spec import AccountSpec, listed
@@ -136,7 +136,7 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
             yield connection
         _Commits.done()
 
-    patch.setattr("harvester.lake.objects.AT_ONCE", 1)
+    patch.setattr("harvester.lake.storage.objects.AT_ONCE", 1)
     patch.setattr(PostgresDatabase, "writing", told)
     in_store = [(Objects, name) for name in ("upload", "_copy", "remove", "write_first")]
     crash_at(step, patch, [*in_store, (_Commits, "done"), (os, "replace"), (Connection, "_commit_impl")])

@@ -31,10 +31,10 @@ from harvester.errors import LakeBroken, LakeError, LakeInUse, UsageError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Recovered, recover
 from harvester.lake import layout
-from harvester.lake.connecting import connect
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken, Whole
-from harvester.lake.verify import verifying
+from harvester.lake.storage.connecting import connect
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import Proof, Secret, SliceKey
 from harvester.places import ObjectLake
 from harvester.simulator.spec import AccountSpec, equal

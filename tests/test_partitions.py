@@ -23,7 +23,7 @@ from harvester.lake import layout
 from harvester.lake.entries import Progress
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.model import KeyRange, Proof, Secret, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, listed
 from tests.crashing import STRIDE

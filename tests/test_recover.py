@@ -21,13 +21,14 @@ from harvester.console.exits import Exit
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import LakeError, LakeFull
 from harvester.harvest.upkeep import Recovered, recover
-from harvester.lake import anew, layout, mending
+from harvester.lake import layout
 from harvester.lake.lake import look_into
-from harvester.lake.rebuilding import Part, read_part
+from harvester.lake.ledgers.sqlite import SqliteDatabase
 from harvester.lake.runs import Runs
-from harvester.lake.snapshots import SliceSnapshot, snapshots
-from harvester.lake.sqlite import SqliteDatabase
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
+from harvester.lake.upkeep import anew, mending
+from harvester.lake.upkeep.rebuilding import Part, read_part
+from harvester.lake.upkeep.snapshots import SliceSnapshot, snapshots
 from harvester.model import SliceKey
 from harvester.simulator.spec import AccountSpec, listed
 from tests import test_verify as done_to

@@ -23,9 +23,10 @@ from harvester.console.exits import Exit
 from harvester.datasets import CATALOGUE, EXTRA, MESSAGES
 from harvester.errors import LakeError, UsageError
 from harvester.harvest.upkeep import Kind
-from harvester.lake import layout, tables
+from harvester.lake import layout
 from harvester.lake.lake import look_into, open_lake
-from harvester.lake.tables import range_values
+from harvester.lake.ledgers import tables
+from harvester.lake.ledgers.tables import range_values
 from harvester.model import KeyRange, Secret
 from harvester.redaction import Redaction, parse_redaction
 from harvester.simulator.shape import Shape

@@ -18,7 +18,7 @@ from harvester.errors import LakeFull
 from harvester.harvest.outcome import Result
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.model import Send
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.spec import AccountSpec, listed

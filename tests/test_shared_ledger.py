@@ -24,7 +24,7 @@ from harvester.lake import layout
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.ledger import Ledger
 from harvester.lake.staging import Taken, Whole
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import Proof, Secret, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, equal
 from tests import serving

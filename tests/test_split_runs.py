@@ -19,8 +19,8 @@ from harvester.datasets import MESSAGES
 from harvester.harvest.status import read_status
 from harvester.lake.lake import look_into
 from harvester.lake.layout import Footer
-from harvester.lake.snapshots import snapshots
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.snapshots import snapshots
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import KEY_END, Page, Query, Send
 from harvester.simulator import AccountSpec, Behaviour, Fault, listed
 from harvester.simulator.account import Account

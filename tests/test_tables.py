@@ -23,11 +23,11 @@ from harvester.config import PartitionBy, TableChoice, TableFormat
 from harvester.datasets import DEFAULT
 from harvester.errors import LakeBroken, UsageError
 from harvester.harvest.upkeep import Compacted, Finding, Kind, Recovered, compact, make_tables, recover, verifying
-from harvester.lake.choosing import logs_of
-from harvester.lake.sharedfiles import Change
-from harvester.lake.sharing import Sharing
-from harvester.lake.store import Store
-from harvester.lake.tablefiles import Overtaken
+from harvester.lake.formats.choosing import logs_of
+from harvester.lake.formats.tablefiles import Overtaken
+from harvester.lake.partitioned.sharedfiles import Change
+from harvester.lake.partitioned.sharing import Sharing
+from harvester.lake.storage.store import Store
 from harvester.simulator.spec import AccountSpec, listed
 from tests.crashing import STRIDE
 from tests.harvesting import field
@@ -202,7 +202,7 @@ def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for table, ours, theirs in ((DELTA, "deltalog", "deltalake"), (ICEBERG, "iceberglog", "pyiceberg.catalog")):
-        monkeypatch.delitem(sys.modules, f"harvester.lake.{ours}", raising=False)
+        monkeypatch.delitem(sys.modules, f"harvester.lake.formats.{ours}", raising=False)
         monkeypatch.setitem(sys.modules, theirs, None)
         with pytest.raises(UsageError, match=rf"pip install 'mailkit-harvester\[{table}\]'"):
             logs_of(Store(tmp_path), table, by_send)

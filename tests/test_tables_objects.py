@@ -16,9 +16,9 @@ from harvester.config import TableChoice
 from harvester.datasets import MESSAGES
 from harvester.errors import UsageError
 from harvester.harvest.upkeep import verifying
-from harvester.lake.choosing import logs_of
-from harvester.lake.connecting import options_of
-from harvester.lake.store import Store
+from harvester.lake.formats.choosing import logs_of
+from harvester.lake.storage.connecting import options_of
+from harvester.lake.storage.store import Store
 from harvester.places import ObjectLake
 from harvester.simulator.spec import listed
 from harvester.simulator.truth import digest, expected

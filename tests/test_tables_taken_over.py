@@ -13,11 +13,11 @@ from harvester.datasets import MESSAGES
 from harvester.errors import LakeError
 from harvester.harvest.upkeep import Recovered, make_tables, recover
 from harvester.lake import layout
-from harvester.lake.deltalog import DeltaLog
-from harvester.lake.following import Tables
-from harvester.lake.iceberglog import IcebergLog
+from harvester.lake.formats.deltalog import DeltaLog
+from harvester.lake.formats.following import Tables
+from harvester.lake.formats.iceberglog import IcebergLog
+from harvester.lake.formats.tablefiles import TableFile, TableState
 from harvester.lake.lake import open_lake
-from harvester.lake.tablefiles import TableFile, TableState
 from harvester.model import Proof, Secret
 from tests.lake_upkeep import found
 from tests.tables import DELTA, both, files, rows, sealings

@@ -35,7 +35,7 @@ from harvester.harvest.run import Harvest
 from harvester.harvest.status import read_status
 from harvester.lake import layout
 from harvester.lake.lake import Glance, Lake, look_into, open_lake
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.simulator import AccountSpec, Behaviour, Fault, equal, listed
 from tests.harvesting import QUICK, Field, at_attempt, field
 

@@ -21,11 +21,11 @@ from harvester.console.exits import Exit
 from harvester.datasets import MESSAGES
 from harvester.harvest.upkeep import verifying
 from harvester.lake import layout
-from harvester.lake import verify as verify_module
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.snapshots import SliceSnapshot, snapshot
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
+from harvester.lake.upkeep import verify as verify_module
+from harvester.lake.upkeep.snapshots import SliceSnapshot, snapshot
 from harvester.simulator.spec import AccountSpec, listed
 from tests.harvesting import at_attempt, field
 from tests.lake_upkeep import EVERY, LARGE, NONE, SMALL, files, found, lake_of_all, small_files

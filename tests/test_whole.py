@@ -13,12 +13,12 @@ from harvester.datasets import MESSAGES
 from harvester.errors import LakeBroken
 from harvester.harvest.upkeep import verifying
 from harvester.lake import layout
-from harvester.lake.contents import read_contents
 from harvester.lake.lake import Lake, look_into, open_lake
 from harvester.lake.layout import Footer
 from harvester.lake.reading import failed_keys
 from harvester.lake.staging import Taken, Whole
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
+from harvester.lake.upkeep.contents import read_contents
 from harvester.model import KEY_END, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
 from tests.test_lake import Crash, crash_at

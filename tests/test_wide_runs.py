@@ -26,11 +26,11 @@ from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Recovered, recover
 from harvester.harvest.wanted import Wanted
 from harvester.lake.feeding import Feeding
-from harvester.lake.findings import Kind
 from harvester.lake.lake import look_into, open_lake
 from harvester.lake.scopes import Scopes
 from harvester.lake.staging import Taken
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.findings import Kind
+from harvester.lake.upkeep.verify import verifying
 from harvester.model import KeyRange, Page, Proof, Query, Send
 from harvester.simulator import AccountSpec, Behaviour, Fault, Shape, equal, listed
 from tests.harvesting import QUICK, Field, at_attempt, field, lake_table, outcomes, proofs

@@ -24,7 +24,7 @@ from harvester.harvest.walks import Walk
 from harvester.lake.lake import Lake, open_lake
 from harvester.lake.segments import read_segment
 from harvester.lake.staging import Taken
-from harvester.lake.verify import verifying
+from harvester.lake.upkeep.verify import verifying
 from harvester.lake.waiting import all_waiting
 from harvester.model import KEY_END, Page, Proof, Query, Send, SliceKey
 from tests.harvesting import QUICK, lake_table

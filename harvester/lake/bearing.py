@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from harvester.lake.tables import PUT_FACT, as_text, facts
+from harvester.lake.ledgers.tables import PUT_FACT, as_text, facts
 from harvester.model import Borne
 
 if TYPE_CHECKING:
-    from harvester.lake.database import Database
+    from harvester.lake.ledgers.database import Database
 
 _NAME = "borne"
 

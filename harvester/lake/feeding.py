@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.lake.entries import Due
-from harvester.lake.tables import refreshes, slices
+from harvester.lake.ledgers.tables import refreshes, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

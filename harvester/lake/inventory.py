@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from harvester.lake.dialects import Number, total
 from harvester.lake.entries import DataFileRecord, SegmentRecord, data_file_record, segment_record
-from harvester.lake.tables import (
+from harvester.lake.ledgers.dialects import Number, total
+from harvester.lake.ledgers.tables import (
     data_files,
     erased,
     has_table,
@@ -36,7 +36,7 @@ from harvester.model import KEY_END
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harvester.lake.database import Database
+    from harvester.lake.ledgers.database import Database
     from harvester.model import KeyRange
 
 _BATCH = 1000

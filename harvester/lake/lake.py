@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from harvester.datasets import MESSAGES
 from harvester.lake.bearing import Bearing
-from harvester.lake.choosing import open_tables
-from harvester.lake.gathering import Gatherer
+from harvester.lake.formats.choosing import open_tables
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
-from harvester.lake.ledgers import ledger_place
+from harvester.lake.ledgers.place import ledger_place
+from harvester.lake.partitioned.gathering import Gatherer
+from harvester.lake.partitioned.renewing import Renewer
+from harvester.lake.partitioned.sharedfiles import SharedFiles
 from harvester.lake.reading import failed_keys, failed_of
 from harvester.lake.recovery import Repairs, put_right
 from harvester.lake.refreshing import Refresher, RefreshPlan
-from harvester.lake.renewing import Renewer
 from harvester.lake.runs import Runs
 from harvester.lake.scopes import Scopes
 from harvester.lake.sealing import Sealer
-from harvester.lake.sharedfiles import SharedFiles
 from harvester.lake.staging import Taken, stage
-from harvester.lake.store import Store
+from harvester.lake.storage.store import Store
 from harvester.lake.turns import Turns
 from harvester.lake.waiting import WaitingPages
 from harvester.lake.whole import whole_of

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from harvester.lake.dialects import insert_new, printable, upsert
 from harvester.lake.entries import (
     Advance,
     FileRecord,
@@ -24,8 +23,8 @@ from harvester.lake.entries import (
     key_range_of,
     slice_record,
 )
-from harvester.lake.scopes import put_step
-from harvester.lake.tables import (
+from harvester.lake.ledgers.dialects import insert_new, printable, upsert
+from harvester.lake.ledgers.tables import (
     as_text,
     data_files,
     erased,
@@ -38,12 +37,13 @@ from harvester.lake.tables import (
     shares,
     slices,
 )
+from harvester.lake.scopes import put_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from harvester.lake.database import Database
+    from harvester.lake.ledgers.database import Database
     from harvester.lake.wide import ScopeStep
     from harvester.model import SliceKey
 

@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harvester.datasets import FAILED, MESSAGES
+from harvester.lake.partitioned.sharing import ShareReader
 from harvester.lake.segments import broken_if_unreadable, read_segment
-from harvester.lake.sharing import ShareReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harvester.lake.inventory import Inventory
-    from harvester.lake.sharedfiles import SharedFiles
-    from harvester.lake.store import Store
+    from harvester.lake.partitioned.sharedfiles import SharedFiles
+    from harvester.lake.storage.store import Store
 
 _FEW_ROWS = 64
 _NO_KEYS = pa.array([], pa.int64())

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from harvester.errors import LakeAway, LakeError
 from harvester.lake import layout
+from harvester.lake.partitioned.sharedfiles import Share, SharedFiles
+from harvester.lake.partitioned.sharing import finish_changes
 from harvester.lake.segments import is_sound
-from harvester.lake.sharedfiles import Share, SharedFiles
-from harvester.lake.sharing import finish_changes
 from harvester.lake.waiting import all_waiting
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harvester.lake.entries import DataFileRecord, FileRecord, SegmentRecord
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
-    from harvester.lake.store import Store
+    from harvester.lake.storage.store import Store
     from harvester.lake.waiting import WaitingPages
     from harvester.model import KeyRange
 

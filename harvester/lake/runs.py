@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from harvester.config import PartitionBy, Refresh, TableChoice, TableFormat
 from harvester.datasets import CATALOGUE, MESSAGES
 from harvester.errors import LakeError
-from harvester.lake.dialects import total, upsert
 from harvester.lake.entries import Due, Held, Tally
-from harvester.lake.tables import (
+from harvester.lake.ledgers.dialects import total, upsert
+from harvester.lake.ledgers.tables import (
     PUT_FACT,
     as_text,
     data_files,
@@ -42,7 +42,7 @@ from harvester.redaction import in_words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harvester.lake.database import Database
+    from harvester.lake.ledgers.database import Database
     from harvester.model import Send
 
 _BATCH = 1000

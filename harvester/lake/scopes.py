@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harvester.datasets import MESSAGES
-from harvester.lake.dialects import Among, total
 from harvester.lake.entries import key_range_of
-from harvester.lake.tables import as_text, range_values, ranges, scope_ranges, scopes, segments, slices
+from harvester.lake.ledgers.dialects import Among, total
+from harvester.lake.ledgers.tables import as_text, range_values, ranges, scope_ranges, scopes, segments, slices
 from harvester.lake.waiting import drop_scopes, put_page, put_ranges_of, take_page
 from harvester.lake.wide import KnownSend, Member, ScopeRecord
 from harvester.model import KeyRange, Proof
@@ -30,7 +30,7 @@ from harvester.model import KeyRange, Proof
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from harvester.lake.database import Database
+    from harvester.lake.ledgers.database import Database
     from harvester.lake.wide import ScopeStep
 
 _BATCH = 1000

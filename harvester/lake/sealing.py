@@ -21,7 +21,7 @@ from harvester.datasets import CATALOGUE, Dataset, Kind
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import DataFileRecord, SegmentRecord, SliceRecord
-from harvester.lake.following import NoTables
+from harvester.lake.formats.following import NoTables
 from harvester.lake.segments import broken_if_unreadable, read_segment
 from harvester.model import KEY_END
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from harvester.lake.inventory import Inventory
     from harvester.lake.ledger import Ledger
-    from harvester.lake.store import Store
+    from harvester.lake.storage.store import Store
     from harvester.model import Proof, SliceKey
 
 _SMALL_BYTES = 256 * 1024

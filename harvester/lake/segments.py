@@ -22,7 +22,7 @@ from harvester.lake.entries import SegmentRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harvester.lake.store import Store
+    from harvester.lake.storage.store import Store
 
 Written = TypeVar("Written", bound=SegmentRecord)
 

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from harvester.datasets import MESSAGES
 from harvester.lake import layout
 from harvester.lake.entries import key_range_of
+from harvester.lake.ledgers.tables import range_values, ranges, scope_ranges, scope_segments, scopes, slices
 from harvester.lake.segments import is_sound, read_segment, write_segment
-from harvester.lake.tables import range_values, ranges, scope_ranges, scope_segments, scopes, slices
 from harvester.lake.wide import WaitingPage
 from harvester.model import KEY_END, MOST_ANCHORS, KeyRange
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from harvester.lake.database import Database
-    from harvester.lake.store import Store
+    from harvester.lake.ledgers.database import Database
+    from harvester.lake.storage.store import Store
 
 _BATCH = 1000
 

@@ -1,0 +1,1 @@
+"""Table formats that follow the ledger: Delta Lake and Iceberg."""

@@ -1,0 +1,1 @@
+"""Lakes whose data files hold rows of many sends: partitioned by campaign, month or day."""

@@ -1,0 +1,1 @@
+"""Looking after a lake: verifying it, mending it, making a lost ledger anew, compacting."""

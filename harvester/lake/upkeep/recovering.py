@@ -1,0 +1,99 @@
+"""Recovering a lake: a ledger that is lost is made anew from the data files; a sound one has its faults mended.
+
+(``recovery`` is another thing: what every run does first, after a crash.)
+
+Invariant: no file is deleted; what is in the way goes to ``_harvest/set-aside/``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harvester.config import Tuning
+from harvester.datasets import CATALOGUE
+from harvester.errors import LakeBroken
+from harvester.lake import layout
+from harvester.lake.lake import open_lake
+from harvester.lake.ledgers.place import ledger_place
+from harvester.lake.storage.store import Store
+from harvester.lake.upkeep.anew import Anew
+from harvester.lake.upkeep.findings import Kind
+from harvester.lake.upkeep.mending import Mending
+from harvester.lake.upkeep.salvaging import Recovered
+from harvester.lake.upkeep.verify import verifying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harvester.lake.ledgers.place import LedgerPlace
+    from harvester.model import Secret
+    from harvester.places import Place
+
+    Tick = Callable[[], object]
+
+
+def recover(
+    root: Place,
+    done: Recovered,
+    tick: Tick = lambda: None,
+    tuning: Tuning | None = None,
+    ledger: Secret | None = None,
+) -> None:
+    """Recovers a lake that nobody else is using. Blocking.
+
+    Args:
+        root: the lake.
+        done: tells how far it is, and what was done.
+        tick: is called now and then.
+        tuning: tells the time.
+        ledger: the URL of the database that its ledger is in, or is to be in; None for beside its data.
+
+    Raises:
+        LakeError: there is no lake, it is in use, or it can't be written.
+    """
+    tuning = tuning or Tuning()
+    store = Store(root, tuning, shared=ledger is not None)
+    place = ledger_place(store, ledger)
+    if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
+        raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
+    store.make_home()
+    with place.locked(moving=True):
+        store.claim()
+        done.why = _unusable(place)
+        done.rebuilt = done.why is not None or not place.there()
+    if not done.rebuilt and _shared_are_wrong(root, ledger):
+        done.why, done.rebuilt = "it says other things than the data files of partitions", True
+    with place.locked(moving=True):
+        if done.rebuilt:
+            Anew(place, done, tick, tuning.clock()).run()
+    with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger that was made anew
+        if not done.rebuilt:
+            Mending(lake, done, tick, tuning.clock()).run()
+            lake.sealer.tables.catch_up()
+
+
+def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
+    """Whether data files of many sends are not what a sound ledger says: then it is made anew, from what they are."""
+    with verifying(root, quick=False, ledger=ledger) as seen:
+        if not seen.shared:
+            return False
+        return any(finding.kind not in {Kind.STRAY, Kind.TABLE} for finding in seen.findings())
+
+
+def _unusable(place: LedgerPlace) -> str | None:
+    """Why the ledger that is there can't be used; None if it can, or there is none. Raises LakeBroken for a newer one.
+
+    A ledger that can't be opened, for want of a permission perhaps, is no reason to make another: raises LakeError.
+    """
+    if not place.there():
+        return None
+    try:
+        place.open().close()
+    except LakeBroken as error:
+        if place.is_newer():
+            raise
+        return str(error)
+    return None
+
+
+__all__ = ["Recovered", "recover"]
