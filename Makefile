@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Most of what is installed is never imported; what is, Python compiles then.
+INSTALL := $(PIP) install --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
+.PHONY: help demo test test-lowest check format lint types mypy pyright bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -18,7 +20,7 @@ test: $(VENV)/.test  ## run the tests
 	@$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
 
 test-lowest: $(BIN)/python  ## run the tests with the oldest versions of the dependencies that are allowed
-	@$(PIP) install uv
+	@$(INSTALL) uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct --editable . --group test
 	@$(VENV)-lowest/bin/python -m pytest --numprocesses auto $(PYTEST_ARGS)
@@ -33,8 +35,12 @@ lint: $(VENV)/.check  ## format and lint, without changing anything
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 
-types: $(VENV)/.check  ## mypy (strict) and pyright
+types: mypy pyright  ## mypy (strict) and pyright
+
+mypy: $(VENV)/.check
 	@$(BIN)/mypy
+
+pyright: $(VENV)/.check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named references
@@ -75,30 +81,30 @@ $(BIN)/python:
 		{ echo "harvester needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(INSTALL) --upgrade 'pip>=25.1'
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
 	@echo "Setting up (once) …"
-	@$(PIP) install --editable .
+	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	@$(PIP) install --group test
+	@$(INSTALL) --group test
 	@$(BIN)/python -m tests.get_azurite
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	@$(PIP) install --group check
+	@$(INSTALL) --group check
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test
-	@$(PIP) install --group fuzz 2>/dev/null || echo "atheris does not install here, so coverage guides nothing"
+	@$(INSTALL) --group fuzz 2>/dev/null || echo "atheris does not install here, so coverage guides nothing"
 	@touch $@
 
 $(VENV)/.readers: $(VENV)/.test
-	@$(PIP) install --group readers
+	@$(INSTALL) --group readers
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run
-	@$(PIP) install --group bench
+	@$(INSTALL) --group bench
 	@touch $@
