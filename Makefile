@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check format lint types mypy pyright bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
+.PHONY: help demo test test-all test-lowest check format lint types bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
 
 help:  ## this list
 	@echo "harvester: every message and bounce of a Mailkit account, as Parquet. Targets:"
@@ -18,6 +18,9 @@ demo: $(VENV)/.run  ## harvest a simulated account into ./demo-lake (needs nothi
 
 test: $(VENV)/.test  ## run the tests
 	@$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test  ## run them on more examples, and with a stop at every durable step, which takes much longer
+	@TEST_STRIDE=1 $(BIN)/python -m pytest --numprocesses auto --timeout 3600 $(PYTEST_ARGS)
 
 test-lowest: $(BIN)/python  ## run the tests with the oldest versions of the dependencies that are allowed
 	@$(INSTALL) uv
@@ -35,13 +38,8 @@ lint: $(VENV)/.check  ## format and lint, without changing anything
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 
-types: mypy pyright  ## mypy (strict) and pyright
-
-mypy: $(VENV)/.check
-	@$(BIN)/mypy
-
-pyright: $(VENV)/.check
-	@$(BIN)/pyright --pythonpath $(BIN)/python
+types: $(VENV)/.check  ## mypy (strict) and pyright, side by side
+	@$(BIN)/mypy & mypy=$$!; $(BIN)/pyright --pythonpath $(BIN)/python; pyright=$$?; wait $$mypy && exit $$pyright
 
 bench: $(VENV)/.bench  ## measure speed and memory, as ratios to named references
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -13,9 +13,11 @@ from harvester.model import Secret
 from tests import postgres
 from tests.lake_places import Place
 from tests.object_stores import Stand, azurite, between, environment_of, moto
+from tests.thorough import examples
 
 settings.register_profile(
     "harvester",
+    max_examples=examples(100),
     derandomize=True,
     deadline=None,
     database=None,

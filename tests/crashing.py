@@ -1,7 +1,7 @@
 """A small harvest, or a refresh, that ends at its n-th durable step: for every n, and each time for real.
 
 ``python -m tests.crashing DIR harvest`` (or ``refresh``, or ``wide``: three sends in one walk) runs it for n = 1, 2, 3,
-… until there is no such step, and prints one JSON object for each (every sixth one, unless ``TEST_STRIDE`` says 1: see
+… until there is no such step, and prints one JSON object for each (one of several, unless ``TEST_STRIDE`` says 1: see
 ``make soak``). Each run is a process of its own, forked from this one, that ends by ``os._exit`` right before the step:
 nothing is unwound or closed, and a file that was about to be synced is cut to half, as a power cut may do. The process
 after it goes on from there to the end, and holds the lake against the truth.
@@ -34,9 +34,8 @@ from harvester.simulator import AccountSpec, body, listed, records
 from harvester.simulator.account import Account
 from harvester.simulator.truth import digest, expected
 from tests.harvesting import QUICK, field, lake_table
+from tests.thorough import STRIDE
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "6"))
-"""Of durable steps one after the other, every so manieth is tried."""
 STOPPED = 70
 """The exit status of a process that stopped where it was told to."""
 SENT = datetime(2026, 11, 1, 9, 0, 0)  # noqa: DTZ001  the API's dates have no zone

@@ -32,9 +32,9 @@ from harvester.lake.formats.iceberglog import IcebergLog
 from harvester.lake.inventory import Inventory
 from harvester.lake.partitioned.sharedfiles import SharedFiles
 from harvester.simulator.spec import listed
-from tests.crashing import STRIDE
 from tests.harvesting import field
 from tests.tables import KINDS, SPEC, TUNING, Kind, assert_exact, rows, sealings
+from tests.thorough import STRIDE
 
 SMALL = replace(SPEC, sends=listed({601: 130, 602: 12}))
 SMALL_FILES = replace(TUNING, target_bytes=8_000)

@@ -17,6 +17,7 @@ from harvester.harvest.status import read_status
 from harvester.model import Borne, Query
 from harvester.simulator import AccountSpec, Behaviour, equal
 from tests.harvesting import QUICK, field
+from tests.thorough import thorough
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ async def test_a_server_that_lets_in_a_quarter_of_what_was_told(
         assert next(watched.rates()) == pytest.approx(remembered.borne.rate)
 
 
-@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("status", [pytest.param(503, marks=thorough), 429])
 async def test_a_server_that_takes_six_at_once(status: int, tmp_path: Path) -> None:
     spec = AccountSpec(sends=equal(40, 60))
     behaviour = Behaviour(latency_s=(0.1, 0.2), most_in_flight=6, busy_status=status)

@@ -15,6 +15,7 @@ from harvester.api.json import JsonCodec
 from harvester.api.records import RawTable, to_batch
 from harvester.datasets import BOUNCES
 from harvester.errors import AttemptFailed
+from tests.thorough import examples
 
 KEY = "ID_SEND_MESSAGE"
 TEXTS = st.one_of(
@@ -22,6 +23,7 @@ TEXTS = st.one_of(
     st.text(alphabet='ab,:"{}[]\\/ \u00e1\U0001f600é\x7f', max_size=12),
     st.sampled_from([":", '":"', '","', "},{", '"},{"', ":x", '","NAME":"', "null", "\\"]),
 )
+
 BARE = st.one_of(st.integers(-(10**17), 10**17), st.booleans(), st.none())
 NAMES = ("DATE", "EMAIL", "reason", "STATUS", "NEW", "other field", "")
 
@@ -58,7 +60,7 @@ def taken(body: bytes) -> RawTable | None:
     return found[0]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(alike(), forms)
 def test_what_it_takes_is_what_the_exact_decoder_reads(records: list[dict[str, Any]], form: dict[str, Any]) -> None:
     body = json.dumps(records, **form).encode()
@@ -71,7 +73,7 @@ def test_what_it_takes_is_what_the_exact_decoder_reads(records: list[dict[str, A
         assert batch(found).equals(batch(exact))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(alike(), forms, st.data())
 def test_a_list_that_was_damaged_is_declined_or_read_as_the_exact_decoder_reads_it(
     records: list[dict[str, Any]], form: dict[str, Any], data: st.DataObject

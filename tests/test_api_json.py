@@ -18,6 +18,7 @@ from harvester.api.json import NAMES_KEPT, JsonCodec
 from harvester.api.records import RawTable, Words, to_batch
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AttemptFailed, Cut, NotData
+from tests.thorough import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,7 @@ scalars = st.one_of(texts, numbers, st.booleans(), st.none())
 nested = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2), max_leaves=4
 )
+
 cased = st.sampled_from([str.upper, str.lower, str.title])
 
 
@@ -183,7 +185,7 @@ def table(decoded: RawTable | Words) -> RawTable:
     return decoded
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(bodies())
 def test_both_decoders_agree_with_each_other_and_with_python(body: bytes) -> None:
     codec = JsonCodec(BOUNCES)
@@ -197,7 +199,7 @@ def test_both_decoders_agree_with_each_other_and_with_python(body: bytes) -> Non
             assert to_batch(fast, BOUNCES, id_send=7).equals(to_batch(exact, BOUNCES, id_send=7))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(bodies(), st.data())
 def test_a_body_that_was_damaged_raises_our_errors_only_and_the_fast_decoder_takes_no_more_than_the_exact_one(
     body: bytes, data: st.DataObject

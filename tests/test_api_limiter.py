@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvester.api.limiter import LATE_S, Limiter, Permit
+from tests.thorough import examples
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,7 +68,7 @@ def most_over_any_window(times: list[float], rate: float, burst: int) -> None:
         assert last - first + 1 <= burst + rate * (times[last] - times[first]) + 1e-3
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     rate=st.sampled_from([0.1, 1.0, 8.0, 50.0]),
     burst=st.integers(1, 5),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harvester.api.records import RawColumn, RawTable, as_dates, as_integers, nothing, to_batch
 from harvester.datasets import BOUNCES, MESSAGES
+from tests.thorough import examples
 
 ODD_INTEGERS = [
     "",
@@ -84,7 +85,7 @@ def date(text: str | None) -> datetime | None:
     return when if when.tzinfo is None and when.isoformat(" ") == text else None
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.none() | st.sampled_from(ODD_INTEGERS) | st.integers(-(2**65), 2**65).map(str) | st.text()))
 def test_integers_print_back_or_are_misfits(values: list[str | None]) -> None:
     typed, misfits = as_integers(pa.array(values, pa.string()))
@@ -93,7 +94,7 @@ def test_integers_print_back_or_are_misfits(values: list[str | None]) -> None:
     assert misfits == [(row, value) for row, value in enumerate(values) if value and integer(value) is None]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.none() | st.sampled_from(ODD_DATES) | dates | st.text()) | st.lists(dates | st.just(ODD_DATES[1])))
 def test_dates_print_back_or_are_misfits(values: list[str | None]) -> None:
     typed, misfits = as_dates(pa.array(values, pa.string()))

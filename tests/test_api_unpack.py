@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from harvester.api.unpack import STEP_BYTES, unpack, unpacked
 from harvester.errors import AttemptFailed, Cut, NotData, OverCap
+from tests.thorough import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.binary(max_size=300), st.sampled_from(sorted(PACKERS)), st.integers(1, 50))
 def test_any_packing_in_any_pieces_comes_out_whole(body: bytes, encoding: str, size: int) -> None:
     body = b"[" + body
@@ -54,14 +55,14 @@ def test_large_bodies_come_out_whole(encoding: str) -> None:
     assert unpack(pieces(PACKERS[encoding](body), 2**17), encoding, CAP) == body
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=4), st.integers(1, 50), st.sampled_from([b"", b"\0" * 9]))
 def test_gzip_may_come_in_several_members_and_padded(bodies: list[bytes], size: int, padding: bytes) -> None:
     packed = b"".join(gzip.compress(body) for body in bodies) + padding
     assert unpack(pieces(packed, size), "gzip", CAP) == b"".join(bodies)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data(), st.sampled_from(["gzip", "deflate", "DEFLATE "]))
 def test_a_packed_body_that_ends_early_is_cut(data: st.DataObject, encoding: str) -> None:
     packed = PACKERS[encoding](b'[{"a": "b"}]' * 20)
@@ -70,7 +71,7 @@ def test_a_packed_body_that_ends_early_is_cut(data: st.DataObject, encoding: str
         unpack(pieces(packed[:end], 7), encoding, CAP)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data(), st.sampled_from(["gzip", "deflate"]))
 def test_a_damaged_body_never_comes_out_as_something_else(data: st.DataObject, encoding: str) -> None:
     body = b'[{"a": "b"}]' * 20
@@ -81,7 +82,7 @@ def test_a_damaged_body_never_comes_out_as_something_else(data: st.DataObject, e
         assert unpack([bytes(packed)], encoding, CAP) == body
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.data(), st.sampled_from(sorted(PACKERS)), st.integers(1, 50))
 def test_pieces_are_the_body(data: st.DataObject, encoding: str, size: int) -> None:
     body = b"[" + data.draw(st.binary(max_size=300)) * data.draw(st.sampled_from([1, 10_000]))

@@ -24,6 +24,7 @@ from harvester.api.xmlrpc import BLOCK_BYTES, XmlCodec, encode_call
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import AttemptFailed, Cut, NotData
 from tests import wires
+from tests.thorough import examples
 
 
 def typed(decoded: RawTable | Words) -> pa.RecordBatch:
@@ -64,7 +65,7 @@ def extra(batch: pa.RecordBatch, row: int = 0) -> Any:
     return None if text is None else json.loads(text)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(wires.records, st.integers(0, 2**32))
 def test_the_same_records_are_the_same_over_both_wires_by_all_decoders_in_any_pieces(
     records: list[wires.Record], seed: int
@@ -84,7 +85,7 @@ def test_the_same_records_are_the_same_over_both_wires_by_all_decoders_in_any_pi
     assert fast.met == exact.met == truth.met
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(wires.alike(), st.integers(0, 2**32), st.data())
 def test_a_response_that_ends_early_is_an_error_wherever_it_ends(
     records: list[wires.Record], seed: int, data: st.DataObject
@@ -96,7 +97,7 @@ def test_a_response_that_ends_early_is_an_error_wherever_it_ends(
             decode([cut])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(wires.records, st.integers(0, 2**32), st.data())
 def test_a_response_that_was_damaged_raises_our_errors_only_and_the_decoders_agree(
     records: list[wires.Record], seed: int, data: st.DataObject

@@ -20,6 +20,7 @@ import pytest
 from harvester.datasets import CATALOGUE, DEFAULT
 from harvester.simulator.truth import digest
 from tests.harvesting import lake_table
+from tests.thorough import thorough
 
 MD5 = "c0ffee00c0ffee00c0ffee00c0ffee00"
 HARVESTER = [sys.executable, "-m", "harvester"]
@@ -105,6 +106,7 @@ def test_a_run_is_complete_and_exact_and_a_second_one_asks_nothing(tmp_path: Pat
         assert served.stats()["requests"] == asked
 
 
+@thorough
 @pytest.mark.timeout(180)
 def test_a_run_killed_again_and_again_ends_exact_and_asks_no_page_twice_that_was_kept(tmp_path: Path) -> None:
     lake, kills, concurrency = tmp_path / "lake", 3, 4

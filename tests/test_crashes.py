@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashing import HARVEST, REFRESH, STRIDE, WIDE
+from tests.crashing import HARVEST, REFRESH, WIDE
+from tests.thorough import STRIDE
 
 KINDS = {
     HARVEST: {"mkdir", "fsync", "replace", "unlink", "commit"},

@@ -42,6 +42,7 @@ from tests.hostile import (
     xml_record,
     zeros,
 )
+from tests.thorough import thorough
 
 pytestmark = pytest.mark.anyio
 
@@ -393,7 +394,7 @@ def bombs(wire: Wire) -> Iterator[Case]:
         yield filled(b"&amp;", b"<methodResponse><params><param><value><string>"), Cut
 
 
-@pytest.mark.parametrize("wire", ["json", "xml"])
+@pytest.mark.parametrize("wire", [pytest.param("json", marks=thorough), "xml"])
 def test_what_is_small_to_send_stays_small_in_memory(wire: str) -> None:
     done = subprocess.run([sys.executable, "-c", BOMBS, wire], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

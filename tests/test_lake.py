@@ -29,6 +29,7 @@ from harvester.lake.storage.store import Store
 from harvester.lake.wide import ScopeStep
 from harvester.model import KEY_END, KeyRange, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
+from tests.thorough import STRIDE
 
 NOW = datetime(2026, 11, 1)  # noqa: DTZ001  the lake's times have no zone
 
@@ -310,9 +311,9 @@ def harvest_from_ledger(root: Path, batches: list[tuple[int, ...]]) -> None:
 
 def test_a_stop_after_each_durable_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     batches = [(10, 11), (12, 15), (20, 21), (30,)]
-    crashed, step = True, 0
+    crashed, step = True, 1 - STRIDE
     while crashed:
-        step += 1
+        step += STRIDE
         root = tmp_path / str(step)
         with pytest.MonkeyPatch.context() as patch:
             crash_at(step, patch)

@@ -35,6 +35,7 @@ from tests.lake_rows import page
 from tests.postgres import PASSWORD, USER, Server
 from tests.test_console_run import untouched
 from tests.test_shared_ledger import TUNING, begin, run_of, schema_of, sound
+from tests.thorough import THOROUGH
 
 
 def stage_and_seal(lake: Lake) -> None:
@@ -75,7 +76,7 @@ class TestRuns:
         elsewhere.symlink_to(lake)
         with serving.served(AccountSpec(sends=equal(12, 400), failed=0.1)) as server, untouched(monkeypatch):
             command = [*run_of(server, lake, monkeypatch, shared_ledger), "--limit", "100", "--concurrency", "2"]
-            for requests in (8, 25, 40):
+            for requests in (8, 25, 40) if THOROUGH else (15,):
                 with subprocess.Popen(
                     [sys.executable, "-m", "harvester", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 ) as run:

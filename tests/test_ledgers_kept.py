@@ -31,6 +31,7 @@ from harvester.model import KeyRange, Proof, Send, SliceKey
 from tests.lake_places import NOW, WEEK_S, Place, number_of
 from tests.lake_rows import message_rows, page
 from tests.test_lake import Crash, crash_at, keys
+from tests.thorough import STRIDE
 
 
 class TestSealing:
@@ -158,9 +159,9 @@ class TestCrashes:
                     whole = Whole(SliceKey("messages", 8), 2)
                     lake.stage([replace(page(small.id, 80, 81, proof=Proof.COUNT, id_send=8), whole=whole)])
 
-        crashed, step = True, 0
+        crashed, step = True, 1 - STRIDE
         while crashed:
-            step += 1
+            step += STRIDE
             root = place.root / str(step)
             place.root.mkdir(exist_ok=True)
             with pytest.MonkeyPatch.context() as patch:

@@ -35,12 +35,12 @@ from harvester.lake.upkeep.verify import verifying
 from harvester.model import KeyRange, Proof, Secret, SliceKey
 from harvester.places import ObjectLake
 from harvester.simulator.spec import AccountSpec, listed
-from tests.crashing import STRIDE
 from tests.harvesting import QUICK, field
 from tests.object_stores import BUCKET, environment_of, mirror
 from tests.partitioned import assert_exact
 from tests.test_lake import Crash, crash_at
 from tests.test_partitions import NOW, SENDS, SENT, TRUTH, TUNING, begin, keys, messages, taken
+from tests.thorough import STRIDE
 
 pytestmark = pytest.mark.anyio
 ONE = (MESSAGES.name,)

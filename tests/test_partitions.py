@@ -26,12 +26,12 @@ from harvester.lake.staging import Taken
 from harvester.lake.storage.store import Store
 from harvester.model import KeyRange, Proof, Secret, Send, SliceKey
 from harvester.simulator.spec import AccountSpec, listed
-from tests.crashing import STRIDE
 from tests.harvesting import QUICK, field
 from tests.lake_rows import rows_of
 from tests.lake_upkeep import found
 from tests.partitioned import assert_exact, files
 from tests.test_lake import Crash, crash_at
+from tests.thorough import STRIDE
 
 SENT = datetime(2026, 11, 1, 9)  # noqa: DTZ001  the API's dates have no zone
 NOW = SENT + timedelta(days=20)

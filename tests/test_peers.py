@@ -22,6 +22,7 @@ from harvester.harvest.run import Harvest
 from harvester.model import Secret, Send
 from harvester.simulator import AccountSpec, Behaviour, Case, Nothing, Numbers, Shape, XmlTypes, listed
 from tests.harvesting import QUICK, field, lake_table, outcomes, proofs
+from tests.thorough import thorough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -203,7 +204,9 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("foul", [False, True], ids=["text", "foul"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [name if name in ("plain", "mixed", "untyped") else pytest.param(name, marks=thorough) for name in SHAPES]
+)
 async def test_both_wires_make_the_same_lake_cell_for_cell(tmp_path: Path, shape: str, foul: bool) -> None:
     spec = AccountSpec(
         seed=9,

@@ -35,6 +35,7 @@ from tests import test_verify as done_to
 from tests.harvesting import Field, at_attempt, field
 from tests.lake_upkeep import EVERY, LARGE, NONE, SETTINGS, SMALL, SPEC, files, found, lake_of_all, small_files
 from tests.test_verify import Damage
+from tests.thorough import STRIDE
 
 NOW = datetime(2026, 11, 21, 12, 0, 0)  # noqa: DTZ001  times of the lake have no zone
 
@@ -388,16 +389,16 @@ class TestInterrupted:
             (lake / layout.LEDGER).write_bytes(b"garbage" * 1000)
         undisturbed = Path(shutil.copytree(lake, lake.parent / "undisturbed"))
         recovered(undisturbed)
-        number = stopped = 0
-        while stopped == number:
-            number += 1
+        number, stopped = 1 - STRIDE, True
+        while stopped:
+            number, stopped = number + STRIDE, False
             root = Path(shutil.copytree(lake, lake.parent / str(number)))
             with monkeypatch.context() as patch:
                 _stop_at(number, patch)
                 try:
                     recovered(root)
                 except LakeFull:
-                    stopped += 1
+                    stopped = True
             recovered(root)
             assert told(root) == told(undisturbed)
             assert aside(root) == aside(undisturbed)

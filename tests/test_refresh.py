@@ -22,8 +22,8 @@ from harvester.lake.storage.store import Store
 from harvester.model import Send
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.spec import AccountSpec, listed
-from tests.crashing import STRIDE
 from tests.harvesting import QUICK, Field, at_attempt, field, outcomes
+from tests.thorough import STRIDE
 
 pytestmark = pytest.mark.anyio
 

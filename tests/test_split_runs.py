@@ -26,6 +26,7 @@ from harvester.simulator import AccountSpec, Behaviour, Fault, listed
 from harvester.simulator.account import Account
 from tests.harvesting import QUICK, Field, at_attempt, field, outcomes
 from tests.soak import Plan, Soak, served
+from tests.thorough import thorough
 
 pytestmark = pytest.mark.anyio
 ROWS = 6000
@@ -225,6 +226,7 @@ class TestResuming:
             assert [start for start in seen if start is not None and third[0] - 1 <= start < (third[2] or 0) - 1]
 
     @pytest.mark.timeout(240)
+    @thorough
     def test_kill_9_while_a_send_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:
         faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01"
         plan = Plan(rows=20_000, sends=1, limit=250, concurrency=8, latency="0.02..0.06", faults=faults, seed=4)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashing import STRIDE
 from tests.table_crashing import WORKS
 from tests.tables import KINDS
+from tests.thorough import STRIDE
 
 
 @pytest.mark.timeout(1800)

@@ -29,7 +29,6 @@ from harvester.lake.partitioned.sharedfiles import Change
 from harvester.lake.partitioned.sharing import Sharing
 from harvester.lake.storage.store import Store
 from harvester.simulator.spec import AccountSpec, listed
-from tests.crashing import STRIDE
 from tests.harvesting import field
 from tests.rest_catalog import rest_catalog
 from tests.tables import (
@@ -48,6 +47,7 @@ from tests.tables import (
     sealings,
 )
 from tests.test_readme import blocks
+from tests.thorough import STRIDE
 
 pytestmark = pytest.mark.anyio
 

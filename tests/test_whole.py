@@ -22,6 +22,7 @@ from harvester.lake.upkeep.contents import read_contents
 from harvester.model import KEY_END, Proof, Send, SliceKey
 from tests.lake_rows import message_rows, page
 from tests.test_lake import Crash, crash_at
+from tests.thorough import STRIDE
 
 NOW = datetime(2026, 11, 1)  # noqa: DTZ001  the lake's times have no zone
 TUNING = Tuning(target_bytes=1 << 20)
@@ -119,9 +120,9 @@ def harvest(root: Path) -> None:
 
 
 def test_a_stop_after_each_durable_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    crashed, step = True, 0
+    crashed, step = True, 1 - STRIDE
     while crashed:
-        step += 1
+        step += STRIDE
         root = tmp_path / str(step)
         with pytest.MonkeyPatch.context() as patch:
             crash_at(step, patch)

@@ -1,0 +1,21 @@
+"""How much is tried: a part of it in CI, and all with ``TEST_STRIDE=1``, as ``make test-all`` and ``make soak`` say."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+STRIDE = int(os.environ.get("TEST_STRIDE", "8"))
+"""Of durable steps one after the other, every so manieth is tried."""
+THOROUGH = STRIDE == 1
+
+thorough = pytest.mark.skipif(not THOROUGH, reason="make test-all runs it; another test sees most of the same")
+
+
+def examples(most: int) -> int:
+    """How many examples a property is tried on, of so many."""
+    return most if THOROUGH else max(10, most // 4)
+
+
+__all__ = ["STRIDE", "THOROUGH", "examples", "thorough"]
