@@ -92,7 +92,7 @@ class TableChoice:
 
     def __post_init__(self) -> None:
         if self.catalog is not None and self.format is not TableFormat.ICEBERG:
-            raise UsageError("--catalog goes with --table iceberg")
+            raise UsageError(f"--catalog goes with tables in the format iceberg, not {self.format.value}: leave it out")
         if self.catalog is not None and not _CATALOG.fullmatch(self.catalog):
             raise UsageError(f"--catalog is NAME or NAME.NAMESPACE, not {self.catalog!r}")
 

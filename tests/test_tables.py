@@ -20,11 +20,14 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.utils.config import Config
 
 from harvester.config import PartitionBy, TableChoice, TableFormat
+from harvester.console.cli import command_line
+from harvester.console.exits import Exit
 from harvester.datasets import DEFAULT
 from harvester.errors import LakeBroken, UsageError
 from harvester.harvest.upkeep import Compacted, Finding, Kind, Recovered, compact, make_tables, recover, verifying
 from harvester.lake.formats.choosing import logs_of
 from harvester.lake.formats.tablefiles import Overtaken
+from harvester.lake.lake import open_lake
 from harvester.lake.partitioned.sharedfiles import Change
 from harvester.lake.partitioned.sharing import Sharing
 from harvester.lake.storage.store import Store
@@ -175,6 +178,30 @@ async def test_a_lake_that_is_there_gets_tables_and_other_ones_are_refused(tmp_p
             await account.run(table=ICEBERG)
         with pytest.raises(LakeBroken, match="is not a lake"):
             make_tables(tmp_path / "nowhere", DELTA)
+
+
+def test_the_option_that_is_to_be_left_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_lake(tmp_path, TUNING, table=ICEBERG):
+        pass
+
+    def told(*words: str) -> tuple[int, str]:
+        status = command_line(["table", str(tmp_path), *words])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    status, text = told("--format", "iceberg", "--catalog", "nope")
+    assert status == Exit.USAGE
+    assert "is one of the lake's own, _harvest/catalog.sqlite, not nope" in text
+    assert "leave --catalog out" in text
+    status, text = told("--catalog", "nope")
+    assert status == Exit.USAGE
+    assert "--catalog goes with --format iceberg. Of a lake that has tables already, leave both out" in text
+    status, text = told("--format", "delta", "--catalog", "nope")
+    assert (status, "not delta: leave it out" in text) == (Exit.USAGE, True)
+    status, text = told()
+    assert status == Exit.COMPLETE
+    assert "There are no data files yet" in text
+    assert "Read the tables" not in text
 
 
 @both

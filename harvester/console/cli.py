@@ -227,7 +227,7 @@ def table(
 
     No data file is written, moved or deleted, and nothing is asked of the API. Every run keeps the tables in step.
     """
-    return table_lake(place_of(lake, state), table_choice(format_, catalog), ledger)
+    return table_lake(place_of(lake, state), table_choice(format_, catalog, "--format"), ledger)
 
 
 @app.command(sort_key=9)

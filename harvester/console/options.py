@@ -59,11 +59,14 @@ LEDGER_HELP = (
 )
 
 
-def table_choice(table: str | None, catalog: str | None) -> TableChoice | None:
-    """The tables that a lake is to have; None for those that it has. Raises UsageError."""
+def table_choice(table: str | None, catalog: str | None, option: str = "--table") -> TableChoice | None:
+    """The tables that a lake is to have, by ``option``; None for those that it has. Raises UsageError."""
     if table is None:
         if catalog is not None:
-            raise UsageError("--catalog goes with --table iceberg")
+            raise UsageError(
+                f"--catalog goes with {option} iceberg. Of a lake that has tables already, leave both out: it knows "
+                "their catalog"
+            )
         return None
     return TableChoice(TableFormat(table), catalog)
 

@@ -34,6 +34,7 @@ def describe(lake: Place, tabled: Tabled) -> Iterator[Text]:
         yield Text(f"  {name}: {count(files, 'data file')}, {count(tabled.sealings[name], 'sealing')}")
     if not tabled.files:
         yield Text("  There are no data files yet: each dataset becomes a table with its first one.")
+        return
     yield Text("Read the tables from now on, not the folders: a folder also holds files that were replaced.")
 
 

@@ -51,11 +51,16 @@ def choose(runs: Runs, wanted: TableChoice | None) -> TableChoice | None:
     known = runs.table()
     if known is None or wanted is None:
         return wanted or known
-    same = wanted.format is known.format and wanted.catalog in {known.catalog, None}
-    if not same:
+    if wanted.format is not known.format:
         raise UsageError(
             f"this lake's tables are {known}, not {wanted}: a lake has tables of one format. Leave the format out, and "
             "they are kept in step; or use another folder"
+        )
+    if wanted.catalog not in {known.catalog, None}:
+        theirs = known.catalog or f"one of the lake's own, {layout.CATALOG}"
+        raise UsageError(
+            f"the catalog of this lake's Iceberg tables is {theirs}, not {wanted.catalog}, and stays it: leave "
+            "--catalog out, and they are kept in step; or use another folder"
         )
     return known
 
