@@ -23,7 +23,7 @@ from harvester.config import PartitionBy, TableChoice, TableFormat
 from harvester.console.cli import command_line
 from harvester.console.exits import Exit
 from harvester.datasets import DEFAULT
-from harvester.errors import LakeBroken, UsageError
+from harvester.errors import LakeBroken, LakeError, UsageError
 from harvester.harvest.upkeep import Compacted, Finding, Kind, Recovered, compact, make_tables, recover, verifying
 from harvester.lake.formats.choosing import logs_of
 from harvester.lake.formats.tablefiles import Overtaken
@@ -204,6 +204,43 @@ def test_the_option_that_is_to_be_left_out_is_named(tmp_path: Path, capsys: pyte
     assert "Read the tables" not in text
 
 
+@pytest.mark.parametrize("how", ["moved", "copied", "without its ledger", "by month, without its ledger"])
+async def test_iceberg_tables_of_a_lake_that_was_moved_are_made_anew_by_recovering(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    by = PartitionBy.MONTH if how.startswith("by month") else PartitionBy.SEND
+    settings: dict[str, Any] = {"tuning": TUNING, "limit": 100, "partition_by": by}
+    async with field(there, SPEC, table=ICEBERG, **settings) as account:
+        assert (await account.run()).complete
+        account.server.account.settled = True
+        assert (await account.run()).complete  # so that some files are there for earlier states alone
+        held = {name: files(ICEBERG, there, name) for name in DEFAULT}
+        if how == "copied":
+            shutil.copytree(there, here)
+        else:
+            there.rename(here)
+        if how.endswith("without its ledger"):
+            shutil.rmtree(here / "_harvest")
+        else:
+            for command in (["table", str(here)], ["compact", str(here)]):
+                assert command_line(command) == Exit.LAKE
+                assert f"harvester recover {here}" in capsys.readouterr().err
+            assert [(one.kind, f"harvester recover {here}" in one.remedy) for one in found(here)] == [
+                (Kind.TABLE, True)
+            ]
+        assert command_line(["recover", str(here)]) == Exit.COMPLETE
+        assert "its Iceberg tables were made anew" in " ".join(capsys.readouterr().out.split())
+        assert {name: files(ICEBERG, here, name) for name in DEFAULT} == held
+        assert_exact(ICEBERG, account.server.account, here, by=by)
+        assert found(here) == []
+        assert list((here / "_harvest" / "set-aside").rglob("*.metadata.json.aside"))
+        assert command_line(["recover", str(here)]) == Exit.COMPLETE
+        assert "nothing was changed" in capsys.readouterr().out
+    if how == "copied":
+        assert found(there) == []
+
+
 @both
 async def test_what_a_table_lacks_or_has_too_much_is_found_and_put_right(tmp_path: Path, table: TableChoice) -> None:
     async with field(tmp_path, SPEC, tuning=TUNING, limit=100, table=table, datasets=("messages",)) as account:
@@ -238,10 +275,11 @@ def test_a_package_that_is_not_there_is_named_with_the_command_that_installs_it(
 async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = tmp_path / "lake"
+    lake, other = tmp_path / "lake", tmp_path / "other"
     spec = AccountSpec(sends=listed({602: 12}))
     async with field(lake, spec, tuning=TUNING, limit=100, datasets=("messages",)) as account:
         assert (await account.run()).complete
+    shutil.copytree(lake, other)
     with rest_catalog(tmp_path / "shared.sqlite") as uri:
         monkeypatch.setenv("PYICEBERG_CATALOG__SHARED__TYPE", "rest")
         monkeypatch.setenv("PYICEBERG_CATALOG__SHARED__URI", uri)
@@ -251,6 +289,9 @@ async def test_a_rest_catalog_is_found_by_its_name_in_the_settings_and_remembere
         table = load_catalog("shared", type="rest", uri=uri).load_table("mine.messages")
         assert table.scan().to_arrow().num_rows == 12
         assert make_tables(lake, None) == made
+        with pytest.raises(LakeError, match=r"that of another lake: .*/lake/messages, not .*/other/messages"):
+            make_tables(other, TableChoice(TableFormat.ICEBERG, "shared.mine"))
+        assert make_tables(other, TableChoice(TableFormat.ICEBERG, "shared.theirs")).files == made.files
     assert not (lake / "_harvest" / "catalog.sqlite").exists()
     monkeypatch.delenv("PYICEBERG_CATALOG__SHARED__URI")
     monkeypatch.delenv("PYICEBERG_CATALOG__SHARED__TYPE")

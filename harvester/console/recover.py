@@ -50,6 +50,11 @@ def describe(done: Recovered, lake: Place) -> Iterator[RenderableType]:
     if done.why is not None:
         yield Text(f"The old ledger could not be used: {done.why}")
     yield _done(done)
+    if done.moved:
+        yield Text(
+            "The lake has been moved or copied: its Iceberg tables were made anew where it is now, without their "
+            "earlier states. What they were is set aside."
+        )
     yield from _set_aside(done)
     for finding in done.left[:_MOST]:
         yield Text(f"left as it is: {finding.file or finding.kind}: {finding.what} {finding.remedy}", style="yellow")

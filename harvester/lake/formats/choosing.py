@@ -39,8 +39,10 @@ def open_tables(
     chosen = choose(runs, wanted)
     if chosen is None:
         return NoTables()
-    tables = Tables(store, inventory, logs_of(store, chosen, runs.partition_by), full_bytes)
+    tables = Tables(store, inventory, logs_of(store, chosen, runs.partition_by, runs.database.option), full_bytes)
     if runs.table() is None:
+        for log in tables.logs.values():
+            log.look()  # what can't be used is not to be remembered
         runs.begin_table(chosen)  # first: files that are replaced get other names from now on
     tables.catch_up()
     return tables
@@ -65,13 +67,14 @@ def choose(runs: Runs, wanted: TableChoice | None) -> TableChoice | None:
     return known
 
 
-def logs_of(store: Store, chosen: TableChoice, by: Callable[[], PartitionBy]) -> dict[str, TableLog]:
+def logs_of(store: Store, chosen: TableChoice, by: Callable[[], PartitionBy], option: str = "") -> dict[str, TableLog]:
     """Of each dataset, the log of its table, whether there is one yet or not.
 
     Args:
         store: the lake's files.
         chosen: which tables it has.
         by: tells what it is partitioned by, once there is anything in it.
+        option: how commands have to be told where its ledger is, if that is not beside its data.
 
     Raises:
         UsageError: a package is missing, or a catalog.
@@ -87,7 +90,8 @@ def logs_of(store: Store, chosen: TableChoice, by: Callable[[], PartitionBy]) ->
         catalog, namespace = open_catalog(store, chosen.catalog)
         own = chosen.catalog is None
         return {
-            name: IcebergLog(store, dataset, catalog, namespace, by, own=own) for name, dataset in CATALOGUE.items()
+            name: IcebergLog(store, dataset, catalog, namespace, by, own=own, option=option)
+            for name, dataset in CATALOGUE.items()
         }
     except ImportError as error:
         extra = chosen.format.value

@@ -33,6 +33,7 @@ from harvester.config import PartitionBy
 from harvester.datasets import EXTRA, Kind
 from harvester.errors import HarvesterError, LakeBroken, LakeError, UsageError
 from harvester.lake import layout
+from harvester.lake.formats.moved import FOLDER, TablesMoved, made_elsewhere, newest_metadata, url_of
 from harvester.lake.formats.tablefiles import Overtaken, TableState
 from harvester.lake.partitioned.partitions import column_of
 from harvester.lake.storage.connecting import s3_options
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from harvester.places import Place
 
 SEALING = "harvester.sealing"
-FOLDER = "_iceberg"
 NAMESPACE = "mailkit"
 _SEND = "id_send"
 _TRANSFORMS: dict[PartitionBy, tuple[Transform[Any, Any], str]] = {
@@ -71,7 +71,7 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
             "the Iceberg catalog that a lake has of its own is a file, and machines that share a lake in an object "
             "store have no folder in common for it: name a catalog that they reach with --catalog"
         )
-    files = _files_of(store.root)
+    files = files_of(store.root)
     name, _, namespace = (named or "harvester").partition(".")
     namespace = namespace or NAMESPACE
     try:
@@ -93,7 +93,7 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
     return catalog, namespace
 
 
-def _files_of(root: Place) -> dict[str, str]:
+def files_of(root: Place) -> dict[str, str]:
     """What pyiceberg has to be told to reach a lake's files. Raises UsageError."""
     if isinstance(root, Path):
         return {}
@@ -124,17 +124,18 @@ class IcebergLog:
         by: Callable[[], PartitionBy],
         *,
         own: bool = True,
+        option: str = "",
     ) -> None:
-        """With ``own``, the catalog is the lake's: what it lacks it has lost. ``by``: see ``choosing.logs_of``."""
+        """With ``own``, the catalog is the lake's: what it lacks it has lost. Others: see ``choosing.logs_of``."""
         self._by = by
+        self._option = option
         self._own = own
         self._dataset = dataset
         self._catalog = catalog
         self._namespace = namespace
         self._identifier = f"{namespace}.{dataset.name}"
         self._store = store
-        root = store.root
-        self._root = f"file://{root.absolute()}" if isinstance(root, Path) else root.url
+        self._root = url_of(store.root)
         self._table: Table | None = None
         # Text has no statistics, on purpose; pyiceberg warns of it for each column of each file.
         logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
@@ -148,6 +149,9 @@ class IcebergLog:
                 self._table = self._registered()
                 if self._table is None:
                     return TableState(0, frozenset())
+            except Exception:
+                self._refuse_moved()
+                raise
             self._refuse_another(self._table)
             snapshot = self._table.current_snapshot()
             files = {self._name(file.file_path) for file in self._files()}
@@ -224,21 +228,30 @@ class IcebergLog:
 
     def _registered(self) -> Table | None:
         """The table, as its newest metadata say, where the lake's own catalog was lost; None where there is none."""
-        folder = f"{self._dataset.name}/{FOLDER}"
-        found = [name for name, is_folder in self._store.entries(folder) if name.endswith(".metadata.json")]
-        if not found or not self._own:
+        newest = newest_metadata(self._store, self._dataset.name) if self._own else None
+        if newest is None:
             return None
+        self._refuse_moved()
         self._catalog.create_namespace_if_not_exists(self._namespace)
-        return self._catalog.register_table(self._identifier, f"{self._root}/{folder}/{max(found)}")
+        return self._catalog.register_table(self._identifier, f"{self._root}/{newest}")
+
+    def _refuse_moved(self) -> None:
+        there = made_elsewhere(self._store, self._dataset.name) if self._own else None
+        if there is not None:
+            raise TablesMoved(self._store, there, f"{self._root}/{self._dataset.name}", self._option)
 
     def _refuse_another(self, table: Table) -> None:
-        here = f"{self._root}/{self._dataset.name}"
-        if table.location().rstrip("/") != here:
-            raise UsageError(
-                f"the Iceberg table {self._identifier} is that of another lake: {table.location()}, not {here}. Say "
-                "--catalog NAME.NAMESPACE with a namespace of this lake's own; or, if the lake has moved, put it back: "
-                "Iceberg's tables name their files by where they were"
-            )
+        here, there = f"{self._root}/{self._dataset.name}", table.location().rstrip("/")
+        if there == here:
+            return
+        if self._own:
+            raise TablesMoved(self._store, there, here, self._option)
+        raise LakeError(
+            f"the Iceberg table {self._identifier} of the catalog {self._catalog.name} is that of another lake: "
+            f"{there}, not {here}. For a lake that gets its tables now, say --catalog NAME.NAMESPACE with a namespace "
+            "of its own. If this lake was moved, put it back; or drop its tables from the catalog, without purging "
+            "their files: the next run makes them anew"
+        )
 
     def _files(self) -> Iterator[DataFile]:
         """The data files of the current snapshot."""
@@ -293,4 +306,4 @@ def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-__all__ = ["FOLDER", "NAMESPACE", "SEALING", "IcebergLog", "open_catalog"]
+__all__ = ["FOLDER", "NAMESPACE", "SEALING", "IcebergLog", "files_of", "open_catalog"]

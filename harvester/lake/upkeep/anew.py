@@ -9,14 +9,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from harvester.config import PartitionBy
+from harvester.config import PartitionBy, TableFormat
 from harvester.lake import layout
 from harvester.lake.formats.choosing import found_in, logs_of
+from harvester.lake.formats.moved import files_before, made_elsewhere
 from harvester.lake.inventory import Inventory
 from harvester.lake.ledger import Ledger
 from harvester.lake.ledgers.tables import facts
 from harvester.lake.upkeep.rebuilding import Aside, Part, Rebuilt, rebuilt
-from harvester.lake.upkeep.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
+from harvester.lake.upkeep.restoring import name_campaigns, put_files_right, put_slices
 from harvester.lake.upkeep.salvaging import NO_SENDS, Reader, folders, likely_origin
 from harvester.lake.upkeep.sharesalvage import Salvage
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from harvester.config import TableChoice
     from harvester.lake.ledgers.database import Database
     from harvester.lake.ledgers.place import LedgerPlace
+    from harvester.lake.upkeep.restoring import AsideFolder
     from harvester.lake.upkeep.salvaging import Recovered
     from harvester.model import SliceKey
 
@@ -38,12 +41,13 @@ _BATCH = 200
 class Anew:
     """A ledger made anew, in place of one that is lost or can't be used."""
 
-    def __init__(self, place: LedgerPlace, done: Recovered, tick: Tick, now: datetime) -> None:
+    def __init__(self, place: LedgerPlace, done: Recovered, tick: Tick, now: datetime, aside: AsideFolder) -> None:
+        """``aside`` takes what can't stay."""
         self._place = place
         self._store = store = place.store
         self._done = done
         self._reader = Reader(store, done, tick, now)
-        self._aside = AsideFolder.of_now(store, now)
+        self._aside = aside
         self._elsewhere: list[Aside] = []
         self._salvage = Salvage(store, done, tick, now)
         self._table = found_in(store)
@@ -54,9 +58,7 @@ class Anew:
         store, done = self._store, self._done
         done.account, done.redaction = likely_origin(store)
         if self._table is not None:
-            self._live = frozenset[str]().union(
-                *(log.look().files for log in logs_of(store, self._table, lambda: PartitionBy.SEND).values())
-            )
+            self._live = frozenset[str]().union(*self._held(self._table))
         self._salvage.look(self._live)
         with self._place.made_anew() as database:
             to_move = self._fill(database)
@@ -70,8 +72,12 @@ class Anew:
             self._aside.take(name)
             done.segments += 1
         done.kept = self._place.put_in_place(self._aside.take)
-        if self._aside.files:
-            done.folder, done.shown = self._aside.name, store.shown(self._aside.name)
+
+    def _held(self, chosen: TableChoice) -> Iterator[AbstractSet[str]]:
+        """The data files that each table holds; of tables that were made where the lake was before, too."""
+        for name, log in logs_of(self._store, chosen, lambda: PartitionBy.SEND).items():
+            moved = chosen.format is TableFormat.ICEBERG and made_elsewhere(self._store, name) is not None
+            yield files_before(self._store, name) if moved else log.look().files
 
     def _fill(self, database: Database) -> list[Rebuilt]:
         """Writes every slice that has files into the ledger. Returns those some of whose files are to be moved."""

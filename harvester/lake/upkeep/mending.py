@@ -14,7 +14,7 @@ from harvester.lake import layout
 from harvester.lake.lake import Glance
 from harvester.lake.upkeep.findings import Finding
 from harvester.lake.upkeep.rebuilding import Aside, Part, Rebuilt, rebuilt
-from harvester.lake.upkeep.restoring import AsideFolder, name_campaigns, put_files_right, put_slices
+from harvester.lake.upkeep.restoring import name_campaigns, put_files_right, put_slices
 from harvester.lake.upkeep.salvaging import NO_SENDS, Reader, likely_origin
 from harvester.lake.upkeep.snapshots import snapshot
 from harvester.lake.upkeep.verify import Verification
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from harvester.lake.lake import Lake
+    from harvester.lake.upkeep.restoring import AsideFolder
     from harvester.lake.upkeep.salvaging import Recovered
     from harvester.lake.upkeep.snapshots import SliceSnapshot
 
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 class Mending:
     """Has a sound ledger say what is there, where files are missing, damaged or too many."""
 
-    def __init__(self, lake: Lake, done: Recovered, tick: Tick, now: datetime) -> None:
+    def __init__(self, lake: Lake, done: Recovered, tick: Tick, now: datetime, aside: AsideFolder) -> None:
+        """``aside`` takes what can't stay."""
         self._lake = lake
         self._done = done
         self._tick = tick
         self._reader = Reader(lake.store, done, tick, now, lake.inventory.all_superseded())
-        self._aside = AsideFolder.of_now(lake.store, now)
+        self._aside = aside
 
     def run(self) -> None:
         """Does so. Raises LakeError. Blocking."""
@@ -51,8 +53,6 @@ class Mending:
             self._mend(key, found, wrong[key])
         with lake.ledger.database.writing() as connection:
             name_campaigns(connection)
-        if self._aside.files:
-            done.folder, done.shown = self._aside.name, lake.store.shown(self._aside.name)
         lake.sealer.tables.catch_up()
 
     def _wrong(self) -> dict[SliceKey, list[Finding]]:

@@ -13,18 +13,22 @@ from harvester.config import Tuning
 from harvester.datasets import CATALOGUE
 from harvester.errors import LakeBroken
 from harvester.lake import layout
+from harvester.lake.formats.moved import set_aside_if_moved
 from harvester.lake.lake import open_lake
 from harvester.lake.ledgers.place import ledger_place
+from harvester.lake.runs import Runs
 from harvester.lake.storage.store import Store
 from harvester.lake.upkeep.anew import Anew
 from harvester.lake.upkeep.findings import Kind
 from harvester.lake.upkeep.mending import Mending
+from harvester.lake.upkeep.restoring import AsideFolder
 from harvester.lake.upkeep.salvaging import Recovered
 from harvester.lake.upkeep.verify import verifying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harvester.config import TableChoice
     from harvester.lake.ledgers.place import LedgerPlace
     from harvester.model import Secret
     from harvester.places import Place
@@ -63,13 +67,27 @@ def recover(
         done.rebuilt = done.why is not None or not place.there()
     if not done.rebuilt and _shared_are_wrong(root, ledger):
         done.why, done.rebuilt = "it says other things than the data files of partitions", True
+    aside = AsideFolder.of_now(store, tuning.clock())
     with place.locked(moving=True):
         if done.rebuilt:
-            Anew(place, done, tick, tuning.clock()).run()
-    with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger that was made anew
+            Anew(place, done, tick, tuning.clock(), aside).run()
+        done.moved = set_aside_if_moved(store, _tables_of(place), aside)
+    with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger, or makes them anew
         if not done.rebuilt:
-            Mending(lake, done, tick, tuning.clock()).run()
+            aside.store = lake.store
+            Mending(lake, done, tick, tuning.clock(), aside).run()
             lake.sealer.tables.catch_up()
+    if aside.files:
+        done.folder, done.shown = aside.name, store.shown(aside.name)
+
+
+def _tables_of(place: LedgerPlace) -> TableChoice | None:
+    """Which tables a sound ledger says that the lake has."""
+    database = place.open()
+    try:
+        return Runs(database).table()
+    finally:
+        database.close()
 
 
 def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:

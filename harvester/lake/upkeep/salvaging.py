@@ -47,6 +47,7 @@ class Recovered:
         rows: rows of the files that they keep.
         aside: files that were set aside because of what they are, and why.
         segments: pages that were in no data file yet, and were set aside.
+        moved: whether the lake's own Iceberg tables were those of where it was before, and were made anew.
         folder: where files were set aside, as the lake names it; None if none were.
         shown: the same, as a person finds it.
         kept: where the old ledger is kept, if that is not among these files; None if it is, or there was none.
@@ -64,6 +65,7 @@ class Recovered:
     rows: int = 0
     aside: list[Aside] = field(default_factory=list)
     segments: int = 0
+    moved: bool = False
     folder: str | None = None
     shown: str | None = None
     kept: str | None = None

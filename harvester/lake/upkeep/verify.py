@@ -18,6 +18,7 @@ from harvester.errors import LakeError, UsageError
 from harvester.lake import layout
 from harvester.lake.formats.choosing import logs_of
 from harvester.lake.formats.following import out_of_step
+from harvester.lake.formats.moved import TablesMoved
 from harvester.lake.lake import look_into
 from harvester.lake.partitioned.sharedfiles import SharedFiles
 from harvester.lake.upkeep.consistency import contradictions
@@ -197,10 +198,13 @@ class Verification:
         command = f"harvester table {as_arguments(self._seen.store.root)}{self._database.option}"
         remedy = f"Run: {command} (as the next run does, too)"
         try:
-            logs = logs_of(self._seen.store, chosen, self._seen.runs.partition_by)
+            logs = logs_of(self._seen.store, chosen, self._seen.runs.partition_by, self._database.option)
             for name, log in logs.items():
                 for what in out_of_step(self._seen.inventory, name, log):
                     yield Finding(Kind.TABLE, name, None, None, what, remedy)
+        except TablesMoved as error:
+            remedy = f"Run: {self._checks.recover} (it sets what they are aside)"
+            yield Finding(Kind.TABLE, None, None, None, f"The tables can't be used: {error}.", remedy)
         except (UsageError, LakeError) as error:
             yield Finding(Kind.TABLE, None, None, None, f"The tables can't be looked at: {error}.", remedy)
 
