@@ -159,11 +159,11 @@ class TestWhere:
         assert sound(tmp_path, shared_ledger)
         assert read_status(tmp_path, shared_ledger).rows["messages"] == 2
 
-    def test_what_does_not_say_where_the_ledger_is_is_not_guessed_at(
-        self, tmp_path: Path, shared_ledger: Secret
+    def test_what_does_not_say_where_the_ledger_is_is_not_guessed_at_and_recovering_makes_it_anew(
+        self, tmp_path: Path, shared_ledger: Secret, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with open_lake(tmp_path, TUNING, ledger=shared_ledger):
-            pass
+        with open_lake(tmp_path, TUNING, ledger=shared_ledger) as lake:
+            stage_and_seal(lake)
         for content in ("", "[]", '{"ledger": "postgresql", "schema": "public; DROP TABLE facts"}'):
             (tmp_path / layout.ELSEWHERE).write_text(content)
             with (
@@ -171,6 +171,15 @@ class TestWhere:
                 open_lake(tmp_path, TUNING, ledger=shared_ledger),
             ):
                 pass
+        before = (tmp_path / layout.ELSEWHERE).read_text()
+        assert command_line(["recover", str(tmp_path), "--ledger", str(shared_ledger)]) == Exit.COMPLETE
+        said = " ".join(capsys.readouterr().out.split())
+        assert "ledger-elsewhere.json did not say which schema it is in" in said
+        assert "What was set aside is in" in said
+        (aside,) = (tmp_path / layout.SET_ASIDE).rglob("ledger-elsewhere.json.aside")
+        assert aside.read_text() == before
+        assert sound(tmp_path, shared_ledger)
+        assert read_status(tmp_path, shared_ledger).rows["messages"] == 2
 
 
 class TestSaying:

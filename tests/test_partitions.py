@@ -299,7 +299,9 @@ def test_compacting_a_send_loses_and_doubles_nothing_wherever_it_stops(tmp_path:
 # --- recovering
 
 
-async def test_a_lost_ledger_is_made_anew_from_what_files_say(tmp_path: Path) -> None:
+async def test_a_lost_ledger_is_made_anew_from_what_files_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = AccountSpec(
         sends=listed({601: 260, 602: 40, 604: 75}), failed=0.2, waiting=0.1, first_date=SENT, days_between=1.0
     )
@@ -320,14 +322,23 @@ async def test_a_lost_ledger_is_made_anew_from_what_files_say(tmp_path: Path) ->
 
         shared = max(files(tmp_path), key=lambda path: pq.read_metadata(path).num_rows)
         shared.unlink()  # with a sound ledger
-        assert [finding.kind for finding in found(tmp_path)] == ["missing"]
+        (missing,) = found(tmp_path)
+        assert (missing.kind, "makes the ledger anew" in missing.remedy) == ("missing", True)
+        capsys.readouterr()
         assert command_line(["recover", str(tmp_path)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert (
+            f"a file that it counts is missing, damaged or another one, such as {missing.file}. {missing.what}" in said
+        )
+        assert list((tmp_path / layout.SET_ASIDE).rglob("ledger.sqlite.aside"))
         assert found(tmp_path) == []
         assert (await account.run()).complete
         assert_exact(tmp_path, account.server.account)
 
 
-def test_rows_that_follow_missing_ones_go_out_of_files_that_others_share(tmp_path: Path) -> None:
+def test_rows_that_follow_missing_ones_go_out_of_files_that_others_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with open_lake(tmp_path, TUNING) as lake:
         begin(lake)
         lake.stage([taken(lake, 7, 700, 10)])
@@ -342,6 +353,7 @@ def test_rows_that_follow_missing_ones_go_out_of_files_that_others_share(tmp_pat
     assert found(tmp_path) == []
     assert keys(tmp_path) == {name: [key for key in some if key >= 800] for name, some in TRUTH.items()}
     assert len(list((tmp_path / layout.SET_ASIDE).rglob("*.aside"))) == len(TRUTH)
+    assert "others follow rows that are missing" in " ".join(capsys.readouterr().out.split())
     harvest(tmp_path)
     assert keys(tmp_path) == TRUTH
     assert found(tmp_path) == []

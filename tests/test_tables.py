@@ -96,7 +96,11 @@ async def test_tables_hold_the_truth_through_a_refresh_a_merging_of_files_and_th
         assert found(tmp_path) == []
 
         shutil.rmtree(tmp_path / "_harvest")  # with the catalog of Iceberg tables
-        recover(tmp_path, Recovered())
+        done = Recovered()
+        recover(tmp_path, done)
+        said = "it covers keys that" if by is PartitionBy.SEND else "it was replaced: later files hold its rows"
+        assert [file.why for file in done.aside if said not in file.why] == []
+        assert {file.name for file in done.aside} >= set(old)
         assert files(table, tmp_path, "messages") == now
         assert (await account.run()).complete
         exact()

@@ -90,6 +90,17 @@ class LedgerPlace(ABC):
             Where the old one is kept, if that is not where files are set aside.
         """
 
+    def forget_unreadable(self, set_aside: SetAside) -> str | None:  # noqa: ARG002  a file's place is known
+        """Sets aside what should say where the ledger is, if it does not, so that it can be made anew.
+
+        Args:
+            set_aside: moves a file out of the way.
+
+        Returns:
+            Why the ledger that there was can't be used; None if nothing was set aside.
+        """
+        return None
+
     def mark(self) -> bytes | None:
         """What the lake says of a ledger that is elsewhere; None if it says nothing. Raises LakeAway."""
         return self.store.content(layout.ELSEWHERE)

@@ -173,6 +173,18 @@ class Shared(LedgerPlace):
         set_files_aside(set_aside)
         return kept and f"the schema {kept} of {self._address.shown}"
 
+    def forget_unreadable(self, set_aside: SetAside) -> str | None:
+        """Sets aside what should say where the ledger is, and doesn't: see LedgerPlace."""
+        try:
+            self._schema()
+        except LakeBroken:
+            set_aside(layout.ELSEWHERE)
+            return (
+                f"{layout.ELSEWHERE} did not say which schema it is in. What it was stays in {self._address.shown}, "
+                "as a schema harvester_… that no lake names"
+            )
+        return None
+
     def _opened(self, schema: str) -> PostgresDatabase:
         database = PostgresDatabase(self._address, schema, self._held)
         try:
@@ -221,7 +233,7 @@ class Shared(LedgerPlace):
             pass
         message = (
             f"{layout.ELSEWHERE} in {self.store.root} does not say where the ledger is. Put a copy of it back; or "
-            f"remove it, and make the ledger anew: harvester recover {as_arguments(self.store.root)}{self.option}"
+            f"make the ledger anew, from the data files: harvester recover {as_arguments(self.store.root)}{self.option}"
         )
         raise LakeBroken(message)
 

@@ -62,6 +62,15 @@ class Checks:
             "there, and the next run asks for its rows again)"
         )
 
+    @property
+    def shared_again(self) -> str:
+        """The remedy for a file of many sends that can't be used."""
+        return (
+            f"Put it back from a backup, or run: {self.recover} (it makes the ledger anew from the files that are "
+            f"sound, and moves others to {layout.SET_ASIDE}; the next run asks again for the rows of this one, and for "
+            "what follows them in their sends)"
+        )
+
     def data_file(self, key: SliceKey, records: Sequence[DataFileRecord]) -> list[Finding]:
         """Holds a data file against what may be under its name: one record, or two while it is being replaced."""
         name, wrong = records[0].name, self._wrong_with(key, records)

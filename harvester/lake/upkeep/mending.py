@@ -80,7 +80,9 @@ class Mending:
             elif finding.id_send is not None:
                 wrong[SliceKey(finding.dataset, finding.id_send)].append(finding)
             elif finding.file is not None and finding.file.endswith(".parquet"):
-                elsewhere.append(Aside(finding.file, NO_SENDS))
+                folder = finding.file.split("/")[1]
+                why = NO_SENDS if layout.partition_of_folder(folder) is None else "the ledger does not know it"
+                elsewhere.append(Aside(finding.file, why))
             else:
                 self._done.left.append(finding)
         self._done.files = self._done.bytes = self._done.rows = 0

@@ -61,13 +61,15 @@ def recover(
     if not any(store.holds_anything(name) for name in (*CATALOGUE, layout.HOME)):
         raise LakeBroken(f"{root} is not a lake: there are no data files in it, and no {layout.HOME}")
     store.make_home()
+    aside = AsideFolder.of_now(store, tuning.clock())
+    lost = place.forget_unreadable(aside.take)
     with place.locked(moving=True):
         store.claim()
-        done.why = _unusable(place)
+        done.why = lost or _unusable(place)
         done.rebuilt = done.why is not None or not place.there()
-    if not done.rebuilt and _shared_are_wrong(root, ledger):
-        done.why, done.rebuilt = "it says other things than the data files of partitions", True
-    aside = AsideFolder.of_now(store, tuning.clock())
+    if not done.rebuilt:
+        done.why = _shared_are_wrong(root, ledger)
+        done.rebuilt = done.why is not None
     with place.locked(moving=True):
         if done.rebuilt:
             Anew(place, done, tick, tuning.clock(), aside).run()
@@ -90,12 +92,19 @@ def _tables_of(place: LedgerPlace) -> TableChoice | None:
         database.close()
 
 
-def _shared_are_wrong(root: Place, ledger: Secret | None) -> bool:
-    """Whether data files of many sends are not what a sound ledger says: then it is made anew, from what they are."""
+def _shared_are_wrong(root: Place, ledger: Secret | None) -> str | None:
+    """What is wrong where files hold rows of many sends: then a sound ledger, too, is made anew. None if nothing is."""
     with verifying(root, quick=False, ledger=ledger) as seen:
         if not seen.shared:
-            return False
-        return any(finding.kind not in {Kind.STRAY, Kind.TABLE} for finding in seen.findings())
+            return None
+        wrong = [finding for finding in seen.findings() if finding.kind not in {Kind.STRAY, Kind.TABLE}]
+    if not wrong:
+        return None
+    files = [finding for finding in wrong if finding.file is not None]
+    if not files:
+        return f"it contradicts itself. {wrong[0].what}"
+    many = "a file that it counts is" if len(files) == 1 else f"{len(files):,} files that it counts are"
+    return f"{many} missing, damaged or another one, such as {files[0].file}. {files[0].what}"
 
 
 def _unusable(place: LedgerPlace) -> str | None:

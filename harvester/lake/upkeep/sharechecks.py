@@ -143,7 +143,9 @@ def _ends(told: Told, rows: pa.Table, dataset: Dataset) -> Content:
 
 def shared_findings(checks: Checks, file: SharedFile) -> list[Finding]:
     """Holds a shared file against the ledger."""
-    return [Finding(kind, file.dataset, None, file.name, what, checks.again) for kind, what in _wrong(checks, file)]
+    return [
+        Finding(kind, file.dataset, None, file.name, what, checks.shared_again) for kind, what in _wrong(checks, file)
+    ]
 
 
 def _wrong(checks: Checks, file: SharedFile) -> list[tuple[Kind, str]]:

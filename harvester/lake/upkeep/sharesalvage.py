@@ -173,7 +173,9 @@ class Salvage:
                 now: SharedFile | None = whole
             else:
                 now = self._without(sharing, whole, places, about) if places else None
-                self.aside.append(Aside(file.name, _why(now)))
+                gone = [told for place, told in enumerate(file.footer.shares) if place not in places]
+                held = [(told, chains.get((file.footer.dataset, told.id_send), [])) for told in gone]
+                self.aside.append(Aside(file.name, _why(now, replaced=all(_in(chain, told) for told, chain in held))))
             if now is not None:
                 with database.writing() as connection:
                     put_file(connection, now, sealed=1)
@@ -315,9 +317,19 @@ def partitions(store: Store) -> Iterator[tuple[str, str]]:
                 yield dataset, f"{dataset}/{name}"
 
 
-def _why(now: SharedFile | None) -> str:
-    rest = "none of its rows" if now is None else f"only the rows that are in {now.name} now"
-    return f"{rest} can stay: others are in another file as well, or follow rows that are missing"
+def _in(chain: Sequence[_Found], told: Told) -> bool:
+    """Whether a slice's chain, which begins at key 0, covers what a share covered."""
+    return bool(chain) and told.stop <= chain[-1].told.stop
+
+
+def _why(now: SharedFile | None, *, replaced: bool) -> str:
+    """Why a file can't stay: what takes the place of some of its rows, if anything does, is ``now``."""
+    if replaced:
+        if now is None:
+            return "it was replaced: later files hold its rows"
+        return f"part of it was replaced: later files hold those rows, and {now.name} the others"
+    rest = "none of its rows can stay" if now is None else f"only the rows that are in {now.name} now can stay"
+    return f"{rest}: others follow rows that are missing, and are asked for again, or are in another file as well"
 
 
 def _expected(chain: Sequence[_Found]) -> int | None:
