@@ -252,7 +252,7 @@ class Settings:
     scope: Scope = Scope.AUTO
     ledger: Secret | None = None
     redaction: Redaction = field(default_factory=Redaction)
-    partition_by: PartitionBy = PartitionBy.SEND
+    partition_by: PartitionBy | None = None
     table: TableChoice | None = None
     tuning: Tuning = field(default_factory=Tuning)
 

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from rich.console import Console
 
+from harvester.config import TableChoice, TableFormat
 from harvester.console import secrecy
 from harvester.console.findings import Findings
 from harvester.console.progress import LineView, LiveView, Meter, Pace, picture
@@ -88,6 +89,14 @@ def result(slices: Iterable[SliceOutcome], *, interrupted: bool = False, **more:
 def told(slices: Iterable[SliceOutcome], *, interrupted: bool = False, early: bool = False, **more: Any) -> str:
     found = result(slices, interrupted=interrupted, **more)
     return "\n".join(line.plain for line in report(found, LAKE, early=early))
+
+
+def test_a_lake_with_tables_is_not_to_be_read_by_its_folders() -> None:
+    assert "Read its tables" not in told([COMPLETE])
+    for table, says in ((TableFormat.DELTA, "deltalake.DeltaTable("), (TableFormat.ICEBERG, "by their catalog")):
+        said = told([COMPLETE], table=TableChoice(table))
+        assert says in said
+        assert "*.parquet" not in said
 
 
 def failed(id_send: int, why: str | None = "the server answered 500") -> SliceOutcome:

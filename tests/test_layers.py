@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "harvester"
-NOUNS = {"model", "datasets", "errors", "config", "budget", "places", "redaction", "__init__"}
+NOUNS = {"model", "datasets", "errors", "events", "config", "budget", "places", "redaction", "__init__"}
 MAY_IMPORT = {
     "console": {"console", "harvest", "simulator"} | NOUNS,
     "streaming": {"streaming", "harvest", "api", "lake"} | NOUNS,

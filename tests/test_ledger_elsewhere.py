@@ -121,7 +121,7 @@ class TestWhere:
                 pass
         other = postgres_server.url(postgres_server.database())
         for another in (open_lake(tmp_path, TUNING, ledger=other), look_into(tmp_path, other)):
-            with pytest.raises(LakeBroken, match=rf"no schema {schema_of(tmp_path)} .*Is --ledger right"), another:
+            with pytest.raises(LakeBroken, match=rf"no schema {schema_of(tmp_path)} .*is --ledger right"), another:
                 pass
         with look_into(tmp_path, shared_ledger) as seen:
             assert len(list(seen.ledger.walked(None))) == 1
@@ -265,7 +265,7 @@ class TestSaying:
     ) -> None:
         monkeypatch.setattr("harvester.lake.ledgers.postgres.OLDEST", 990000)
         with (
-            pytest.raises(LakeError, match=r"needs PostgreSQL 99 or later; 127\.0\.0\.1/.* is \d+"),
+            pytest.raises(LakeError, match=r"needs PostgreSQL 99 or later; 127\.0\.0\.1:\d+/.* is \d+"),
             open_lake(tmp_path, TUNING, ledger=shared_ledger),
         ):
             pass

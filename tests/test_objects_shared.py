@@ -282,7 +282,7 @@ def test_with_the_database_lost_the_ledger_is_made_anew_from_any_machine(
     postgres_server.admin(f"DROP DATABASE {database} WITH (FORCE)")
     shutil.rmtree(lake.state)
     ledger, other = postgres_server.url(postgres_server.database()), at(lake, "other")
-    with pytest.raises(LakeBroken, match=r"no schema .* Is --ledger right.*harvester recover"):
+    with pytest.raises(LakeBroken, match=r"no schema .* is --ledger right.*harvester recover"):
         read_status(other, ledger)
     done = Recovered()
     recover(other, done, ledger=ledger)

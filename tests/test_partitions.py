@@ -87,8 +87,11 @@ async def test_a_lake_stays_partitioned_as_it_was_begun(tmp_path: Path) -> None:
     spec = AccountSpec(sends=listed({601: 5}))
     async with field(tmp_path, spec, tuning=CLOCK, partition_by=PartitionBy.MONTH) as account:
         assert (await account.run()).complete
-        with pytest.raises(LakeError, match=r"partitioned by month.*--partition-by month"):
+        with pytest.raises(LakeError, match=r"partitioned by month.*leave --partition-by out"):
             await account.run(partition_by=PartitionBy.SEND)
+        assert (await account.run(partition_by=None, refresh=Refresh.ALL)).complete
+    assert found(tmp_path) == []
+    assert read_status(tmp_path).partition_by == "month"
 
 
 # --- at every durable step

@@ -29,7 +29,7 @@ def compact_lake(lake: Place, ledger: Secret | None = None, *, file_size: int) -
     from harvester.harvest.upkeep import Compacted, compact  # noqa: PLC0415  help comes without its dependencies
 
     if file_size < LEAST_FILE:
-        raise UsageError("--file-size is at least 16KiB")
+        raise UsageError(f"--file-size is at least 16KiB, not {file_size} bytes")
     done, began = Compacted(), time.monotonic()
 
     def step() -> Step:

@@ -167,14 +167,14 @@ class RunOptions:
         ),
     ] = DEFAULT
     partition_by: Annotated[
-        Literal["send", "campaign", "month", "day"],
+        Literal["send", "campaign", "month", "day"] | None,
         Parameter(
             group=WHAT,
             metavar="NAME",
-            help="What the lake's folders are: sends; or campaigns, months or days (of message_date): then a data file "
-            "holds rows of many sends. A lake is always partitioned in the same way.",
+            help="What the folders of a new lake are: sends, if this is not given; or campaigns, months or days (of "
+            "message_date): then a data file holds rows of many sends. A lake stays as it was begun.",
         ),
-    ] = "send"
+    ] = None
     file_size: Annotated[
         int,
         Parameter(
@@ -436,7 +436,7 @@ class RunOptions:
             scope=Scope(self.scope),
             ledger=self.ledger,
             redaction=self._redaction(),
-            partition_by=PartitionBy(self.partition_by),
+            partition_by=None if self.partition_by is None else PartitionBy(self.partition_by),
             tuning=replace(_TUNING, target_bytes=self.file_size, row_group_bytes=self.row_group_size),
             table=table_choice(self.table, self.catalog),
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from harvester.config import TableFormat
 from harvester.console.findings import Examples, Findings
 from harvester.console.secrecy import redacted
 from harvester.console.wording import bears, count, span
@@ -15,6 +16,7 @@ from harvester.places import as_arguments
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from harvester.config import TableChoice
     from harvester.harvest.outcome import Result
     from harvester.places import Place
 
@@ -40,9 +42,18 @@ def report(result: Result, lake: Place, *, early: bool = False) -> Iterator[Text
     yield Text("")
     if not result.complete:
         yield Text(RESUME_LATER if early else RESUME, style="bold")
+    elif result.table is not None:
+        yield Text(how_to_read(lake, result.table))
     elif sql := example(result.rows, lake):
         yield Text("Try it:", style="bold")
         yield Text(f'  duckdb -c "{sql}"')
+
+
+def how_to_read(lake: Place, table: TableChoice) -> str:
+    """What to say of a lake that has tables: its folders also hold files that were replaced."""
+    if table.format is TableFormat.DELTA:
+        return f'Read its tables, not its folders: deltalake.DeltaTable("{lake}/{MESSAGES.name}"), for one.'
+    return "Read its tables by their catalog, not its folders, which also hold files that were replaced."
 
 
 def example(rows: Mapping[str, int], lake: Place) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from harvester.errors import AttemptFailed, SliceRefused, first_of
-from harvester.harvest.events import log
+from harvester.events import log
 from harvester.harvest.reaching import Reach
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from harvester.api import discovery
 from harvester.api.discovery import Campaign, Days
 from harvester.errors import AccessRefused, Unauthorized
+from harvester.events import log
 from harvester.harvest.asking import Asker
-from harvester.harvest.events import log
 from harvester.harvest.listing import CampaignList, Entry, SendListing
 from harvester.harvest.outcome import Search
 from harvester.harvest.questions import FirstRecord, Source, Witness

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
-from harvester.harvest.events import log
+from harvester.events import log
 
 if TYPE_CHECKING:
     from harvester.harvest.walks import Walk

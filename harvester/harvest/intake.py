@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from harvester.datasets import CATALOGUE
+from harvester.events import log
 from harvester.harvest import parts, walks, widewalks
-from harvester.harvest.events import log
 from harvester.harvest.walks import Walk
 from harvester.lake.entries import Due
 from harvester.model import KeyRange

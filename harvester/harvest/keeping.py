@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from harvester.config import Scope
 from harvester.datasets import MESSAGES
+from harvester.events import log
 from harvester.harvest import routing
-from harvester.harvest.events import log
 from harvester.harvest.scoping import Weighing, known_by
 from harvester.lake.wide import ScopeStep
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from harvester.harvest.events import log
+from harvester.events import log
 from harvester.model import Borne
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from harvester.config import TableChoice
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -151,6 +153,7 @@ class Result:
             was no matter.
         told: the most permits per second, and attempts at once, that it might use at all.
         paced: what it might ask of the server in the end; None if it asked nothing.
+        table: which tables the lake has; None if it has none.
     """
 
     complete: bool
@@ -166,6 +169,7 @@ class Result:
     limit: int | None = None
     told: tuple[float, int] | None = None
     paced: Paced | None = None
+    table: TableChoice | None = None
 
 
 __all__ = ["Paced", "Result", "Search", "SliceOutcome", "SliceProgress", "Snapshot"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
 from harvester.errors import Unproven
+from harvester.events import log
 from harvester.harvest import ranges
-from harvester.harvest.events import log
 from harvester.harvest.ranges import Seam
 from harvester.harvest.splitting import Stretch, adds_up, near_stop, worth_a_look
 from harvester.harvest.trust import ASKINGS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harvester.errors import NotConnected, NotTheApi, NotTrusted, ServerNotReached, Throttled
-from harvester.harvest.events import log
+from harvester.events import log
 from harvester.harvest.walks import backoff_s
 
 if TYPE_CHECKING:

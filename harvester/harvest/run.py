@@ -195,6 +195,7 @@ class Harvest:
             limit=self._scheduler.fitting.lowest if self._scheduler else None,
             told=(self.settings.rate, self.settings.concurrency),
             paced=self._paced,
+            table=await to_thread.run_sync(lake.runs.table),
         )
 
     @property
@@ -246,7 +247,8 @@ class Harvest:
 
 
 def _begin(lake: Lake, settings: Settings) -> int:
-    return lake.runs.begin(settings.client_id, settings.redaction.label, settings.partition_by.value)
+    by = settings.partition_by
+    return lake.runs.begin(settings.client_id, settings.redaction.label, by and by.value)
 
 
 @asynccontextmanager

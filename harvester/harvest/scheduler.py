@@ -21,8 +21,8 @@ from harvester.errors import (
     PageRefused,
     SliceRefused,
 )
+from harvester.events import log
 from harvester.harvest import parts, plan, taking, walks, widewalks
-from harvester.harvest.events import log
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup

@@ -63,15 +63,17 @@ class Runs:
 
     database: Database
 
-    def begin(self, account: str, redaction: str = "", partition_by: str = _SEND) -> int:
+    def begin(self, account: str, redaction: str = "", partition_by: str | None = None) -> int:
         """Notes that a run of this account begins, and gives it a number. Raises LakeError for another's lake.
 
         A lake that holds nothing is nobody's, whatever client id was tried with it. The same holds for what is done to
         people's data, ``redaction`` by its label, and for what the lake is partitioned by: a lake that holds anything
-        stays as it was begun.
+        stays as it was begun. ``partition_by`` is None for whatever that is; for sends in a new lake.
         """
         with self.database.writing() as connection:
             known = {row.name: row.value for row in connection.execute(sa.select(facts.c.name, facts.c.value))}
+            if partition_by is None:
+                partition_by = known.get("partition_by", _SEND) if connection.scalar(_HOLDS_ANYTHING) else _SEND
             before = (known.get("account", account), known.get("redaction", ""), known.get("partition_by", _SEND))
             others = before != (account, redaction, partition_by)
             if others and not connection.scalar(_HOLDS_ANYTHING):
@@ -94,8 +96,8 @@ class Runs:
             kept = known.get("partition_by", _SEND)
             if kept != partition_by and connection.scalar(_HOLDS_ANYTHING):
                 message = (
-                    f"this lake is partitioned by {kept}, and this run would partition it by {partition_by}: say "
-                    f"--partition-by {kept}, or use another folder"
+                    f"this lake is partitioned by {kept}, and this run would partition it by {partition_by}: leave "
+                    "--partition-by out, or use another folder"
                 )
                 raise LakeError(message)
             run = int(known.get("run", 0)) + 1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from harvester.config import Settings, Tuning, Wire, parse_duration, parse_size, read_md5, read_redact_key
 from harvester.datasets import CATALOGUE
 from harvester.errors import UsageError
-from harvester.harvest.events import log
+from harvester.events import log
 from harvester.harvest.wanted import Wanted
 from harvester.model import KEY_END, Secret, Send
 from harvester.redaction import Redaction, parse_redaction

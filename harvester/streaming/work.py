@@ -10,7 +10,7 @@ import anyio
 from harvester.api.client import Client
 from harvester.datasets import CATALOGUE
 from harvester.errors import first_of
-from harvester.harvest.events import log
+from harvester.events import log
 from harvester.harvest.finding import Finder
 from harvester.harvest.scheduler import Delivery, Scheduler
 from harvester.harvest.wanted import Wanted

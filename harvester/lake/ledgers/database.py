@@ -56,10 +56,7 @@ class Database:
         with self.reading() as connection:
             found = None if empty else format_of(connection)
         if empty:
-            message = (
-                f"{self.name} is empty: its first run did not get far. Run the same command again; or, if the lake "
-                "holds data already, harvester recover"
-            )
+            message = f"{self.name} is empty: its first run did not get far. Run the same command again"
             raise LakeBroken(message)
         if found != str(FORMAT):
             remedy = "the next run brings it up to date" if found in OLDER else "upgrade harvester"

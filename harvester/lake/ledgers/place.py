@@ -166,8 +166,9 @@ class BesideData(LedgerPlace):
         if not there or self.store.objects is None:
             self.store.check()
             self._refuse_elsewhere()
-        if not there:
+        if not self.there():
             self.refuse_orphans()
+        if not there:
             raise LakeBroken(f"{self.store.root} is not a lake: there is no {self.store.local(layout.LEDGER)}")
         with looking(self.store.state.root / layout.LEDGER) as database:
             yield database

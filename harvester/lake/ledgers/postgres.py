@@ -23,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse, UsageError
+from harvester.events import log
 from harvester.lake.ledgers.database import Database
 from harvester.lake.ledgers.tables import metadata
 
@@ -37,6 +38,7 @@ OLDEST = 120000
 FENCED = "ZL001"
 """The SQLSTATE that says that another holder has taken over."""
 
+_PORTS = 65_536
 _PATIENCE_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """The waits between attempts to reach a server again: it may be starting anew."""
 _DEFAULTS = {
@@ -71,7 +73,7 @@ class Address:
     """Where a database is. What is not said comes from where libpq takes it: ``PGPASSWORD``, ``.pgpass``, a service.
 
     Attributes:
-        shown: the host and the database, as far as they are given; never the password.
+        shown: the host, the port and the database, as far as they are given; never the password.
     """
 
     def __init__(self, url: Secret) -> None:
@@ -84,7 +86,10 @@ class Address:
         own = served or "PGCONNECT_TIMEOUT" in os.environ
         unsaid = {name: value for name, value in _DEFAULTS.items() if not (own and name == "connect_timeout")}
         self._parameters: dict[str, Any] = unsaid | given
-        self.shown = "/".join(filter(None, (given.get("host"), given.get("dbname")))) or "PostgreSQL"
+        if any(port and not (port.isdecimal() and 0 < int(port) < _PORTS) for port in given.get("port", "").split(",")):
+            raise UsageError(f"--ledger: there is no port {given['port']}")
+        server = ":".join(filter(None, (given.get("host"), given.get("port"))))
+        self.shown = "/".join(filter(None, (server, given.get("dbname")))) or "PostgreSQL"
         self._was_reached = False
 
     def connect(self, setting_up: sql.Composed | None = None) -> psycopg.Connection[Any]:
@@ -93,7 +98,9 @@ class Address:
         for wait_s in _PATIENCE_S if self._was_reached else ():
             try:
                 return self._connect(session)
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
+                reason = " ".join(str(error).split())
+                log.warning("the ledger can't be reached", ledger=self.shown, reason=reason, next_try_s=wait_s)
                 time.sleep(wait_s)
         return self._connect(session)
 
@@ -222,7 +229,7 @@ _REBUILD = "Put a copy of it back, or rebuild it from the data files: harvester 
 def meaning(error: BaseException | None, name: str) -> LakeError:
     """What an error of the driver's means for a ledger of this name, and what to do about it."""
     state = str(getattr(error, "sqlstate", None) or "")
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()).rstrip(".?")
     if state.startswith(_FULL):
         return LakeFull(f"could not write {name}: {reason}. Free some space there and run the same command again")
     if state.startswith(_NOT_OURS):
@@ -235,8 +242,8 @@ def meaning(error: BaseException | None, name: str) -> LakeError:
         return LakeError(f"could not write {name}: {reason}. Name the server that can be written to with --ledger")
     if not state or state.startswith(("08", "57")):
         return LakeError(
-            f"{name} can't be reached: {reason}. Nothing that was committed is lost: see to the server, and run the "
-            "same command again"
+            f"{name} can't be reached: {reason}. See to the server, or to what --ledger says of it, and run the same "
+            "command again: it goes on from what is committed"
         )
     return LakeError(f"{name} can't be used: {reason}. See to it and run the same command again")
 

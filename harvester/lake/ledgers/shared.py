@@ -56,7 +56,7 @@ class Shared(LedgerPlace):
         schema = self._schema()
         if schema is None:
             return f"{layout.ELSEWHERE}, which says where it is, is missing"
-        return f"there is no schema {schema} in {self._address.shown}, or nothing is in it. Is --ledger right?"
+        return f"there is no schema {schema} in {self._address.shown}, or nothing is in it (is --ledger right?)"
 
     @contextmanager
     def locked(self, *, moving: bool = False) -> Iterator[None]:
