@@ -282,7 +282,7 @@ def test_with_the_database_lost_the_ledger_is_made_anew_from_any_machine(
     postgres_server.admin(f"DROP DATABASE {database} WITH (FORCE)")
     shutil.rmtree(lake.state)
     ledger, other = postgres_server.url(postgres_server.database()), at(lake, "other")
-    with pytest.raises(LakeBroken, match=r"no schema .* is --ledger right.*harvester recover"):
+    with pytest.raises(LakeBroken, match=r"no schema .*is --ledger right.*harvester recover"):
         read_status(other, ledger)
     done = Recovered()
     recover(other, done, ledger=ledger)
@@ -295,6 +295,13 @@ def test_with_the_database_lost_the_ledger_is_made_anew_from_any_machine(
     with pytest.raises(LakeBroken, match=r"ledger-elsewhere\.json, which says where it is, is missing"):
         read_status(lake, ledger)
     recover(lake, Recovered(), ledger=ledger)
+    assert_sound(other, ledger)
+    obstore.put(connect(lake, Tuning()), layout.ELSEWHERE, b"garbage")
+    with pytest.raises(LakeBroken, match=r"ledger-elsewhere\.json in .* does not say where the ledger is"):
+        read_status(lake, ledger)
+    done = Recovered()
+    recover(lake, done, ledger=ledger)
+    assert "did not say which schema" in str(done.why)
     assert_sound(other, ledger)
     assert keys(lake, tmp_path / "copy") == [10, 11]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -15,9 +16,9 @@ from deltalake import DeltaTable
 from harvester.config import TableChoice
 from harvester.datasets import MESSAGES
 from harvester.errors import UsageError
-from harvester.harvest.upkeep import verifying
+from harvester.harvest.upkeep import Recovered, recover, verifying
 from harvester.lake.formats.choosing import logs_of
-from harvester.lake.storage.connecting import options_of
+from harvester.lake.storage.connecting import connect, options_of
 from harvester.lake.storage.store import Store
 from harvester.places import ObjectLake
 from harvester.simulator.spec import listed
@@ -67,6 +68,25 @@ async def test_tables_in_s3_hold_the_account_before_and_after_a_refresh(lake: Ob
                 assert digest(MESSAGES, [in_order(of_send)]) == digest(MESSAGES, [in_order(true)])
             with verifying(lake, quick=True) as seen:
                 assert list(seen.findings()) == []
+
+
+@pytest.mark.anyio
+async def test_iceberg_tables_of_a_lake_that_was_copied_are_made_anew_by_recovering(
+    lake: ObjectLake, tmp_path: Path
+) -> None:
+    async with field(lake, SMALL, tuning=TUNING, limit=100, table=ICEBERG, datasets=("messages",)) as account:
+        assert (await account.run()).complete
+    other = ObjectLake(f"{lake.url}-copy", tmp_path / "other")
+    source, target = connect(lake, TUNING), connect(other, TUNING)
+    for meta in (meta for batch in obstore.list(source) for meta in batch):
+        obstore.put(target, meta["path"], obstore.get(source, meta["path"]).bytes())
+    done = Recovered()
+    recover(other, done)
+    assert (done.rebuilt, done.moved, done.aside) == (True, True, [])
+    assert held(other, ICEBERG).num_rows == held(lake, ICEBERG).num_rows == 52
+    for one in (lake, other):
+        with verifying(one, quick=True) as seen:
+            assert list(seen.findings()) == []
 
 
 def test_iceberg_tables_of_other_stores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from harvester.lake import layout
 from harvester.places import as_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harvester.config import TableChoice
     from harvester.lake.storage.store import Store
-    from harvester.lake.upkeep.restoring import AsideFolder
     from harvester.places import Place
 
 FOLDER = "_iceberg"
@@ -98,21 +99,21 @@ def files_before(store: Store, dataset: str) -> frozenset[str]:
         raise LakeBroken(f"the Iceberg table in {dataset} can't be read: {' '.join(str(error).split())}") from error
 
 
-def set_aside_if_moved(store: Store, chosen: TableChoice | None, aside: AsideFolder) -> bool:
-    """Sets all aside that Iceberg's tables are, where the lake's own were made in another place; whether that is so.
+def set_aside_if_moved(store: Store, chosen: TableChoice | None, take: Callable[[str], object]) -> bool:
+    """Sets all aside that the lake's own Iceberg tables are, where they were made in another place; whether that is so.
 
     The catalog goes first: as long as metadata are there, whoever begins again finds that they are of another place.
-    Raises LakeError. Blocking.
+    ``take`` moves a file, which may not be there, out of the way. Raises LakeError. Blocking.
     """
     if chosen is None or chosen.format is not TableFormat.ICEBERG or chosen.catalog is not None:
         return False
     if not any(made_elsewhere(store, dataset) for dataset in CATALOGUE):
         return False
     for end in _OF_SQLITE:
-        aside.take(layout.CATALOG + end)
+        take(layout.CATALOG + end)
     for dataset in CATALOGUE:
         for name in list(store.names(f"{dataset}/{FOLDER}")):
-            aside.take(name)
+            take(name)
     return True
 
 

@@ -73,7 +73,7 @@ def recover(
     with place.locked(moving=True):
         if done.rebuilt:
             Anew(place, done, tick, tuning.clock(), aside).run()
-        done.moved = set_aside_if_moved(store, _tables_of(place), aside)
+        done.moved = set_aside_if_moved(store, _tables_of(place), aside.take)
     with open_lake(root, tuning, ledger=ledger) as lake:  # which has tables follow a ledger, or makes them anew
         if not done.rebuilt:
             aside.store = lake.store
