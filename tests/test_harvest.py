@@ -227,6 +227,14 @@ class TestFaults:
             assert account.server.stats.faults[fault]
             account.assert_exact()
 
+    async def test_two_answers_that_are_cut_one_after_the_other_are_no_end(self, tmp_path: Path) -> None:
+        """The second of them to one record, the cursor's: as if there were nothing after it."""
+        behaviour = Behaviour(script=(None, Fault.SHORT, Fault.SHORT), fault_seed=71)
+        spec = AccountSpec(sends=listed({601: 500}), gap=5)
+        async with field(tmp_path, spec, behaviour, limit=100, concurrency=1, datasets=("messages",)) as account:
+            assert (await account.run([601])).complete
+            account.assert_exact(datasets=("messages",))
+
     async def test_a_quarter_of_all_answers_failing_in_every_way(self, tmp_path: Path) -> None:
         async with field(tmp_path, NASTY, Behaviour(faults=FAULTS, fault_seed=9), limit=100, concurrency=1) as account:
             result = await account.run()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "8"))
+STRIDE = int(os.environ.get("TEST_STRIDE", "7"))
 """Of durable steps one after the other, every so manieth is tried."""
 THOROUGH = STRIDE == 1
 

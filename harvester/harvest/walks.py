@@ -290,7 +290,7 @@ def backoff_s(failures: int, tuning: Tuning) -> float:
 
 
 def confirm_from_further_back(walk: Walk) -> None:
-    """Asks for the end once more, but from an anchor: what shortens answers by a share won't end there again."""
+    """Asks for the end once more, but from an anchor: what cuts answers, to one or a share, won't end there again."""
     if walk.key_range.limit >= _LEAST_LIMIT_TO_GO_BACK:
         near = min(_NEAR_ANCHORS, len(walk.key_range.anchors))
         walk.anchor = walk.key_range.short_answers % (near + 1) - 1
