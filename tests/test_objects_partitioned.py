@@ -22,7 +22,6 @@ from sqlalchemy.engine import Connection
 
 from harvester.config import PartitionBy, Refresh
 from harvester.datasets import MESSAGES
-from harvester.errors import LakeError
 from harvester.harvest.status import read_status
 from harvester.harvest.upkeep import Compacted, Recovered, compact, recover
 from harvester.lake import layout
@@ -39,7 +38,7 @@ from tests.harvesting import QUICK, field
 from tests.object_stores import BUCKET, environment_of, mirror
 from tests.partitioned import assert_exact
 from tests.test_lake import Crash, crash_at
-from tests.test_partitions import NOW, SENDS, SENT, TRUTH, TUNING, begin, keys, messages, taken
+from tests.test_partitions import NOW, SENDS, SENT, TRUTH, TUNING, assert_made_once, begin, keys, messages, taken
 from tests.thorough import STRIDE
 
 pytestmark = pytest.mark.anyio
@@ -224,28 +223,9 @@ def test_nothing_is_lost_or_doubled_wherever_it_stops(
 
 @pytest.mark.parametrize("named", [0, 1])
 def test_a_change_that_another_machine_takes_over_is_made_once(
-    bucket: str, tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, named: int
+    bucket: str, tmp_path: Path, shared_ledger: Secret, named: int
 ) -> None:
-    """The first holder sleeps when so many of its files have their names; the second takes over; the first wakes."""
     lake = ObjectLake(f"{bucket}/{tmp_path.name}", tmp_path / "first")
-    with open_lake(lake, TUNING, ledger=shared_ledger) as first:
-        begin(first)
-        first.stage([taken(first, id_send, 100 * id_send, 20, Proof.COUNT) for id_send in SENDS])
-        publish = first.store.publish
-        seen: list[dict[str, list[int]]] = []
-
-        def sleep_in_between(names: list[tuple[str, str]]) -> None:
-            assert len(names) == len(TRUTH)
-            publish(names[:named])
-            monkeypatch.setattr(type(first.store), "publish", lambda _, names: publish(names))
-            first.ledger.database._holding.release()  # type: ignore[attr-defined]
-            with open_lake(replace(lake, state=tmp_path / "second"), TUNING, ledger=shared_ledger) as second:
-                assert (second.repairs.finished, second.repairs.undone) == (1, 0)
-                seen.append(keys(mirror(lake, tmp_path / "copy")))
-            publish(names[named:])
-
-        monkeypatch.setattr(type(first.store), "publish", lambda _, names: sleep_in_between(names))
-        with pytest.raises(LakeError):
-            first.seal(0, everything=True)
-    assert seen == [keys(mirror(lake, tmp_path / "copy"))] == [TRUTH]
+    there = replace(lake, state=tmp_path / "second")
+    assert_made_once(lake, there, shared_ledger, named, lambda: keys(mirror(lake, tmp_path / "copy")))
     assert_sound(lake, shared_ledger)

@@ -25,6 +25,7 @@ from harvester.lake.lake import Lake, open_lake
 from harvester.lake.staging import Taken
 from harvester.lake.storage.store import Store
 from harvester.model import KeyRange, Proof, Secret, Send, SliceKey
+from harvester.places import Place
 from harvester.simulator.spec import AccountSpec, listed
 from tests.harvesting import QUICK, field
 from tests.lake_rows import rows_of
@@ -192,31 +193,40 @@ def test_sealing_loses_and_doubles_nothing_wherever_it_stops(tmp_path: Path, led
     stopped_at_every_step(tmp_path, lambda _: None, partial(harvest, ledger=ledger), ledger=ledger)
 
 
-@pytest.mark.parametrize("named", [0, 1, 3])
-def test_a_change_that_another_machine_takes_over_is_made_once(
-    tmp_path: Path, shared_ledger: Secret, monkeypatch: pytest.MonkeyPatch, named: int
+def assert_made_once(
+    here: Place, there: Place, ledger: Secret, named: int, held: Callable[[], dict[str, list[int]]]
 ) -> None:
-    """The first holder sleeps when so many of its files have their names; the second takes over; the first wakes."""
-    with open_lake(tmp_path, TUNING, ledger=shared_ledger) as first:
+    """The first holder sleeps when so many of its files have their names; the second takes over; the first wakes.
+
+    ``here`` and ``there`` are where each of them finds the lake, and ``held`` tells what readers find.
+    """
+    seen: list[dict[str, list[int]]] = []
+    with open_lake(here, TUNING, ledger=ledger) as first, pytest.MonkeyPatch.context() as patch:
         begin(first)
         first.stage([taken(first, id_send, 100 * id_send, 20, Proof.COUNT) for id_send in SENDS])
         publish = first.store.publish
-        seen: list[dict[str, list[int]]] = []
 
         def sleep_in_between(names: list[tuple[str, str]]) -> None:
             assert len(names) == len(TRUTH)
             publish(names[:named])
-            monkeypatch.setattr(type(first.store), "publish", lambda _, names: publish(names))
+            patch.setattr(type(first.store), "publish", lambda _, names: publish(names))
             first.ledger.database._holding.release()  # type: ignore[attr-defined]
-            with open_lake(tmp_path, TUNING, ledger=shared_ledger) as second:
-                assert second.repairs.finished == 1
-                seen.append(keys(tmp_path))
+            with open_lake(there, TUNING, ledger=ledger) as second:
+                assert (second.repairs.finished, second.repairs.undone) == (1, 0)
+                seen.append(held())
             publish(names[named:])
 
-        monkeypatch.setattr(type(first.store), "publish", lambda _, names: sleep_in_between(names))
+        patch.setattr(type(first.store), "publish", lambda _, names: sleep_in_between(names))
         with pytest.raises(LakeError):
             first.seal(0, everything=True)
-    assert seen == [keys(tmp_path)] == [TRUTH]
+    assert seen == [held()] == [TRUTH]
+
+
+@pytest.mark.parametrize("named", [0, 1, 3])
+def test_a_change_that_another_machine_takes_over_is_made_once(
+    tmp_path: Path, shared_ledger: Secret, named: int
+) -> None:
+    assert_made_once(tmp_path, tmp_path, shared_ledger, named, lambda: keys(tmp_path))
     assert found(tmp_path, ledger=shared_ledger) == []
 
 
