@@ -88,6 +88,25 @@ def being_written(data_file_name: str, *, epoch: int | None = None) -> str:
     return f"{WRITING}/{data_file_name.removesuffix('.parquet').replace('/', '.')}{_of_epoch(epoch)}"
 
 
+def _encoded(pairs: dict[str, str]) -> dict[str, str]:
+    """As Parquet key-value metadata."""
+    return {_PREFIX + name: value for name, value in pairs.items()}
+
+
+def _given(**pairs: str | None) -> dict[str, str]:
+    """Those of the pairs that say something."""
+    return {name: value for name, value in pairs.items() if value is not None}
+
+
+def _decoded(metadata: dict[bytes, bytes]) -> dict[str, str]:
+    """What is ours of Parquet key-value metadata."""
+    return {
+        name.decode().removeprefix(_PREFIX): value.decode()
+        for name, value in metadata.items()
+        if name.startswith(_PREFIX.encode())
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Footer:
     """What a data file says of itself, in its key-value metadata; enough to rebuild a lost ledger.
@@ -129,24 +148,14 @@ class Footer:
             "harvested_at": self.harvested_at,
             "version": self.version,
         }
-        if self.proof is not None:
-            pairs["proof"] = self.proof
-        if self.expected is not None:
-            pairs["send_count"] = str(self.expected)
-        if self.account is not None:
-            pairs["account"] = self.account
-        if self.redaction is not None:
-            pairs["redaction"] = self.redaction
-        return {_PREFIX + name: value for name, value in pairs.items()}
+        count = None if self.expected is None else str(self.expected)
+        told = _given(proof=self.proof, send_count=count, account=self.account, redaction=self.redaction)
+        return _encoded(pairs | told)
 
     @classmethod
     def decode(cls, metadata: dict[bytes, bytes]) -> Footer:
         """From Parquet key-value metadata. Raises KeyError or ValueError if it isn't a footer of ours."""
-        pairs = {
-            name.decode().removeprefix(_PREFIX): value.decode()
-            for name, value in metadata.items()
-            if name.startswith(_PREFIX.encode())
-        }
+        pairs = _decoded(metadata)
         return cls(
             dataset=pairs["dataset"],
             id_send=int(pairs["id_send"]),
@@ -221,20 +230,12 @@ class SharedFooter:
             "version": self.version,
             "shares": json.dumps(told, separators=(",", ":")),
         }
-        if self.account is not None:
-            pairs["account"] = self.account
-        if self.redaction is not None:
-            pairs["redaction"] = self.redaction
-        return {_PREFIX + name: value for name, value in pairs.items()}
+        return _encoded(pairs | _given(account=self.account, redaction=self.redaction))
 
     @classmethod
     def decode(cls, metadata: dict[bytes, bytes]) -> SharedFooter:
         """From Parquet key-value metadata. Raises KeyError or ValueError if it isn't a footer of ours."""
-        pairs = {
-            name.decode().removeprefix(_PREFIX): value.decode()
-            for name, value in metadata.items()
-            if name.startswith(_PREFIX.encode())
-        }
+        pairs = _decoded(metadata)
         try:
             told = tuple(
                 Told(id_send, start, KEY_END if stop is None else stop, total, rows, *rest)
