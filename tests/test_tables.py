@@ -17,6 +17,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from pyiceberg.catalog import load_catalog
+from pyiceberg.expressions import visitors
+from pyiceberg.expressions.visitors import visit
 from pyiceberg.utils.config import Config
 
 from harvester.config import PartitionBy, TableChoice, TableFormat
@@ -105,6 +107,30 @@ async def test_tables_hold_the_truth_through_a_refresh_a_merging_of_files_and_th
         assert (await account.run()).complete
         exact()
         assert found(tmp_path) == []
+
+
+async def test_threads_that_look_for_what_is_to_be_removed_share_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pyiceberg passes manifests over by holds the manifest it is at, so that each needs one of its own."""
+    looking = list[Any]()
+
+    def visiting(expression: Any, visitor: Any) -> Any:
+        if isinstance(visitor, visitors._ManifestEvalVisitor):
+            looking.append(visitor)
+        return visit(expression, visitor)
+
+    monkeypatch.setattr(visitors, "visit", visiting)
+    async with field(tmp_path, replace(SPEC, sends=listed({601: 20, 602: 20, 603: 20}))) as account:
+        for id_send in (601, 602, 603):
+            assert (await account.run([id_send], table=ICEBERG)).complete
+        assert looking == []
+        account.server.account.settled = True
+        assert (await account.run([602])).complete
+        assert len(looking) >= 6  # three manifests are looked at for what is to be removed, and again for what is not
+        assert len(set(map(id, looking))) == len(looking)
+        assert (await account.run()).complete
+        assert_exact(ICEBERG, account.server.account, tmp_path, by=PartitionBy.SEND)
 
 
 def counted_changes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import ManifestFile
     from pyiceberg.table import Table
+    from pyiceberg.table.update.snapshot import _OverwriteFiles
 
     from harvester.datasets import Dataset
     from harvester.lake.formats.tablefiles import TableFile
@@ -174,7 +176,7 @@ class IcebergLog:
             try:
                 with table.transaction() as transaction:
                     update = transaction.update_snapshot(snapshot_properties={SEALING: str(sealing)})
-                    with update.overwrite() if old else update.merge_append() as snapshot:
+                    with _one_at_a_time(update.overwrite()) if old else update.merge_append() as snapshot:
                         for file in added:
                             snapshot.append_data_file(self._data_file(table, file))
                         for entry in old:
@@ -300,6 +302,25 @@ class IcebergLog:
                 f"could not write the Iceberg table {self._identifier}: {reason}. The data files are in the lake; the "
                 "next run has the table follow"
             ) from error
+
+
+def _one_at_a_time(update: _OverwriteFiles) -> _OverwriteFiles:
+    """An update whose threads don't share what looks at manifests.
+
+    pyiceberg 0.12 passes over the manifests that can't hold what is to be removed, in several threads, which share one
+    visitor, and that holds the manifest it is at: one thread may judge by another's, and a file is then said to be
+    "missing". Here each manifest gets a visitor of its own.
+    """
+    build = update._build_manifest_evaluator  # noqa: SLF001 -- nothing that is public stands between the two
+
+    def build_each(spec: int) -> Callable[[ManifestFile], bool]:
+        def evaluate(manifest: ManifestFile) -> bool:
+            return build(spec)(manifest)
+
+        return evaluate
+
+    update._build_manifest_evaluator = build_each  # type: ignore[method-assign, assignment]  # noqa: SLF001
+    return update
 
 
 def _in_a_line(error: Exception) -> str:
