@@ -195,6 +195,8 @@ class Transport:
         )
 
     async def _next(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.content.is_eof():  # all of it is here: there is nothing to wait for
+            return await response.content.readany()
         with anyio.move_on_after(self._silence_s) as scope:
             return await response.content.readany()
         if scope.cancelled_caught:
