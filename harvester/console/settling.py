@@ -1,4 +1,4 @@
-"""What the process settles before anything large is loaded: how memory is had, and what is not loaded at all."""
+"""What the process settles before anything large is loaded: how memory is had, and what is not begun at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def settle() -> None:
     """Settles all that. To be called once, before pyarrow is imported and before there are threads."""
     sys.meta_path.insert(0, _WithoutPandas())
     _share_memory()
+    _without_algebra()
 
 
 @contextmanager
@@ -56,6 +57,14 @@ def _share_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_M_ARENA_MAX, max(1, (os.cpu_count() or 1) // 2))
+
+
+def _without_algebra() -> None:
+    """Has NumPy begin no threads for linear algebra, of which there is none here.
+
+    There would be one for each processor, and they spin for a while before they sleep: a tenth of a second with two.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # OpenBLAS reads it when NumPy is loaded
 
 
 __all__ = ["loading", "settle"]
