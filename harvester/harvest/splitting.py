@@ -32,9 +32,9 @@ _FAIR = 1.25
 _SURE = 1.5
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
-_AHEAD = 0.75
+_AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
-_BLIND = 0.0625
+_BLIND = 0.125
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
 _ABOUT = 0.15
 _NEAR = 1.1
@@ -168,7 +168,7 @@ def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     """Whether the rows taken and those that seem to be left come to about as many as a send should have."""
     profile = _profile(stretches)
     left = sum(_left(stretches, profile, rows, expected, None)[:-1]) if profile else 0.0
-    return abs(rows + left - expected) <= _ABOUT * expected
+    return abs(rows + left - expected) <= _ABOUT * left
 
 
 def near_stop(stretch: Stretch) -> int | None:
