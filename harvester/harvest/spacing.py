@@ -57,8 +57,7 @@ def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:
     if len(keys) < 2:  # noqa: PLR2004  a distance is between two
         return before
     numbers = keys.to_numpy()
-    span = float(numbers[-1] - numbers[0])
-    here = Spacing(len(numbers) - 1, span, _spread(numbers))
+    here = Spacing(*_steady(numbers), _spread(numbers))
     if before is None:
         return here
     kept = Spacing(_KEPT * before.rows, _KEPT * before.keys, before.spread)
@@ -104,6 +103,17 @@ class Profile:
         if here >= self._keys[-1]:
             return float(self._rows[-1] + (here - self._keys[-1]) * self._after)
         return float(np.interp(here, self._keys, self._rows))
+
+
+import os
+GAP=float(os.environ.get("GAP","4")); LAST=float(os.environ.get("LAST","1"))
+def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:
+    numbers = numbers[int(len(numbers)*(1-LAST)):]
+    ends = np.linspace(0, len(numbers) - 1, min(_BLOCKS, len(numbers) - 1) + 1).astype(int)
+    rows, spans = np.diff(ends), np.diff(numbers[ends])
+    gaps = spans / rows
+    near = gaps <= GAP * np.median(gaps)
+    return int(rows[near].sum()), float(spans[near].sum())
 
 
 def _spread(numbers: np.ndarray[Any, Any]) -> float:

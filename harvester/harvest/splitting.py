@@ -95,21 +95,47 @@ def cut(
     pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
     place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
     chosen, most = stretches[place], pages[place]
-    share = (sum(pages) + sum(one.in_flight for one in stretches)) / (len(stretches) + idle)
-    if not _is_open(chosen) or most < _LEAST_PAGES or most + 1 < _FAIR * share:
-        return None  # where others have more, they can be split once their first page is there
-    pieces = min(idle + 1, max(2, round((most + 1) / share)), _looks_further(stretches, place, rows, expected))
-    keep = math.ceil((most + 1) * (pieces - 1) / pieces - _ODD) - 1
+    workers = sum(one.in_flight for one in stretches) + idle
+    total = sum(math.ceil(p + one.in_flight - CEIL) if CEIL < 1 else p + one.in_flight for p, one in zip(pages, stretches))
+    share = total / workers
+    T = max(1, math.ceil(share + ODDS))
+    whole = most + 1
+    if FAIR:
+        if not _is_open(chosen) or most < _LEAST_PAGES or whole < FAIR * share: return None
+    elif not _is_open(chosen) or most < _LEAST_PAGES or whole <= T + OVER: return None
+    looks = _looks_further(stretches, place, rows, expected)
+    pieces = min(idle + 1, max(2, round(whole / share) if EQ else math.ceil(whole / T)), looks)
+    if pieces < 2: return None
+    guesses = sum(one.cursor is None for one in stretches)
+    far = max(1, round(FARS * (workers - 1))) - guesses
+    ahead = 0
+    if far <= 0 and pieces > 1 and whole > pieces + 1:
+        ahead = pieces - 1
+        take = whole - ahead
+    elif pieces > far + 1:
+        take = (whole - (pieces - 1 - far)) / (far + 1)
+    else:
+        take = whole / pieces
+    if pieces == 2 and whole <= 2 * T and NEAR: take = max(take, min(T-LESS, whole - 1))
+    keep = math.ceil(whole - take - _ODD) - 1
     keep -= most - keep < _LEAST_PAGES
-    if pieces < 2 or keep < 0:  # noqa: PLR2004  one piece is no split
+    if keep < 0:  # noqa: PLR2004  one piece is no split
         return None
     assert chosen.cursor is not None
     slack = _slack(keep + 1, chosen)
+    if ahead: slack = _slack(1, chosen) * ahead
     if most < _WORTH and keep + _queries(most - keep + slack, chosen) > _queries(most, chosen):
         return None
+    if PROP:
+        room = max(0.0, math.ceil(most + 1 + slack) - most - 1) * (keep + 1) / math.ceil(most + 1 + slack)
+        slack = max(slack, min(PROP * (keep + 1), room))
     at = profile.key_after(chosen.cursor, (keep + 1 - slack) * chosen.page_rows)
     return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
 
+import os
+CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
+DIV=int(os.environ.get("DIV","1")); FAIR=float(os.environ.get("FAIR","1.25")); ODDS=float(os.environ.get("ODDS","0"))
+FAR=float(os.environ.get("FAR","1")); NEAR=int(os.environ.get("NEAR","0")); PROP=float(os.environ.get("PROP",".5")); TAIL=float(os.environ.get("TAIL","1")); NORM=float(os.environ.get("NORM","0"))
 
 def _slack(pages: float, stretch: Stretch) -> float:
     """How many pages, of so many, have to be left over so that the last one passes a stop for sure."""
@@ -141,10 +167,19 @@ def _left(
     left = [0.0 if one.ended else profile.rows(key, one.stop) for one, key in zip(stretches[:-1], here, strict=False)]
     inner, last = sum(left), stretches[-1]
     if last.ended:
+        if NORM and expected is not None and rows < expected and inner > 0:
+            f = min(1+NORM, max(1/(1+NORM), (expected - rows)/inner))
+            left = [x*f for x in left]
         return [*left, 0.0]
     said = expected is not None and rows < expected
     rest = max(0.0, (expected or 0) - rows - inner) if said else _AHEAD * (rows + inner)
-    return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
+    if empty_from is not None:
+        tail = profile.rows(here[-1], empty_from)
+        if NORM and said and tail < rest and inner + tail > 0:
+            f = min(1+NORM, (expected - rows) / (inner+tail))
+            return [x*f for x in (*left, tail)]
+        rest = min(rest, tail)
+    return [*left, rest]
 
 
 def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
