@@ -95,45 +95,57 @@ def cut(
     pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
     place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
     chosen, most = stretches[place], pages[place]
-    workers = sum(one.in_flight for one in stretches) + idle
-    total = sum(math.ceil(p + one.in_flight - CEIL) if CEIL < 1 else p + one.in_flight for p, one in zip(pages, stretches))
-    share = total / workers
-    T = max(1, math.ceil(share + ODDS))
-    whole = most + 1
-    if FAIR:
-        if not _is_open(chosen) or most < _LEAST_PAGES or whole < FAIR * share: return None
-    elif not _is_open(chosen) or most < _LEAST_PAGES or whole <= T + OVER: return None
     looks = _looks_further(stretches, place, rows, expected)
-    pieces = min(idle + 1, max(2, round(whole / share) if EQ else math.ceil(whole / T)), looks)
+    workers = sum(one.in_flight for one in stretches) + idle
+    share = (sum(pages) + sum(one.in_flight for one in stretches)) / workers
+    far = _far(stretches, pages, place, share, idle, looks, profile)
+    if far is None and AHEAD:
+        far = _ahead(stretches, pages, idle, profile, rows, expected)
+    return far
+
+def _far(stretches, pages, place, share, idle, looks, profile):
+    chosen, most = stretches[place], pages[place]
+    whole = most + 1
+    if not _is_open(chosen) or most < _LEAST_PAGES or whole < FAIR * share: return None
+    workers = sum(one.in_flight for one in stretches) + idle
+    pieces = min(idle + 1 if IDLE else 999, max(2, round(whole / share)), looks)
     if pieces < 2: return None
     guesses = sum(one.cursor is None for one in stretches)
     far = max(1, round(FARS * (workers - 1))) - guesses
-    ahead = 0
-    if far <= 0 and pieces > 1 and whole > pieces + 1:
-        ahead = pieces - 1
-        take = whole - ahead
-    elif pieces > far + 1:
+    if far <= 0: return None
+    if pieces > far + 1:
         take = (whole - (pieces - 1 - far)) / (far + 1)
     else:
         take = whole / pieces
-    if pieces == 2 and whole <= 2 * T and NEAR: take = max(take, min(T-LESS, whole - 1))
     keep = math.ceil(whole - take - _ODD) - 1
     keep -= most - keep < _LEAST_PAGES
-    if keep < 0:  # noqa: PLR2004  one piece is no split
-        return None
-    assert chosen.cursor is not None
+    if keep < 0: return None
     slack = _slack(keep + 1, chosen)
-    if ahead: slack = _slack(1, chosen) * ahead
     if most < _WORTH and keep + _queries(most - keep + slack, chosen) > _queries(most, chosen):
         return None
-    if PROP:
-        room = max(0.0, math.ceil(most + 1 + slack) - most - 1) * (keep + 1) / math.ceil(most + 1 + slack)
-        slack = max(slack, min(PROP * (keep + 1), room))
+    room = max(0.0, math.ceil(whole + slack) - whole) * (keep + 1) / math.ceil(whole + slack)
+    slack = max(slack, min(PROP * (keep + 1), room))
     at = profile.key_after(chosen.cursor, (keep + 1 - slack) * chosen.page_rows)
     return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
 
+def _ahead(stretches, pages, idle, profile, rows, expected):
+    for place in sorted((p for p in range(len(pages)) if _is_open(stretches[p]) and pages[p] >= MIN), key=lambda p: -pages[p]):
+        chosen, most = stretches[place], pages[place]
+        k = min(idle, int(most), _looks_further(stretches, place, rows, expected)-1)
+        if k < 1: continue
+        one = _slack(1, chosen) * SL
+        if one > .4: continue
+        slack = one * k
+        if most < _WORTH2 and k - 1 + _queries(most - (k - 1) + slack, chosen) > _queries(most, chosen): continue
+        whole = most + 1
+        room = max(0.0, math.ceil(whole + slack) - whole) * k / math.ceil(whole + slack)
+        slack = max(slack, min(PROP * k, room))
+        at = profile.key_after(chosen.cursor, (k - slack) * chosen.page_rows)
+        if chosen.cursor < at < chosen.stop: return Cut(place, at, most - k + 1)
+    return None
+
 import os
-CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
+CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); IDLE=int(os.environ.get("IDLE","0")); AHEAD=int(os.environ.get('AHEAD','1')); MIN=float(os.environ.get('MIN','1')); SL=float(os.environ.get('SL','1')); _WORTH2=float(os.environ.get('WORTH2','4')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
 DIV=int(os.environ.get("DIV","1")); FAIR=float(os.environ.get("FAIR","1.25")); ODDS=float(os.environ.get("ODDS","0"))
 FAR=float(os.environ.get("FAR","1")); NEAR=int(os.environ.get("NEAR","0")); PROP=float(os.environ.get("PROP",".5")); TAIL=float(os.environ.get("TAIL","1")); NORM=float(os.environ.get("NORM","0"))
 
@@ -206,11 +218,16 @@ def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     return abs(rows + left - expected) <= _ABOUT * left
 
 
-def near_stop(stretch: Stretch) -> int | None:
-    """How many records to ask for because its stop is near; None if it is not, or nobody knows."""
+def near_stop(stretch: Stretch, density_there: float | None = None) -> int | None:
+    """How many records to ask for because its stop is near; None if it is not, or nobody knows.
+
+    Args:
+        stretch: the range.
+        density_there: records to a key after its stop, where known.
+    """
     if stretch.stop == KEY_END or stretch.spacing is None or stretch.cursor is None:
         return None
-    rows = (stretch.stop - stretch.cursor) * stretch.spacing.density
+    rows = (stretch.stop - stretch.cursor) * max(stretch.spacing.density, density_there or 0.0)
     rows = rows * _NEAR + 2 * _SURE * stretch.spacing.off_by(rows) + _NEAR_ROWS
     return int(rows) if rows < stretch.page_rows else None
 
