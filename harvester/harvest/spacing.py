@@ -78,7 +78,12 @@ class Profile:
         knots = np.array([key - self._base for key, _ in places], float)
         keys = [np.linspace(*ends, _STEPS, endpoint=False) for ends in pairwise(knots)]
         self._keys = np.concatenate([*keys, knots[-1:]])
-        densities = np.interp(self._keys, knots, [density for _, density in places])
+        import os
+        how = os.environ.get("INTERP", "lin")
+        ds = np.array([density for _, density in places])
+        if how == "lin": densities = np.interp(self._keys, knots, ds)
+        elif how == "gap": densities = 1/np.interp(self._keys, knots, 1/ds)
+        else: densities = np.exp(np.interp(self._keys, knots, np.log(ds)))
         steps = np.diff(self._keys) * (densities[1:] + densities[:-1]) / 2
         self._rows = np.concatenate([[0.0], np.cumsum(steps)])
         self._before, self._after = float(densities[0]), float(densities[-1])

@@ -131,21 +131,23 @@ def _far(stretches, pages, place, share, idle, looks, profile):
 def _ahead(stretches, pages, idle, profile, rows, expected):
     for place in sorted((p for p in range(len(pages)) if _is_open(stretches[p]) and pages[p] >= MIN), key=lambda p: -pages[p]):
         chosen, most = stretches[place], pages[place]
-        k = min(idle, int(most), _looks_further(stretches, place, rows, expected)-1)
-        if k < 1: continue
-        one = _slack(1, chosen) * SL
-        if one > .4: continue
-        slack = one * k
-        if most < _WORTH2 and k - 1 + _queries(most - (k - 1) + slack, chosen) > _queries(most, chosen): continue
         whole = most + 1
-        room = max(0.0, math.ceil(whole + slack) - whole) * k / math.ceil(whole + slack)
-        slack = max(slack, min(PROP * k, room))
+        one = _slack(1, chosen) * SL
+        n = math.ceil(whole + one)
+        k = min(idle, n - 1, _looks_further(stretches, place, rows, expected) - 1)
+        if k < 1 or one > .4: continue
+        slack = k * one
+        if n - whole < slack + one and whole < _WORTH2:
+            level = sum(math.ceil(p) >= math.ceil(most) for p in pages)
+            if level > idle or not EXTRA: continue
+            n += 1
+        slack = max(slack, min(PROP * k, (n - whole) * k / n))
         at = profile.key_after(chosen.cursor, (k - slack) * chosen.page_rows)
-        if chosen.cursor < at < chosen.stop: return Cut(place, at, most - k + 1)
+        if chosen.cursor < at < chosen.stop: return Cut(place, at, whole - k)
     return None
 
 import os
-CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); IDLE=int(os.environ.get("IDLE","0")); AHEAD=int(os.environ.get('AHEAD','1')); MIN=float(os.environ.get('MIN','1')); SL=float(os.environ.get('SL','1')); _WORTH2=float(os.environ.get('WORTH2','4')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
+CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); IDLE=int(os.environ.get("IDLE","0")); EXTRA=int(os.environ.get('EXTRA','0')); AHEAD=int(os.environ.get('AHEAD','1')); MIN=float(os.environ.get('MIN','1')); SL=float(os.environ.get('SL','1')); _WORTH2=float(os.environ.get('WORTH2','4')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
 DIV=int(os.environ.get("DIV","1")); FAIR=float(os.environ.get("FAIR","1.25")); ODDS=float(os.environ.get("ODDS","0"))
 FAR=float(os.environ.get("FAR","1")); NEAR=int(os.environ.get("NEAR","0")); PROP=float(os.environ.get("PROP",".5")); TAIL=float(os.environ.get("TAIL","1")); NORM=float(os.environ.get("NORM","0"))
 
