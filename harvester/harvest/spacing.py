@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BLOCKS = 16
 _BLOCK_ROWS = 8
 """Blocks of fewer records than this say nothing of how evenly they lie."""
+_HOLE = 4.0
+"""Where records lie so many times further apart than most of their page, there is a hole, which foretells nothing."""
 _END_ROWS = 0.5
 _STEPS = 16
 _KEPT = 0.2
@@ -34,7 +36,7 @@ class Spacing:
 
     Attributes:
         rows: records that came, and
-        keys: the keys that they span; both of earlier pages count less.
+        keys: the keys that they span, holes left out; both of earlier pages count less.
         spread: how far counts are off.
     """
 
@@ -78,12 +80,7 @@ class Profile:
         knots = np.array([key - self._base for key, _ in places], float)
         keys = [np.linspace(*ends, _STEPS, endpoint=False) for ends in pairwise(knots)]
         self._keys = np.concatenate([*keys, knots[-1:]])
-        import os
-        how = os.environ.get("INTERP", "lin")
-        ds = np.array([density for _, density in places])
-        if how == "lin": densities = np.interp(self._keys, knots, ds)
-        elif how == "gap": densities = 1/np.interp(self._keys, knots, 1/ds)
-        else: densities = np.exp(np.interp(self._keys, knots, np.log(ds)))
+        densities = np.interp(self._keys, knots, [density for _, density in places])
         steps = np.diff(self._keys) * (densities[1:] + densities[:-1]) / 2
         self._rows = np.concatenate([[0.0], np.cumsum(steps)])
         self._before, self._after = float(densities[0]), float(densities[-1])
@@ -110,14 +107,12 @@ class Profile:
         return float(np.interp(here, self._keys, self._rows))
 
 
-import os
-GAP=float(os.environ.get("GAP","4")); LAST=float(os.environ.get("LAST","1"))
 def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:
-    numbers = numbers[int(len(numbers)*(1-LAST)):]
+    """Records and the keys that they span, without those that lie much further apart than most: there are holes."""
     ends = np.linspace(0, len(numbers) - 1, min(_BLOCKS, len(numbers) - 1) + 1).astype(int)
     rows, spans = np.diff(ends), np.diff(numbers[ends])
     gaps = spans / rows
-    near = gaps <= GAP * np.median(gaps)
+    near = gaps <= _HOLE * np.median(gaps)
     return int(rows[near].sum()), float(spans[near].sum())
 
 

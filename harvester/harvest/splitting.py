@@ -32,8 +32,16 @@ _FAIR = 1.25
 _SURE = 1.5
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
+_ROOM = 0.5
+"""Pages are left so much emptier at most, if that costs no query."""
+_UNSURE = 0.4
+"""Where so much of a page has to be left over, what is known of the keys' density says too little."""
+_MANY = 16
+"""Where so many pages have come, a query more is a small share, and may save a wait of its own."""
 _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
+_SOME = 2.5
+"""So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.125
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
 _ABOUT = 0.15
@@ -92,64 +100,71 @@ def cut(
     if profile is None:
         return None
     left = _left(stretches, profile, rows, expected, empty_from)
-    pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
-    place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
-    chosen, most = stretches[place], pages[place]
-    looks = _looks_further(stretches, place, rows, expected)
-    workers = sum(one.in_flight for one in stretches) + idle
-    share = (sum(pages) + sum(one.in_flight for one in stretches)) / workers
-    far = _far(stretches, pages, place, share, idle, looks, profile)
-    if far is None and AHEAD:
-        far = _ahead(stretches, pages, idle, profile, rows, expected)
-    return far
-
-def _far(stretches, pages, place, share, idle, looks, profile):
-    chosen, most = stretches[place], pages[place]
-    whole = most + 1
-    if not _is_open(chosen) or most < _LEAST_PAGES or whole < FAIR * share: return None
-    workers = sum(one.in_flight for one in stretches) + idle
-    pieces = min(idle + 1 if IDLE else 999, max(2, round(whole / share)), looks)
-    if pieces < 2: return None
-    guesses = sum(one.cursor is None for one in stretches)
-    far = max(1, round(FARS * (workers - 1))) - guesses
-    if far <= 0: return None
-    if pieces > far + 1:
-        take = (whole - (pieces - 1 - far)) / (far + 1)
-    else:
-        take = whole / pieces
-    keep = math.ceil(whole - take - _ODD) - 1
-    keep -= most - keep < _LEAST_PAGES
-    if keep < 0: return None
-    slack = _slack(keep + 1, chosen)
-    if most < _WORTH and keep + _queries(most - keep + slack, chosen) > _queries(most, chosen):
-        return None
-    room = max(0.0, math.ceil(whole + slack) - whole) * (keep + 1) / math.ceil(whole + slack)
-    slack = max(slack, min(PROP * (keep + 1), room))
-    at = profile.key_after(chosen.cursor, (keep + 1 - slack) * chosen.page_rows)
-    return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
-
-def _ahead(stretches, pages, idle, profile, rows, expected):
-    for place in sorted((p for p in range(len(pages)) if _is_open(stretches[p]) and pages[p] >= MIN), key=lambda p: -pages[p]):
-        chosen, most = stretches[place], pages[place]
-        whole = most + 1
-        one = _slack(1, chosen) * SL
-        n = math.ceil(whole + one)
-        k = min(idle, n - 1, _looks_further(stretches, place, rows, expected) - 1)
-        if k < 1 or one > .4: continue
-        slack = k * one
-        if n - whole < slack + one and whole < _WORTH2:
-            level = sum(math.ceil(p) >= math.ceil(most) for p in pages)
-            if level > idle or not EXTRA: continue
-            n += 1
-        slack = max(slack, min(PROP * k, (n - whole) * k / n))
-        at = profile.key_after(chosen.cursor, (k - slack) * chosen.page_rows)
-        if chosen.cursor < at < chosen.stop: return Cut(place, at, whole - k)
+    pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, left, strict=True)]
+    share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
+    most_first = sorted(
+        (place for place, one in enumerate(stretches) if _is_open(one)), key=lambda place: -pages[place]
+    )
+    for place in most_first[:1]:
+        pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
+        at = _far(stretches[place], pages[place], pieces, profile) if pages[place] >= _FAIR * share else None
+        if at is not None:
+            return Cut(place, at, pages[place] * (pieces - 1) / pieces)
+    for place in most_first:
+        if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
+            break
+        permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
+        alone = sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
+        at = _ahead(stretches[place], pages[place], permits, profile, alone=alone)
+        if at is not None:
+            return Cut(place, at, pages[place] - 1)
     return None
 
-import os
-CEIL=float(os.environ.get("CEIL","2")); OVER=float(os.environ.get("OVER","0")); FARS=float(os.environ.get('FARS','1')); IDLE=int(os.environ.get("IDLE","0")); EXTRA=int(os.environ.get('EXTRA','0')); AHEAD=int(os.environ.get('AHEAD','1')); MIN=float(os.environ.get('MIN','1')); SL=float(os.environ.get('SL','1')); _WORTH2=float(os.environ.get('WORTH2','4')); EQ=int(os.environ.get("EQ","1")); LESS=float(os.environ.get("LESS","0"))
-DIV=int(os.environ.get("DIV","1")); FAIR=float(os.environ.get("FAIR","1.25")); ODDS=float(os.environ.get("ODDS","0"))
-FAR=float(os.environ.get("FAR","1")); NEAR=int(os.environ.get("NEAR","0")); PROP=float(os.environ.get("PROP",".5")); TAIL=float(os.environ.get("TAIL","1")); NORM=float(os.environ.get("NORM","0"))
+
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int | None:
+    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
+    left = math.ceil(pages - pages / pieces - _ODD)
+    left -= pages - left < _LEAST_PAGES
+    if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
+        return None
+    slack = _slack(left, stretch)
+    if pages - 1 < _WORTH and left + _queries(pages - left + slack, stretch) > 1 + _queries(pages - 1, stretch):
+        return None
+    return _at(stretch, left, pages, math.ceil(pages), slack, profile)
+
+
+def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, alone: bool) -> int | None:
+    """Where to have so many permits read the pages that come next, one each: the density there is known best.
+
+    Args:
+        stretch: the range.
+        pages: how many seem to be left of it, the one under way included.
+        permits: those that are idle.
+        profile: where keys lie.
+        alone: whether it may cost a query, since nothing else keeps the send from being done sooner.
+    """
+    slack = _slack(1, stretch)
+    queries = math.ceil(pages + slack)
+    left = min(permits, queries - 1)
+    if left < 1 or slack > _UNSURE:
+        return None
+    if pages - 1 < _WORTH and queries - pages < (left + 1) * slack:
+        if not alone:
+            return None
+        queries += 1
+    return _at(stretch, left, pages, queries, left * slack, profile)
+
+
+def _at(stretch: Stretch, left: int, pages: float, queries: int, slack: float, profile: Profile) -> int | None:
+    """Where to stop a range that is to take the next ``left`` queries, if all of its pages take so many ``queries``.
+
+    The room that these have is shared out, so that a guess that is a little off costs none.
+    """
+    assert stretch.cursor is not None
+    room = min(_ROOM, max(0.0, queries - pages) / queries)
+    at = profile.key_after(stretch.cursor, (left - max(slack, room * left)) * stretch.page_rows)
+    return at if stretch.cursor < at < stretch.stop else None
+
 
 def _slack(pages: float, stretch: Stretch) -> float:
     """How many pages, of so many, have to be left over so that the last one passes a stop for sure."""
@@ -181,24 +196,15 @@ def _left(
     left = [0.0 if one.ended else profile.rows(key, one.stop) for one, key in zip(stretches[:-1], here, strict=False)]
     inner, last = sum(left), stretches[-1]
     if last.ended:
-        if NORM and expected is not None and rows < expected and inner > 0:
-            f = min(1+NORM, max(1/(1+NORM), (expected - rows)/inner))
-            left = [x*f for x in left]
         return [*left, 0.0]
     said = expected is not None and rows < expected
     rest = max(0.0, (expected or 0) - rows - inner) if said else _AHEAD * (rows + inner)
-    if empty_from is not None:
-        tail = profile.rows(here[-1], empty_from)
-        if NORM and said and tail < rest and inner + tail > 0:
-            f = min(1+NORM, (expected - rows) / (inner+tail))
-            return [x*f for x in (*left, tail)]
-        rest = min(rest, tail)
-    return [*left, rest]
+    return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
 def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
     """Whether a send that is not split may have so much left that it could be: most sends are small, and no matter."""
-    rest = _AHEAD * rows if expected is None or rows >= expected else expected - rows
+    rest = rows / _SOME if expected is None or rows >= expected else expected - rows
     return rest > limit
 
 
@@ -210,7 +216,8 @@ def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected
     to_the_right = stretches[place + 1 :]
     if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
         return len(stretches) + rows  # as many as anybody wants
-    return 1 + max(0, int(max(1.0, _BLIND * rows / stretches[place].page_rows)) - len(to_the_right))
+    come = rows / stretches[place].page_rows
+    return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
 
 
 def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
