@@ -89,17 +89,17 @@ class TestCut:
 
     def test_where_a_send_is_large_an_idle_permit_reads_the_page_that_comes_next(self) -> None:
         known, unopened = stretch(0, 4500, cursor=1000), stretch(6000, 60_000)
-        assert cut(known, unopened, idle=1, rows=1500, expected=6000) == []
-        (at,) = cut(known, unopened, idle=1, rows=1600, expected=6000)
+        assert cut(known, unopened, idle=1, rows=3100, expected=7800) == []
+        (at,) = cut(known, unopened, idle=1, rows=3200, expected=7800)
         assert 1500 < at < 2000, "after the page that is under way, and with room for a guess that is off"
 
     def test_what_would_cost_one_more_wait_is_asked_for_at_once_if_nothing_else_does(self) -> None:
         known, other = stretch(0, 2970, cursor=1000), stretch(2970, 3900, cursor=3000)
         ended = stretch(3900, cursor=5000, ended=True)
-        (at,) = cut(known, other, ended, idle=1, rows=1600, expected=1900)
+        (at,) = cut(known, other, ended, idle=1, rows=3200, expected=3500)
         assert 1000 < at < 2000
         as_long = stretch(2970, 4970, cursor=3000)
-        assert cut(known, as_long, ended, idle=1, rows=1600, expected=2000) == []
+        assert cut(known, as_long, ended, idle=1, rows=3200, expected=3600) == []
 
     def test_uneven_keys_leave_more_to_the_right(self) -> None:
         uneven = Stretch(0, KEY_END, 1000, Spacing(100, 1000, spread=1.0), 100, in_flight=True)

@@ -36,7 +36,7 @@ _ROOM = 0.5
 """Pages are left so much emptier at most, if that costs no query."""
 _UNSURE = 0.4
 """Where so much of a page has to be left over, what is known of the keys' density says too little."""
-_MANY = 16
+_MANY = 32
 """Where so many pages have come, a query more is a small share, and may save a wait of its own."""
 _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
@@ -130,7 +130,7 @@ def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int |
     slack = _slack(left, stretch)
     if pages - 1 < _WORTH and left + _queries(pages - left + slack, stretch) > 1 + _queries(pages - 1, stretch):
         return None
-    return _at(stretch, left, pages, math.ceil(pages), slack, profile)
+    return _at(stretch, profile, left, pages, queries=math.ceil(pages), slack=slack)
 
 
 def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, alone: bool) -> int | None:
@@ -152,10 +152,10 @@ def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, al
         if not alone:
             return None
         queries += 1
-    return _at(stretch, left, pages, queries, left * slack, profile)
+    return _at(stretch, profile, left, pages, queries=queries, slack=left * slack)
 
 
-def _at(stretch: Stretch, left: int, pages: float, queries: int, slack: float, profile: Profile) -> int | None:
+def _at(stretch: Stretch, profile: Profile, left: int, pages: float, *, queries: int, slack: float) -> int | None:
     """Where to stop a range that is to take the next ``left`` queries, if all of its pages take so many ``queries``.
 
     The room that these have is shared out, so that a guess that is a little off costs none.
