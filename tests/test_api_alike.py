@@ -137,6 +137,28 @@ def test_it_declines_what_it_cannot_be_sure_of(changed: list[dict[str, Any]]) ->
     assert taken(json.dumps(changed).encode()) is None
 
 
+@settings(max_examples=examples(300))
+@given(alike(), alike(), forms, forms)
+def test_answers_after_others_are_read_as_if_they_were_the_first(
+    before: list[dict[str, Any]], records: list[dict[str, Any]], form: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """It remembers how records were written, and these may be written likewise, or not."""
+    codec = JsonCodec(BOUNCES)
+    for answer, how in ((before, form), (records, other), (before, form), (before[:1], form), (before, other)):
+        body = json.dumps(answer, **how).encode()
+        exact = JsonCodec(BOUNCES).decode_exact(body)
+        assert batch(codec.decode(body)).equals(batch(exact))
+
+
+def test_a_single_record_is_taken_once_others_have_shown_how_they_are_written() -> None:
+    seen = Alike(BOUNCES)
+    assert seen.decode(json.dumps(PLAIN).encode()[1:-1], last=True) is not None
+    lone = json.dumps(PLAIN[3:4]).encode()
+    found = Alike(BOUNCES, seen.form).decode(lone[1:-1], last=True)
+    assert found is not None
+    assert batch(found[0]).equals(batch(JsonCodec(BOUNCES).decode_exact(lone)))
+
+
 def test_slabs_that_end_anywhere_make_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:
     records: list[dict[str, Any]] = [row | {"REASON": "x" * (7 * number % 50)} for number, row in enumerate(PLAIN * 20)]
     records[33]["REASON"] = None  # its slab goes another way

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvester.api.records import RawColumn, RawTable, as_dates, as_integers, nothing, to_batch
-from harvester.datasets import BOUNCES, MESSAGES
+from harvester.datasets import BOUNCES, MESSAGES, Kind
 from tests.thorough import examples
 
 ODD_INTEGERS = [
@@ -167,6 +167,26 @@ def test_names_may_differ_from_record_to_record() -> None:
     columns = tuple(odd if c.name == "id_email" else col for c, col in zip(BOUNCES.fields, raw.columns, strict=True))
     batch = to_batch(RawTable(2, columns, {}), BOUNCES, id_send=1)
     assert batch["_extra"].to_pylist() == ['{"ID_EMAIL":"01"}', '{"id_email":"02"}']
+
+
+@settings(max_examples=examples(100))
+@given(st.data(), st.sampled_from([1, 3, 300]))
+def test_each_column_is_typed_as_if_it_were_the_only_one(data: st.DataObject, rows: int) -> None:
+    odd = st.none() | st.sampled_from(["", "7", *ODD_INTEGERS[:4], *ODD_DATES[:4]])
+    columns = {field.api_name: data.draw(st.lists(odd, min_size=3, max_size=3)) * 100 for field in BOUNCES.fields}
+    columns = {name: values[:rows] for name, values in columns.items()}
+    batch = to_batch(raw_bounces(columns), BOUNCES, id_send=7)
+    extra: list[dict[str, str]] = [{} for _ in range(rows)]
+    for field in BOUNCES.fields:
+        if field.kind is Kind.TEXT:
+            continue
+        value_of = date if field.kind is Kind.DATE else integer
+        values = columns[field.api_name]
+        assert batch[field.name].to_pylist() == [value_of(text) for text in values]
+        for row, text in enumerate(values):
+            if text and value_of(text) is None:
+                extra[row][field.api_name] = text
+    assert [json.loads(text or "{}") for text in batch["_extra"].to_pylist()] == extra
 
 
 @given(st.dictionaries(st.text(), st.text(), min_size=1))

@@ -285,3 +285,12 @@ def test_memory_goes_back_to_all_unless_one_knows_better(asked: str | None, pool
     code += "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == pool
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+def test_numpy_begins_no_threads() -> None:
+    code = "from harvester.console import settling; settling.settle()\n"
+    code += "import os, numpy; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(said.stdout) == 1

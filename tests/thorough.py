@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "7"))
+STRIDE = int(os.environ.get("TEST_STRIDE", "11"))
 """Of durable steps one after the other, every so manieth is tried."""
 THOROUGH = STRIDE == 1
 
@@ -15,7 +15,7 @@ thorough = pytest.mark.skipif(not THOROUGH, reason="make test-all runs it; anoth
 
 def examples(most: int) -> int:
     """How many examples a property is tried on, of so many."""
-    return most if THOROUGH else max(10, most // 4)
+    return most if THOROUGH else max(10, most // 6)
 
 
 __all__ = ["STRIDE", "THOROUGH", "examples", "thorough"]

@@ -41,13 +41,20 @@ _AS_NULL = pa.scalar("null")
 class Alike:
     """Decodes slabs of one answer. It learns from the first record of a slab how records are written.
 
-    Args:
-        dataset: whose fields become columns.
+    Attributes:
+        form: how they were last seen to be written; None if that is not known.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, form: Form | None = None) -> None:
+        """What it is about.
+
+        Args:
+            dataset: whose fields become columns.
+            form: how the records of an earlier answer were written: to look whether these are written likewise takes
+                much less than to learn it, where an answer holds a few.
+        """
+        self.form = form
         self._dataset = dataset
-        self._form: Form | None = None
         self._misses = 0
 
     def decode(self, text: bytes, *, last: bool) -> tuple[RawTable, int] | None:
@@ -59,15 +66,13 @@ class Alike:
         """
         if self._misses > _MOST_MISSES:
             return None
-        self._form = self._form or Form.of(text, self._dataset)
-        found = None
-        if self._form is not None:
-            found = _decode(text, self._form, last=last)
+        found = None if self.form is None else _decode(text, self.form, last=last)
         if found is None:
-            self._misses += 1
-            self._form = None
-        else:
-            self._misses = 0
+            own = Form.of(text, self._dataset)
+            if own is not None and own != self.form:
+                found = _decode(text, own, last=last)
+            self.form = own
+        self._misses = 0 if found is not None else self._misses + 1
         return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harvester.api.bounds import Marks
+    from harvester.api.form import Form
     from harvester.datasets import Dataset
 
 Body = bytes | bytearray
@@ -67,13 +68,15 @@ class JsonCodec:
 
     ``hide`` takes secrets out of what an error shows of an answer that holds no records.
 
-    It remembers names that the catalogue doesn't know, so that the next page takes the fast way.
+    It remembers names that the catalogue doesn't know, so that the next page takes the fast way; and how records were
+    written, which is mostly how they are written everywhere.
     """
 
     def __init__(self, dataset: Dataset, hide: Callable[[str], str] = str) -> None:
         self.dataset = dataset
         self._hide = hide
         self._met: tuple[str, ...] = ()
+        self._form: Form | None = None
         self._most = most_records(dataset)
         self._lock = threading.Lock()
 
@@ -139,7 +142,7 @@ class JsonCodec:
         if not feed.opens_list(min(SLAB_BYTES, _LOOKED_AT)):
             return None
         gathered = Gathering(self.dataset)
-        alike, slabs = Alike(self.dataset), Slabs(self.dataset, self._met)
+        alike, slabs = Alike(self.dataset, self._form), Slabs(self.dataset, self._met)
         braces = 0
         while feed.fill(SLAB_BYTES):
             found = alike.decode(feed.text, last=feed.ended)
@@ -165,6 +168,7 @@ class JsonCodec:
         if not feed.closed:
             return None
         whole = gathered.table()
+        self._form = alike.form
         self._remember(whole.met)
         return whole
 

@@ -18,11 +18,11 @@ _OTHER_HOST, _OTHER_ADDRESS = 62, 64
 """Codes of OpenSSL (``X509_V_ERR_…``, x509_vfy.h)."""
 
 
-def context(ca_file: Path | None) -> ssl.SSLContext:
-    """What a connection over TLS is verified by.
+def context(ca_file: Path) -> ssl.SSLContext:
+    """What a connection over TLS is verified by, if not by the system's authorities.
 
     Args:
-        ca_file: certificates of authorities in PEM, which are trusted in place of the system's; None for those.
+        ca_file: certificates of authorities in PEM, which are trusted in place of those.
 
     Raises:
         UsageError: the file can't be read, or holds no certificate.

@@ -79,7 +79,8 @@ class Transport:
         self._connect_s = tuning.connect_s
         self._silence_s = tuning.silence_s
         self._cap = settings.answer_cap_bytes
-        self._tls = tls.context(settings.ca_file) if self._base.scheme == "https" else True
+        named = settings.ca_file if self._base.scheme == "https" else None
+        self._tls = True if named is None else tls.context(named)  # True: the system's, which aiohttp has loaded
         self._concurrency = settings.concurrency
         self._session: aiohttp.ClientSession | None = None
 
@@ -194,6 +195,8 @@ class Transport:
         )
 
     async def _next(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.content.is_eof():  # all of it is here: there is nothing to wait for
+            return await response.content.readany()
         with anyio.move_on_after(self._silence_s) as scope:
             return await response.content.readany()
         if scope.cancelled_caught:

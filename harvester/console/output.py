@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -105,10 +105,8 @@ def print_object(
 
 
 def _item(one: DataclassInstance) -> str:
-    fields = asdict(one)
-    if fields.get("error") is not None:
-        fields["error"] = redacted(fields["error"])
-    return msgspec.json.encode(fields).decode()
+    error = getattr(one, "error", None)
+    return msgspec.json.encode(one if error is None else replace(one, error=redacted(error))).decode()
 
 
 __all__ = ["OutputLost", "Terminal", "discard_the_rest", "forgiving", "print_lines", "print_object"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from contextlib import suppress
@@ -20,6 +19,7 @@ from harvester.console.output import print_lines, print_object
 from harvester.console.progress import LineView, LiveView, terminal
 from harvester.console.report import report
 from harvester.console.secrecy import redacted
+from harvester.console.settling import loading
 from harvester.datasets import DEFAULT
 from harvester.errors import HarvesterError
 from harvester.harvest.wanted import Wanted
@@ -44,9 +44,9 @@ class StoppedAtOnce(HarvesterError):
 
 def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: bool, log_format: LogFormat) -> Exit:
     """Harvest sends, or those that are found, show how it goes, say how it went; the exit status."""
-    # Help and usage errors come without what these need.
-    from harvester.harvest.finding import Finder  # noqa: PLC0415
-    from harvester.harvest.run import Harvest  # noqa: PLC0415
+    with loading():  # help and usage errors come without what these need
+        from harvester.harvest.finding import Finder  # noqa: PLC0415
+        from harvester.harvest.run import Harvest  # noqa: PLC0415
 
     progress = _progress(log_format)
     harvest = Harvest(settings, Finder(settings, sends) if isinstance(sends, Wanted) else sends)
@@ -65,7 +65,6 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
         return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
 
     sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # what was loaded stays: going through it for garbage would hold the loop for a tenth of a second
     try:
         ending = anyio.run(conducted)
     finally:

@@ -19,10 +19,11 @@ def main() -> NoReturn:
     """Start here."""
     before = [signal.signal(number, _stop_at_once) for number in _SIGNALS]
     _never_without_streams()
-    from harvester.console.settling import settle  # noqa: PLC0415  before anything else
+    from harvester.console.settling import loading, settle  # noqa: PLC0415  before anything else
 
     settle()
-    from harvester.console.cli import command_line  # noqa: PLC0415  this is the moment that it takes
+    with loading():
+        from harvester.console.cli import command_line  # noqa: PLC0415  this is the moment that it takes
 
     for number, handler in zip(_SIGNALS, before, strict=True):
         signal.signal(number, handler)

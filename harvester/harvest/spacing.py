@@ -120,7 +120,8 @@ def _spread(numbers: np.ndarray[Any, Any]) -> float:
     blocks = min(_BLOCKS, len(numbers) // _BLOCK_ROWS)
     if blocks < 2:  # noqa: PLR2004  likewise
         return 1.0
-    counts, _ = np.histogram(numbers[:-1], bins=blocks, range=(float(numbers[0]), float(numbers[-1])))
+    edges = np.linspace(numbers[0], numbers[-1], blocks + 1).astype(np.int64)
+    counts = np.diff(np.searchsorted(numbers, edges))
     return math.sqrt(float(counts.var()) / float(counts.mean()))
 
 

@@ -197,7 +197,7 @@ def _file(layout: _Layout, metadata: Mapping[str, str], count: int, columns: Seq
         chunks += (column.head, chunk.sizes, _begins_at(place), chunk.statistics, _TWO_STOPS)
         place += len(chunk.page)
     size = place - start
-    pairs = [thrift.text(name.encode()) + thrift.text(value.encode()) + thrift.STOP for name, value in metadata.items()]
+    pairs = [_pair(name, value) for name, value in metadata.items()]
     footer = b"".join(
         (
             layout.head,
@@ -216,6 +216,12 @@ def _file(layout: _Layout, metadata: Mapping[str, str], count: int, columns: Seq
         )
     )
     return b"".join((*parts, footer, _SIZE.pack(len(footer)), _MAGIC))
+
+
+@lru_cache(1024)
+def _pair(name: str, value: str) -> bytes:
+    """What a file says of itself; much of it is what others say as well."""
+    return thrift.text(name.encode()) + thrift.text(value.encode()) + thrift.STOP
 
 
 @lru_cache(65536)

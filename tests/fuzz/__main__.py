@@ -16,7 +16,7 @@ from tests.fuzz.cases import Case
 from tests.fuzz.oracle import check
 from tests.fuzz.work import Found, Tally, limit_work, problem, run
 
-QUICK = 4_000
+QUICK = 2_000
 FULL = 1_000_000
 TOLD_EVERY = 50_000
 GUIDED_SHARE = 20

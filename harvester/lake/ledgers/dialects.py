@@ -6,15 +6,16 @@ Types: numbers are 64 bits wide in either; texts are compared byte by byte in ei
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from sqlalchemy.dialects.postgresql import ARRAY
+    from sqlalchemy.dialects import postgresql
 
 Number = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 """A whole number of 64 bits. (SQLite's are, and only an ``INTEGER PRIMARY KEY`` numbers rows by itself.)"""
@@ -25,16 +26,23 @@ Statement = TypeVar("Statement")
 
 
 class PerDialect(Generic[Statement]):
-    """A statement that is made once for each database, and taken by a connection's."""
+    """A statement that is made for a database when a connection to one first takes it.
 
-    __slots__ = ("_made",)
+    So that of SQLAlchemy's dialects only the one that is used is loaded: PostgreSQL's takes a while.
+    """
 
-    def __init__(self, for_sqlite: Statement, for_postgresql: Statement) -> None:
-        self._made = {"sqlite": for_sqlite, "postgresql": for_postgresql}
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[str], Statement]) -> None:
+        self._make = make
+        self._made: dict[str, Statement] = {}
 
     def on(self, connection: sa.Connection) -> Statement:
         """The statement for this connection's database."""
-        return self._made[connection.dialect.name]
+        dialect = connection.dialect.name
+        if dialect not in self._made:
+            self._made[dialect] = self._make(dialect)
+        return self._made[dialect]
 
 
 def upsert(
@@ -43,16 +51,25 @@ def upsert(
     change: Callable[[Mapping[str, sa.ColumnElement[Any]]], Mapping[str, Any]],
 ) -> PerDialect[sa.Insert]:
     """Inserts a row, or changes the one that has the same ``keys``; ``change`` gets the columns of the new row."""
-    to_sqlite, to_postgresql = sqlite.insert(table), postgresql.insert(table)
-    return PerDialect(
-        to_sqlite.on_conflict_do_update(index_elements=keys, set_=change(dict(to_sqlite.excluded))),
-        to_postgresql.on_conflict_do_update(index_elements=keys, set_=change(dict(to_postgresql.excluded))),
-    )
+
+    def made(dialect: str) -> sa.Insert:
+        insert = _insert(table, dialect)
+        return insert.on_conflict_do_update(index_elements=keys, set_=change(dict(insert.excluded)))
+
+    return PerDialect(made)
 
 
 def insert_new(table: sa.Table) -> PerDialect[sa.Insert]:
     """Inserts a row, unless there is one that it would contradict."""
-    return PerDialect(sqlite.insert(table).on_conflict_do_nothing(), postgresql.insert(table).on_conflict_do_nothing())
+    return PerDialect(lambda dialect: _insert(table, dialect).on_conflict_do_nothing())
+
+
+def _insert(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  see ``PerDialect``
+
+    return postgresql.insert(table)
 
 
 def total(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
@@ -64,11 +81,17 @@ class Among:
     """Whether a column's number is one of a list that may be long: the list is a single value of the statement."""
 
     def __init__(self, column: sa.ColumnElement[int]) -> None:
-        listed = sa.func.json_each(sa.bindparam("listed")).table_valued("value")
-        array: ARRAY[int] = postgresql.ARRAY(sa.BigInteger)
-        self._conditions: PerDialect[sa.ColumnElement[bool]] = PerDialect(
-            column.in_(sa.select(listed.c.value)), column == sa.func.any(sa.bindparam("listed", type_=array))
-        )
+        self._conditions = PerDialect(partial(self._condition, column))
+
+    @staticmethod
+    def _condition(column: sa.ColumnElement[int], dialect: str) -> sa.ColumnElement[bool]:
+        if dialect == "sqlite":
+            listed = sa.func.json_each(sa.bindparam("listed")).table_valued("value")
+            return column.in_(sa.select(listed.c.value))
+        from sqlalchemy.dialects.postgresql import ARRAY  # noqa: PLC0415  see ``PerDialect``
+
+        array: ARRAY[int] = ARRAY(sa.BigInteger)
+        return column == sa.func.any(sa.bindparam("listed", type_=array))
 
     def on(self, connection: sa.Connection) -> sa.ColumnElement[bool]:
         """The condition, whose one value is ``listed``."""

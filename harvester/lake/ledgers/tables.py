@@ -23,8 +23,8 @@ metadata = MetaData()
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """The rows that an index holds, if not all."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+    """The rows that an index holds, if not all; for any other database, see ``tell_conditions``."""
+    return {"sqlite_where": text(condition)}
 
 
 versions = Table(
@@ -279,6 +279,13 @@ shares = Table(
 """What shared files hold of each slice, one stretch of its keys at a time."""
 
 
+def tell_conditions(dialect: str) -> None:
+    """Has indexes hold the same rows in another database; for whoever uses it, since this loads its dialect."""
+    for index in (index for table in metadata.tables.values() for index in table.indexes):
+        if (condition := index.dialect_kwargs.get("sqlite_where")) is not None:
+            index.dialect_kwargs[f"{dialect}_where"] = condition
+
+
 def range_values(key_range: KeyRange) -> dict[str, Any]:
     """A key range as the columns of ``ranges`` and ``refreshes`` hold it."""
     return {
@@ -357,5 +364,6 @@ __all__ = [
     "slices",
     "supersede",
     "superseded",
+    "tell_conditions",
     "versions",
 ]
