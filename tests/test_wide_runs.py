@@ -308,7 +308,7 @@ class TestSplit:
             assert len(scope.key_ranges) > 4
             result = await account.run(of_60(account)[wanted])
             assert result.complete
-            assert before.queries + result.queries <= 31 * 1.25
+            assert before.queries + result.queries <= 31 * 1.3
             account.assert_exact(*ids, datasets=("messages",))
             assert_verified(account)
 

@@ -280,7 +280,9 @@ def conclusion(walk: Walk, ends_needed: int) -> Proof | None:
 
 def trim(walk: Walk) -> None:
     """Has a part whose stop is near ask for fewer records, so that it does not bring again what its neighbour has."""
-    near = near_stop(stretch(walk)) if walk.key_range.cursor is not None and walk.of_slice.parts else None
+    near = None
+    if walk.key_range.cursor is not None and (right := right_of(walk)) is not None:
+        near = near_stop(stretch(walk), right.first_density)
     walk.fewer = None if near is None else max(LEAST_LIMIT, near)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BLOCKS = 16
 _BLOCK_ROWS = 8
 """Blocks of fewer records than this say nothing of how evenly they lie."""
+_HOLE = 4.0
+"""Where records lie so many times further apart than most of their page, there is a hole, which foretells nothing."""
 _END_ROWS = 0.5
 _STEPS = 16
 _KEPT = 0.2
@@ -34,7 +36,7 @@ class Spacing:
 
     Attributes:
         rows: records that came, and
-        keys: the keys that they span; both of earlier pages count less.
+        keys: the keys that they span, holes left out; both of earlier pages count less.
         spread: how far counts are off.
     """
 
@@ -57,8 +59,7 @@ def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:
     if len(keys) < 2:  # noqa: PLR2004  a distance is between two
         return before
     numbers = keys.to_numpy()
-    span = float(numbers[-1] - numbers[0])
-    here = Spacing(len(numbers) - 1, span, _spread(numbers))
+    here = Spacing(*_steady(numbers), _spread(numbers))
     if before is None:
         return here
     kept = Spacing(_KEPT * before.rows, _KEPT * before.keys, before.spread)
@@ -104,6 +105,15 @@ class Profile:
         if here >= self._keys[-1]:
             return float(self._rows[-1] + (here - self._keys[-1]) * self._after)
         return float(np.interp(here, self._keys, self._rows))
+
+
+def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:
+    """Records and the keys that they span, without those that lie much further apart than most: there are holes."""
+    ends = np.linspace(0, len(numbers) - 1, min(_BLOCKS, len(numbers) - 1) + 1).astype(int)
+    rows, spans = np.diff(ends), np.diff(numbers[ends])
+    gaps = spans / rows
+    near = gaps <= _HOLE * np.median(gaps)
+    return int(rows[near].sum()), float(spans[near].sum())
 
 
 def _spread(numbers: np.ndarray[Any, Any]) -> float:

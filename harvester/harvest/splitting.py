@@ -32,9 +32,17 @@ _FAIR = 1.25
 _SURE = 1.5
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
-_AHEAD = 0.75
+_ROOM = 0.5
+"""Pages are left so much emptier at most, if that costs no query."""
+_UNSURE = 0.4
+"""Where so much of a page has to be left over, what is known of the keys' density says too little."""
+_MANY = 32
+"""Where so many pages have come, a query more is a small share, and may save a wait of its own."""
+_AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
-_BLIND = 0.0625
+_SOME = 2.5
+"""So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
+_BLIND = 0.125
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
 _ABOUT = 0.15
 _NEAR = 1.1
@@ -92,23 +100,70 @@ def cut(
     if profile is None:
         return None
     left = _left(stretches, profile, rows, expected, empty_from)
-    pages = [max(0.0, more / one.page_rows - one.in_flight) for one, more in zip(stretches, left, strict=True)]
-    place = max(range(len(pages)), key=lambda place: (_is_open(stretches[place]), pages[place]))
-    chosen, most = stretches[place], pages[place]
-    share = (sum(pages) + sum(one.in_flight for one in stretches)) / (len(stretches) + idle)
-    if not _is_open(chosen) or most < _LEAST_PAGES or most + 1 < _FAIR * share:
-        return None  # where others have more, they can be split once their first page is there
-    pieces = min(idle + 1, max(2, round((most + 1) / share)), _looks_further(stretches, place, rows, expected))
-    keep = math.ceil((most + 1) * (pieces - 1) / pieces - _ODD) - 1
-    keep -= most - keep < _LEAST_PAGES
-    if pieces < 2 or keep < 0:  # noqa: PLR2004  one piece is no split
+    pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, left, strict=True)]
+    share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
+    most_first = sorted(
+        (place for place, one in enumerate(stretches) if _is_open(one)), key=lambda place: -pages[place]
+    )
+    for place in most_first[:1]:
+        pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
+        at = _far(stretches[place], pages[place], pieces, profile) if pages[place] >= _FAIR * share else None
+        if at is not None:
+            return Cut(place, at, pages[place] * (pieces - 1) / pieces)
+    for place in most_first:
+        if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
+            break
+        permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
+        alone = sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
+        at = _ahead(stretches[place], pages[place], permits, profile, alone=alone)
+        if at is not None:
+            return Cut(place, at, pages[place] - 1)
+    return None
+
+
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int | None:
+    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
+    left = math.ceil(pages - pages / pieces - _ODD)
+    left -= pages - left < _LEAST_PAGES
+    if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
         return None
-    assert chosen.cursor is not None
-    slack = _slack(keep + 1, chosen)
-    if most < _WORTH and keep + _queries(most - keep + slack, chosen) > _queries(most, chosen):
+    slack = _slack(left, stretch)
+    if pages - 1 < _WORTH and left + _queries(pages - left + slack, stretch) > 1 + _queries(pages - 1, stretch):
         return None
-    at = profile.key_after(chosen.cursor, (keep + 1 - slack) * chosen.page_rows)
-    return Cut(place, at, most - keep) if chosen.cursor < at < chosen.stop else None
+    return _at(stretch, profile, left, pages, queries=math.ceil(pages), slack=slack)
+
+
+def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, alone: bool) -> int | None:
+    """Where to have so many permits read the pages that come next, one each: the density there is known best.
+
+    Args:
+        stretch: the range.
+        pages: how many seem to be left of it, the one under way included.
+        permits: those that are idle.
+        profile: where keys lie.
+        alone: whether it may cost a query, since nothing else keeps the send from being done sooner.
+    """
+    slack = _slack(1, stretch)
+    queries = math.ceil(pages + slack)
+    left = min(permits, queries - 1)
+    if left < 1 or slack > _UNSURE:
+        return None
+    if pages - 1 < _WORTH and queries - pages < (left + 1) * slack:
+        if not alone:
+            return None
+        queries += 1
+    return _at(stretch, profile, left, pages, queries=queries, slack=left * slack)
+
+
+def _at(stretch: Stretch, profile: Profile, left: int, pages: float, *, queries: int, slack: float) -> int | None:
+    """Where to stop a range that is to take the next ``left`` queries, if all of its pages take so many ``queries``.
+
+    The room that these have is shared out, so that a guess that is a little off costs none.
+    """
+    assert stretch.cursor is not None
+    room = min(_ROOM, max(0.0, queries - pages) / queries)
+    at = profile.key_after(stretch.cursor, (left - max(slack, room * left)) * stretch.page_rows)
+    return at if stretch.cursor < at < stretch.stop else None
 
 
 def _slack(pages: float, stretch: Stretch) -> float:
@@ -149,7 +204,7 @@ def _left(
 
 def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
     """Whether a send that is not split may have so much left that it could be: most sends are small, and no matter."""
-    rest = _AHEAD * rows if expected is None or rows >= expected else expected - rows
+    rest = rows / _SOME if expected is None or rows >= expected else expected - rows
     return rest > limit
 
 
@@ -161,21 +216,27 @@ def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected
     to_the_right = stretches[place + 1 :]
     if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
         return len(stretches) + rows  # as many as anybody wants
-    return 1 + max(0, int(max(1.0, _BLIND * rows / stretches[place].page_rows)) - len(to_the_right))
+    come = rows / stretches[place].page_rows
+    return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
 
 
 def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     """Whether the rows taken and those that seem to be left come to about as many as a send should have."""
     profile = _profile(stretches)
     left = sum(_left(stretches, profile, rows, expected, None)[:-1]) if profile else 0.0
-    return abs(rows + left - expected) <= _ABOUT * expected
+    return abs(rows + left - expected) <= _ABOUT * left
 
 
-def near_stop(stretch: Stretch) -> int | None:
-    """How many records to ask for because its stop is near; None if it is not, or nobody knows."""
+def near_stop(stretch: Stretch, density_there: float | None = None) -> int | None:
+    """How many records to ask for because its stop is near; None if it is not, or nobody knows.
+
+    Args:
+        stretch: the range.
+        density_there: records to a key after its stop, where known.
+    """
     if stretch.stop == KEY_END or stretch.spacing is None or stretch.cursor is None:
         return None
-    rows = (stretch.stop - stretch.cursor) * stretch.spacing.density
+    rows = (stretch.stop - stretch.cursor) * max(stretch.spacing.density, density_there or 0.0)
     rows = rows * _NEAR + 2 * _SURE * stretch.spacing.off_by(rows) + _NEAR_ROWS
     return int(rows) if rows < stretch.page_rows else None
 
