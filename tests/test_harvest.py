@@ -21,6 +21,7 @@ from harvester.simulator.behaviour import Behaviour, Fault
 from harvester.simulator.spec import AccountSpec, Case, Nothing, Numbers, Shape, equal, listed, skewed
 from harvester.simulator.truth import expected
 from tests.harvesting import QUICK, at_attempt, field, lake_table, outcomes, proofs
+from tests.thorough import some
 
 pytestmark = pytest.mark.anyio
 
@@ -38,17 +39,20 @@ async def test_four_sends_of_10_000_rows_come_in_exactly(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "shape",
-    [
-        Shape(pretty=True),
-        Shape(ascii=True),
-        Shape(numbers=Numbers.BARE),
-        Shape(numbers=Numbers.MIXED, shuffle=True, unknown=True),
-        Shape(case=Case.UPPER),
-        Shape(case=Case.LOWER, shuffle=True),
-        Shape(missing=("ID_template", "fax", "s_os", "BOUNCE_CAT")),
-        Shape(unknown=True),
-        Shape(nothing=Nothing.LIST, single_bare=True),
-    ],
+    some(
+        [
+            Shape(numbers=Numbers.MIXED, shuffle=True, unknown=True),
+            Shape(case=Case.LOWER, shuffle=True),
+            Shape(missing=("ID_template", "fax", "s_os", "BOUNCE_CAT")),
+            Shape(nothing=Nothing.LIST, single_bare=True),
+            Shape(pretty=True),
+            Shape(ascii=True),
+            Shape(numbers=Numbers.BARE),
+            Shape(case=Case.UPPER),
+            Shape(unknown=True),
+        ],
+        kept=5,
+    ),
     ids=lambda shape: ",".join(name for name in shape.__slots__ if getattr(shape, name) != getattr(Shape(), name)),
 )
 async def test_every_shape_of_answer_gives_the_same_lake(tmp_path: Path, shape: Shape) -> None:
@@ -214,10 +218,12 @@ FAULTS = {
     Fault.EMPTY: 0.02,
     Fault.ERROR: 0.01,
 }
+FAULTS_ALONE = sorted(FAULTS, key=lambda fault: fault not in {Fault.RESET, Fault.TRUNCATE, Fault.SHORT, Fault.EMPTY})
+"""Those first that look most like success."""
 
 
 class TestFaults:
-    @pytest.mark.parametrize("fault", sorted(FAULTS))
+    @pytest.mark.parametrize("fault", some(FAULTS_ALONE, 4))
     async def test_each_fault_alone_in_a_quarter_of_answers(self, tmp_path: Path, fault: Fault) -> None:
         async with field(
             tmp_path, NASTY, Behaviour(faults={fault: 0.25}, fault_seed=4), limit=100, concurrency=1

@@ -113,7 +113,7 @@ async def test_nothing_is_told_whatever_a_server_says(wire: str, log_format: str
     async with serve(SPEC, Behaviour()) as server, between(server.url, telling()) as url:
         whole = ["--lake", str(lake), "--endpoint", url, *account, *pace]
         done = [await harvester("run", *whole, "--send", "601", str(LOST), "--json")]
-        if wire == "json":  # lists are read by the same code over both
+        if wire == "json" and THOROUGH:  # lists are read by the same code over both
             done.append(await harvester("plan", *whole, "--all", "--since", "2016-06-01", "--until", "2016-07-01"))
     done += [await harvester("status", str(lake), *more) for more in ([], ["--json"])]
     assert b"attempt failed" in done[0].stderr
@@ -148,7 +148,7 @@ def test_other_processes_are_not_told_the_code(tmp_path: Path) -> None:
     assert_silent(out + err, "the demo's output")
 
 
-@pytest.mark.parametrize(("umask", "taken"), UMASKS if THOROUGH else UMASKS[1:4:2])
+@pytest.mark.parametrize(("umask", "taken"), UMASKS if THOROUGH else UMASKS[3:4])
 async def test_a_lake_is_its_owners_alone_and_a_umask_can_only_take_from_that(
     umask: int, taken: int, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from harvester.lake.lake import Glance, Lake, look_into, open_lake
 from harvester.lake.storage.store import Store
 from harvester.simulator import AccountSpec, Behaviour, Fault, equal, listed
 from tests.harvesting import QUICK, Field, at_attempt, field
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.anyio
 
@@ -117,7 +118,7 @@ class TestDiskFull:
                     full += result is None
                     with suppress(LakeBroken):  # where there is not even a ledger yet
                         read_status(lake)
-                    size += 24 * 1024
+                    size += (24 if THOROUGH else 56) * 1024
                     resize(small_disk, size)
                 assert result.complete
                 account.assert_exact()
@@ -421,9 +422,10 @@ class TestLedger:
                 left = await killed_after(account, [601], [602])
                 account.server.fail_sends.clear()
             log = (left / f"{layout.LEDGER}-wal").read_bytes()
+            apart = len(log) // (5 if THOROUGH else 2)
             damages = [b"", foreign.read_bytes(), Random(1).randbytes(len(log))]
-            damages += [log[:size] for size in range(0, len(log), len(log) // 5)]
-            damages += [log[:at] + b"garbage" + log[at + 7 :] for at in range(40, len(log), len(log) // 5)]
+            damages += [log[:size] for size in range(0, len(log), apart)]
+            damages += [log[:at] + b"garbage" + log[at + 7 :] for at in range(40, len(log), apart)]
             fell_back = 0
             for number, damage in enumerate([None, *damages, log]):
                 lake = tmp_path / str(number)
