@@ -102,12 +102,11 @@ def cut(
     left = _left(stretches, profile, rows, expected, empty_from)
     pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, left, strict=True)]
     share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
-    most_first = sorted(
-        (place for place, one in enumerate(stretches) if _is_open(one)), key=lambda place: -pages[place]
-    )
-    for place in most_first[:1]:
+    places = [place for place, one in enumerate(stretches) if _is_open(one)]
+    most_first = sorted(places, key=lambda place: -pages[place])
+    if most_first and pages[place := most_first[0]] >= _FAIR * share:
         pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
-        at = _far(stretches[place], pages[place], pieces, profile) if pages[place] >= _FAIR * share else None
+        at = _far(stretches[place], pages[place], pieces, profile)
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
