@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import parts, plan, proof, ranges, spacing, walks
+from harvester.harvest import parts, plan, proof, ranges, spacing, splitting, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -249,7 +249,9 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         first_keys=here.first_keys,
         rows=here.rows + new.num_rows if here.start else 0,
     )
-    walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
+    lead = walk.of_slice
+    if lead.parts or splitting.worth_a_look(lead.rows + new.num_rows, lead.expected, limit):  # most are never split
+        walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
     return new
 
