@@ -20,7 +20,7 @@ def settle() -> None:
     """Settles all that. To be called once, before pyarrow is imported and before there are threads."""
     sys.meta_path.insert(0, _WithoutPandas())
     _share_memory()
-    _without_algebra()
+    _keep_numpy_to_one_thread()
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _share_memory() -> None:
         mallopt(_M_ARENA_MAX, max(1, (os.cpu_count() or 1) // 2))
 
 
-def _without_algebra() -> None:
+def _keep_numpy_to_one_thread() -> None:
     """Has NumPy begin no threads for linear algebra, of which there is none here.
 
     There would be one for each processor, and they spin for a while before they sleep: a tenth of a second with two.

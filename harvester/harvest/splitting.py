@@ -129,7 +129,7 @@ def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int |
     slack = _slack(left, stretch)
     if pages - 1 < _WORTH and left + _queries(pages - left + slack, stretch) > 1 + _queries(pages - 1, stretch):
         return None
-    return _at(stretch, profile, left, pages, queries=math.ceil(pages), slack=slack)
+    return _stop_after(stretch, profile, left, pages, queries=math.ceil(pages), slack=slack)
 
 
 def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, alone: bool) -> int | None:
@@ -151,10 +151,12 @@ def _ahead(stretch: Stretch, pages: float, permits: int, profile: Profile, *, al
         if not alone:
             return None
         queries += 1
-    return _at(stretch, profile, left, pages, queries=queries, slack=left * slack)
+    return _stop_after(stretch, profile, left, pages, queries=queries, slack=left * slack)
 
 
-def _at(stretch: Stretch, profile: Profile, left: int, pages: float, *, queries: int, slack: float) -> int | None:
+def _stop_after(
+    stretch: Stretch, profile: Profile, left: int, pages: float, *, queries: int, slack: float
+) -> int | None:
     """Where to stop a range that is to take the next ``left`` queries, if all of its pages take so many ``queries``.
 
     The room that these have is shared out, so that a guess that is a little off costs none.

@@ -22,6 +22,8 @@ LEDGER = f"{HOME}/ledger.sqlite"
 ELSEWHERE = f"{HOME}/ledger-elsewhere.json"
 """What a lake has whose ledger is in a database that several machines share: says under which name it is there."""
 LOCK = f"{HOME}/lock"
+OF_SQLITE = ("", "-wal", "-shm", "-journal")
+"""What the names of a database's own files end in, after the database's."""
 CATALOG = f"{HOME}/catalog.sqlite"
 """Where Iceberg tables are, unless another catalog says it."""
 OF_TABLES = ("_delta_log", "_iceberg")
@@ -307,6 +309,7 @@ __all__ = [
     "HOME",
     "LEDGER",
     "LOCK",
+    "OF_SQLITE",
     "OF_TABLES",
     "REBUILT",
     "SEGMENTS",

@@ -33,10 +33,17 @@ from harvester.config import PartitionBy
 from harvester.datasets import EXTRA, Kind
 from harvester.errors import HarvesterError, LakeBroken, LakeError, UsageError
 from harvester.lake import layout
-from harvester.lake.formats.moved import FOLDER, TablesMoved, made_elsewhere, newest_metadata, url_of
+from harvester.lake.formats.moved import (
+    FOLDER,
+    TablesMoved,
+    data_files,
+    io_properties,
+    made_elsewhere,
+    newest_metadata,
+    url_of,
+)
 from harvester.lake.formats.tablefiles import Overtaken, TableState
 from harvester.lake.partitioned.partitions import column_of
-from harvester.lake.storage.connecting import s3_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +56,6 @@ if TYPE_CHECKING:
     from harvester.datasets import Dataset
     from harvester.lake.formats.tablefiles import TableFile
     from harvester.lake.storage.store import Store
-    from harvester.places import Place
 
 SEALING = "harvester.sealing"
 NAMESPACE = "mailkit"
@@ -73,7 +79,7 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
             "the Iceberg catalog that a lake has of its own is a file, and machines that share a lake in an object "
             "store have no folder in common for it: name a catalog that they reach with --catalog"
         )
-    files = files_of(store.root)
+    files = io_properties(store.root)
     name, _, namespace = (named or "harvester").partition(".")
     namespace = namespace or NAMESPACE
     try:
@@ -93,25 +99,6 @@ def open_catalog(store: Store, named: str | None) -> tuple[Catalog, str]:
             f"~/.pyiceberg.yaml, or PYICEBERG_CATALOG__{name.upper()}__URI and the like"
         ) from error
     return catalog, namespace
-
-
-def files_of(root: Place) -> dict[str, str]:
-    """What pyiceberg has to be told to reach a lake's files. Raises UsageError."""
-    if isinstance(root, Path):
-        return {}
-    if root.scheme != "s3":
-        raise UsageError(f"Iceberg tables are made of lakes in folders and in s3://, not in {root.scheme}://")
-    names = {
-        "aws_endpoint": "s3.endpoint",
-        "aws_region": "s3.region",
-        "aws_access_key_id": "s3.access-key-id",
-        "aws_secret_access_key": "s3.secret-access-key",
-        "aws_session_token": "s3.session-token",
-        "aws_skip_signature": "s3.anonymous",
-    }
-    return {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"} | {
-        names[name]: value for name, value in s3_options(root).items()
-    }
 
 
 class IcebergLog:
@@ -151,7 +138,7 @@ class IcebergLog:
                 self._table = self._registered()
                 if self._table is None:
                     return TableState(0, frozenset())
-            except Exception:
+            except Exception:  # of a lake that was moved, whatever fails is for that: which says what to do
                 self._refuse_moved()
                 raise
             self._refuse_another(self._table)
@@ -258,10 +245,7 @@ class IcebergLog:
     def _files(self) -> Iterator[DataFile]:
         """The data files of the current snapshot."""
         assert self._table is not None
-        snapshot = self._table.current_snapshot()
-        for manifest in snapshot.manifests(self._table.io) if snapshot is not None else ():
-            for entry in manifest.fetch_manifest_entry(self._table.io, discard_deleted=True):
-                yield entry.data_file
+        return data_files(self._table.current_snapshot(), self._table.io)
 
     def _name(self, path: str) -> str:
         """A data file's name in the lake; its path as it is, if it is not in the lake."""
@@ -327,4 +311,4 @@ def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-__all__ = ["FOLDER", "NAMESPACE", "SEALING", "IcebergLog", "files_of", "open_catalog"]
+__all__ = ["FOLDER", "NAMESPACE", "SEALING", "IcebergLog", "open_catalog"]

@@ -1,4 +1,4 @@
-"""Iceberg tables of a lake that was moved or copied: told by their newest metadata, and read by where they are now.
+"""Where a lake's Iceberg tables are, and how those of a lake that was moved or copied are told and read.
 
 Iceberg names every file by where it is, so tables of the lake's own are of no use in another place. What they held can
 still be read there, since a lake is moved as a whole; and as the ledger knows every data file, they can be made anew.
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 
 from harvester.config import TableFormat
 from harvester.datasets import CATALOGUE
-from harvester.errors import LakeBroken
+from harvester.errors import LakeBroken, UsageError
 from harvester.lake import layout
+from harvester.lake.storage.connecting import s3_options
 from harvester.places import as_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from pyiceberg.io import FileIO
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table.snapshots import Snapshot
 
     from harvester.config import TableChoice
     from harvester.lake.storage.store import Store
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
 FOLDER = "_iceberg"
 _METADATA = ".metadata.json"
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 
 
 class TablesMoved(LakeBroken):
@@ -42,6 +46,32 @@ class TablesMoved(LakeBroken):
 def url_of(root: Place) -> str:
     """How Iceberg names a lake."""
     return f"file://{root.absolute()}" if isinstance(root, Path) else root.url
+
+
+def io_properties(root: Place) -> dict[str, str]:
+    """What pyiceberg has to be told to reach a lake's files. Raises UsageError."""
+    if isinstance(root, Path):
+        return {}
+    if root.scheme != "s3":
+        raise UsageError(f"Iceberg tables are made of lakes in folders and in s3://, not in {root.scheme}://")
+    names = {
+        "aws_endpoint": "s3.endpoint",
+        "aws_region": "s3.region",
+        "aws_access_key_id": "s3.access-key-id",
+        "aws_secret_access_key": "s3.secret-access-key",
+        "aws_session_token": "s3.session-token",
+        "aws_skip_signature": "s3.anonymous",
+    }
+    return {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"} | {
+        names[name]: value for name, value in s3_options(root).items()
+    }
+
+
+def data_files(snapshot: Snapshot | None, io: FileIO) -> Iterator[DataFile]:
+    """The data files of a table's snapshot; none where there is no snapshot yet."""
+    for manifest in snapshot.manifests(io) if snapshot is not None else ():
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
+            yield entry.data_file
 
 
 def newest_metadata(store: Store, dataset: str) -> str | None:
@@ -72,29 +102,21 @@ def files_before(store: Store, dataset: str) -> frozenset[str]:
     from pyiceberg.io.pyarrow import PyArrowFileIO  # noqa: PLC0415  an extra: only lakes with tables need it
     from pyiceberg.table.metadata import TableMetadataUtil  # noqa: PLC0415
 
-    from harvester.lake.formats.iceberglog import files_of  # noqa: PLC0415
-
-    newest = newest_metadata(store, dataset)
-    before = made_elsewhere(store, dataset)
-    if newest is None or before is None:
+    newest, there = newest_metadata(store, dataset), made_elsewhere(store, dataset)
+    if newest is None or there is None:
         return frozenset()
-    there: str = before
     here = f"{url_of(store.root)}/{dataset}"
 
     class Moved(PyArrowFileIO):
         """Finds what was there here."""
 
         def new_input(self, location: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-            return super().new_input(here + location.removeprefix(there))
+            return super().new_input(here + location.removeprefix(str(there)))
 
     try:
         metadata = TableMetadataUtil.parse_raw((store.content(newest) or b"").decode())
-        snapshot, io = metadata.current_snapshot(), Moved(files_of(store.root))
-        return frozenset(
-            dataset + entry.data_file.file_path.removeprefix(there)
-            for manifest in (snapshot.manifests(io) if snapshot is not None else ())
-            for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
-        )
+        files = data_files(metadata.current_snapshot(), Moved(io_properties(store.root)))
+        return frozenset(dataset + file.file_path.removeprefix(there) for file in files)
     except Exception as error:
         raise LakeBroken(f"the Iceberg table in {dataset} can't be read: {' '.join(str(error).split())}") from error
 
@@ -109,7 +131,7 @@ def set_aside_if_moved(store: Store, chosen: TableChoice | None, take: Callable[
         return False
     if not any(made_elsewhere(store, dataset) for dataset in CATALOGUE):
         return False
-    for end in _OF_SQLITE:
+    for end in layout.OF_SQLITE:
         take(layout.CATALOG + end)
     for dataset in CATALOGUE:
         for name in list(store.names(f"{dataset}/{FOLDER}")):
@@ -120,7 +142,9 @@ def set_aside_if_moved(store: Store, chosen: TableChoice | None, take: Callable[
 __all__ = [
     "FOLDER",
     "TablesMoved",
+    "data_files",
     "files_before",
+    "io_properties",
     "made_elsewhere",
     "newest_metadata",
     "set_aside_if_moved",

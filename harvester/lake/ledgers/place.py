@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LEAST_BYTES = 512
 """SQLite takes what is left of a shorter file for a database that is still empty."""
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _NO_DRIVER = (
     "a ledger in PostgreSQL needs the driver psycopg, which the extra mailkit-harvester[postgresql] brings: "
     "pip install 'psycopg[binary]>=3.2.3'"
@@ -162,13 +161,13 @@ class BesideData(LedgerPlace):
     @contextmanager
     def looking(self) -> Iterator[Database]:
         """The ledger, for reading alone: see LedgerPlace. Where it is on this machine, no object store is asked."""
-        there = self.store.size(layout.LEDGER) is not None
-        if not there or self.store.objects is None:
+        has_ledger = self.store.size(layout.LEDGER) is not None
+        if not has_ledger or self.store.objects is None:
             self.store.check()
             self._refuse_elsewhere()
         if not self.there():
             self.refuse_orphans()
-        if not there:
+        if not has_ledger:
             raise LakeBroken(f"{self.store.root} is not a lake: there is no {self.store.local(layout.LEDGER)}")
         with looking(self.store.state.root / layout.LEDGER) as database:
             yield database
@@ -176,7 +175,7 @@ class BesideData(LedgerPlace):
     @contextmanager
     def made_anew(self) -> Iterator[Database]:
         """A new ledger: see LedgerPlace."""
-        for end in _OF_SQLITE:
+        for end in layout.OF_SQLITE:
             self.store.remove(layout.REBUILT + end)
         self.store.touch(layout.REBUILT)
         database = SqliteDatabase.open(self.store.state.root / layout.REBUILT, create=True)
@@ -203,7 +202,7 @@ class BesideData(LedgerPlace):
 
 def set_files_aside(set_aside: SetAside) -> None:
     """Moves a ledger's file out of the way; what SQLite kept beside it must not meet another one."""
-    for end in _OF_SQLITE:
+    for end in layout.OF_SQLITE:
         set_aside(layout.LEDGER + end)
 
 

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from harvester.errors import LakeBroken, LakeError, LakeFull, LakeInUse, UsageError
 from harvester.events import log
 from harvester.lake.ledgers.database import Database
-from harvester.lake.ledgers.tables import metadata, tell_conditions
+from harvester.lake.ledgers.tables import make_indexes_partial, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ _INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # What it warns of (a pipeline that ended early) is raised as an error beside, which says more.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
-tell_conditions("postgresql")
+make_indexes_partial("postgresql")
 
 
 class Address:

@@ -23,7 +23,7 @@ metadata = MetaData()
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """The rows that an index holds, if not all; for any other database, see ``tell_conditions``."""
+    """The rows that an index holds, if not all; for any other database, see ``make_indexes_partial``."""
     return {"sqlite_where": text(condition)}
 
 
@@ -279,7 +279,7 @@ shares = Table(
 """What shared files hold of each slice, one stretch of its keys at a time."""
 
 
-def tell_conditions(dialect: str) -> None:
+def make_indexes_partial(dialect: str) -> None:
     """Has indexes hold the same rows in another database; for whoever uses it, since this loads its dialect."""
     for index in (index for table in metadata.tables.values() for index in table.indexes):
         if (condition := index.dialect_kwargs.get("sqlite_where")) is not None:
@@ -349,6 +349,7 @@ __all__ = [
     "erased",
     "facts",
     "has_table",
+    "make_indexes_partial",
     "metadata",
     "put_ranges",
     "range_values",
@@ -364,6 +365,5 @@ __all__ = [
     "slices",
     "supersede",
     "superseded",
-    "tell_conditions",
     "versions",
 ]

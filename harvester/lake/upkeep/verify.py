@@ -47,7 +47,6 @@ _IN_HOME = (
     *("ledger.sqlite", "ledger-elsewhere.json", "lock", "lake-url", "catalog.sqlite"),
     *("segments", "writing", "set-aside", "rebuilt.sqlite"),
 )
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _MOVE = "Move it out of the lake: readers may take it for data."
 
 
@@ -250,7 +249,7 @@ class Verification:
 
     def _strays_at_home(self) -> Iterator[Finding]:
         store = self._seen.store
-        ours = {name + end for name in _IN_HOME for end in _OF_SQLITE}
+        ours = {name + end for name in _IN_HOME for end in layout.OF_SQLITE}
         for name, _ in store.entries(layout.HOME):
             if name not in ours and not is_hidden(name):
                 file = f"{layout.HOME}/{name}"
