@@ -105,4 +105,5 @@ $(VENV)/.readers: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.run
 	@$(INSTALL) --group bench
+	@$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib || true  # as an installed program's are: starting is measured as well
 	@touch $@
