@@ -62,6 +62,15 @@ class TestChoose:
         waiting.uncommitted = 2
         assert isinstance(plan.choose(waiting, 0), Ask)
 
+    def test_where_answers_are_large_few_more_than_may_be_in_flight_are_asked_for(self) -> None:
+        waiting = state(walk(1), concurrency=16)
+        waiting.busy, waiting.uncommitted = 5, 15
+        assert isinstance(plan.choose(waiting, 0), Ask)
+        waiting.body_bytes = waiting.share // 20
+        assert plan.choose(waiting, 0) == Wait()
+        waiting.uncommitted = 14
+        assert isinstance(plan.choose(waiting, 0), Ask)
+
     def test_no_more_than_the_concurrency_is_in_flight(self) -> None:
         full = state(walk(1), concurrency=2)
         full.in_flight = 2

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-import pyarrow as pa
 import structlog
 
+from harvester.console import resident
 from harvester.console.exits import cause
 from harvester.console.wording import span
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from harvester.harvest.outcome import Result, Snapshot
 
-_GIVE_BACK_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -80,16 +79,24 @@ class Ending:
 
 
 async def conduct(
-    harvest: Harvesting, progress: Progress, *, for_s: float | None, stop_at_once: Callable[[], None]
+    harvest: Harvesting, progress: Progress, *, for_s: float | None, memory: int, stop_at_once: Callable[[], None]
 ) -> Ending:
-    """Run ``harvest`` to its end; never raises what the harvest raised. ``stop_at_once`` ends the process."""
+    """Run ``harvest`` to its end; never raises what the harvest raised.
+
+    Args:
+        harvest: what to run.
+        progress: where it is shown.
+        for_s: after so many seconds it drains; None if it may take as long as it takes.
+        memory: its budget, in bytes.
+        stop_at_once: ends the process.
+    """
     watch = _Watch(harvest, progress)
     result: Result | None = None
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, harvest, progress, stop_at_once)
         group.start_soon(watch.keep_showing)
-        group.start_soon(_give_back_memory)
+        group.start_soon(resident.give_back, memory)
         if for_s is not None:
             group.start_soon(_drain_after, harvest, progress, for_s)
         try:
@@ -145,13 +152,6 @@ async def _drain_after(harvest: Harvesting, progress: Progress, for_s: float) ->
     await anyio.sleep(for_s)
     harvest.drain()
     progress.say(f"The {span(for_s)} of --for are over: finishing what is in flight.")
-
-
-async def _give_back_memory() -> None:
-    """Gives back to the system what is free between pages that are in use: it adds up, the longer a run goes on."""
-    while True:
-        await anyio.sleep(_GIVE_BACK_S)
-        await anyio.to_thread.run_sync(pa.default_memory_pool().release_unused)
 
 
 __all__ = ["Ending", "Harvesting", "Progress", "conduct"]

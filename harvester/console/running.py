@@ -62,7 +62,7 @@ def run_harvest(settings: Settings, sends: Iterable[Send] | Wanted, *, json: boo
         os._exit(Exit.INTERRUPTED)
 
     async def conducted() -> Ending:
-        return await conduct(harvest, progress, for_s=settings.for_s, stop_at_once=stop_at_once)
+        return await conduct(harvest, progress, for_s=settings.for_s, memory=settings.memory, stop_at_once=stop_at_once)
 
     sys.setswitchinterval(_SWITCH_S)
     try:

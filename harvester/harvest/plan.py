@@ -105,8 +105,10 @@ class Finished:
 
 Decision = Ask | Split | Feed | Wait | Finished
 
-_AT_RISK = 2
-"""So many times the concurrency is what a crash has asked again, at most: as many are in flight, or were just now."""
+_AHEAD_PART = 8
+"""So much of what answers may take is for those that are here, beyond as many as may be in flight."""
+_LEAST_AHEAD = 4
+"""As many pages may be that in any case, up to the concurrency: while they are worked on, the next ones come in."""
 
 
 def choose(state: State, now: float) -> Decision:
@@ -156,7 +158,8 @@ def _fits(state: State) -> bool:
 
     This is foresight. That the budget is kept to, whatever comes, is ``harvester.budget``'s matter.
     """
-    if state.busy + state.uncommitted >= _AT_RISK * state.concurrency:
+    ahead = max(_LEAST_AHEAD, state.share // _AHEAD_PART // state.body_bytes)
+    if state.busy + state.uncommitted >= state.concurrency + min(state.concurrency, ahead):  # a crash asks them again
         return False
     return state.parked == 0 or (state.parked + 1) * state.body_bytes <= state.share
 
