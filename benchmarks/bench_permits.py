@@ -158,8 +158,8 @@ def measure(options: Options) -> Report:
     return Report(
         "permits, as the server sees queries arrive",
         (
-            *at_a_rate(8, 45 * part, whole=LEAST_USED if judged else None, then=LEAST_USED_SLOWLY if judged else None),
-            *at_a_rate(50, 20 * part, whole=None, then=LEAST_USED if judged else None),
+            *at_a_rate(8, 30 * part, whole=LEAST_USED if judged else None, then=LEAST_USED_SLOWLY if judged else None),
+            *at_a_rate(50, 12 * part, whole=None, then=LEAST_USED if judged else None),
             Figure(
                 "told 20 a second, 5 are let in: refused",
                 "of queries",
