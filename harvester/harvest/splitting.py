@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harvester.harvest.spacing import Spacing
 
-_LEAST_PAGES = 0.5
+_LEAST_PAGES = 1.0
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
 _WORTH = 3.0
 """Where so many pages are left, a split may cost a query; else it may not."""
@@ -29,7 +29,7 @@ _ODD = 0.05
 """So little of a page is left to the right rather than have a whole one more to the left."""
 _FAIR = 1.25
 """A range is split if it has so many times as much left as comes to each permit."""
-_SURE = 1.0
+_SURE = 1.5
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
 _ROOM = 0.5
@@ -44,9 +44,6 @@ _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.125
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
-_A_LITTLE = 1.08
-"""Where so many more have come than were said, as a share, the end is probably near: what comes next is looked at."""
-_ANY = 2**31
 _ABOUT = 0.15
 _NEAR = 1.1
 _NEAR_ROWS = 8
@@ -107,35 +104,26 @@ def cut(
     share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
     places = [place for place, one in enumerate(stretches) if _is_open(one)]
     most_first = sorted(places, key=lambda place: -pages[place])
-    if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
-        stretch, most = stretches[place], _looks_further(stretches, place, rows, expected)
-        pieces = min(max(2, round(pages[place] / share)), most)
-        alone = _keeps_all(place, pages, idle)
-        if most < _ANY and _MANY * stretch.page_rows <= rows < _A_LITTLE * (expected or 0):
-            at = _ahead(stretch, pages[place], min(idle, most - 1), profile, alone=alone)
-        else:
-            at = _far(stretch, pages[place], pieces, profile, alone=alone)
+    if most_first and pages[place := most_first[0]] >= _FAIR * share:
+        pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
+        at = _far(stretches[place], pages[place], pieces, profile)
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
         if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
             break
         permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
-        at = _ahead(stretches[place], pages[place], permits, profile, alone=_keeps_all(place, pages, idle))
+        alone = sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
+        at = _ahead(stretches[place], pages[place], permits, profile, alone=alone)
         if at is not None:
             return Cut(place, at, pages[place] - 1)
     return None
 
 
-def _keeps_all(place: int, pages: Sequence[float], idle: int) -> bool:
-    """Whether the send would be done sooner if this range were: all that take as long can be split as well."""
-    return sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
-
-
-def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, alone: bool) -> int | None:
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int | None:
     """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
     left = math.ceil(pages - pages / pieces - _ODD)
-    left -= not alone and pages - left < _LEAST_PAGES
+    left -= pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
         return None
     slack = _slack(left, stretch)
@@ -228,7 +216,7 @@ def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected
     """
     to_the_right = stretches[place + 1 :]
     if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
-        return _ANY
+        return len(stretches) + rows  # as many as anybody wants
     come = rows / stretches[place].page_rows
     return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
 
