@@ -14,9 +14,11 @@ import anyio.to_thread
 import pyarrow as pa
 
 _LOOK_S = 0.25
+"""So often it is looked how much the process has: within that time what is free may be in use again."""
 _PART = 0.375
 """A budget counts what may be needed. A process that has grown by so much of it has a good deal that is free."""
 _BLIND_S = 5.0
+"""So often it is given back where the system does not tell how much there is."""
 _STATM = Path("/proc/self/statm")
 
 

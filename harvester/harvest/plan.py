@@ -106,7 +106,7 @@ class Finished:
 Decision = Ask | Split | Feed | Wait | Finished
 
 _AHEAD_PART = 8
-"""So much of what answers may take is for those that are here, beyond as many as may be in flight."""
+"""What answers may take, divided by this, is for those that are here, beyond as many as may be in flight."""
 _LEAST_AHEAD = 4
 """As many pages may be that in any case, up to the concurrency: while they are worked on, the next ones come in."""
 
