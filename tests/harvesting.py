@@ -59,7 +59,8 @@ class Field:
                 true = expected(self.server.account, dataset, id_send, erased=erased)
                 assert held.num_rows == true.num_rows, f"{dataset.name} of send {id_send}"
                 assert held.schema.equals(true.schema)
-                assert digest(dataset, [held]) == digest(dataset, [true]), f"{dataset.name} of send {id_send}"
+                same = held.equals(true) or digest(dataset, [held]) == digest(dataset, [true])
+                assert same, f"{dataset.name} of send {id_send}"
         assert not list((self.lake / "_harvest" / "writing").iterdir())
 
 

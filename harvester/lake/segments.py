@@ -18,6 +18,7 @@ from isal import isal_zlib
 from harvester.errors import LakeBroken
 from harvester.lake import layout
 from harvester.lake.entries import SegmentRecord
+from harvester.lake.storage.folder import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,9 +85,11 @@ def broken_if_unreadable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        message = f"{name} in the lake can't be read: {reason}. harvester verify names all that is wrong with a lake"
-        raise LakeBroken(message) from error
+        reason, what_to_do = str(error), None
+        if isinstance(error, OSError) and error.errno:
+            reason, what_to_do = os.strerror(error.errno), remedy(error)
+        what_to_do = what_to_do or "harvester verify names all that is wrong with a lake"
+        raise LakeBroken(f"{name} in the lake can't be read: {reason}. {what_to_do}") from error
 
 
 __all__ = ["broken_if_unreadable", "crc32", "is_sound", "read_segment", "write_segment"]

@@ -56,12 +56,15 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno in _NO_SPACE:
-            remedy = _NO_SPACE[error.errno]
-            message = f"could not {doing}: {reason}. {remedy} and run the same command again; nothing is lost"
+        if (free := _NO_SPACE.get(error.errno or 0)) is not None:
+            message = f"could not {doing}: {reason}. {free} and run the same command again; nothing is lost"
             raise LakeFull(message) from error
-        remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
-        raise LakeError(f"could not {doing}: {reason}. {remedy}") from error
+        raise LakeError(f"could not {doing}: {reason}. {remedy(error) or _OTHER_REMEDY}") from error
+
+
+def remedy(error: OSError) -> str | None:
+    """What to do about an error of the file system, where that is known."""
+    return _REMEDIES.get(error.errno or 0)
 
 
 class Folder:
@@ -328,4 +331,4 @@ def _sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["Folder", "translated"]
+__all__ = ["Folder", "remedy", "translated"]
