@@ -104,26 +104,30 @@ def cut(
     share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
     places = [place for place, one in enumerate(stretches) if _is_open(one)]
     most_first = sorted(places, key=lambda place: -pages[place])
-    if most_first and pages[place := most_first[0]] >= _FAIR * share:
+    if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
         pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
-        at = _far(stretches[place], pages[place], pieces, profile)
+        at = _far(stretches[place], pages[place], pieces, profile, alone=_keeps_all(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
         if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
             break
         permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
-        alone = sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
-        at = _ahead(stretches[place], pages[place], permits, profile, alone=alone)
+        at = _ahead(stretches[place], pages[place], permits, profile, alone=_keeps_all(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] - 1)
     return None
 
 
-def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile) -> int | None:
+def _keeps_all(place: int, pages: Sequence[float], idle: int) -> bool:
+    """Whether the send would be done sooner if this range were: all that take as long can be split as well."""
+    return sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
+
+
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, alone: bool) -> int | None:
     """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
     left = math.ceil(pages - pages / pieces - _ODD)
-    left -= pages - left < _LEAST_PAGES
+    left -= not alone and pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
         return None
     slack = _slack(left, stretch)
