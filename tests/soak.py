@@ -196,13 +196,16 @@ class Soak:
         return self.figures
 
     def _half(self, kills: int, *more: str) -> None:
-        """Runs that are killed, unless one comes to its end before; then one that is let finish."""
-        left = kills
-        while left and self._killed(left, *more):
-            left -= 1
-        done = subprocess.run(self._command("--json", *more), env=self._environment(), capture_output=True, check=False)
-        if done.returncode != 0:
-            raise SoakFailed(f"the last run ended with {done.returncode}: {done.stdout!r} {done.stderr!r}")
+        """Runs that are killed, and one that is let finish; that is the first that comes to its end before its kill."""
+        for left in range(kills, 0, -1):
+            if not self._killed(left, *more):
+                break
+        else:
+            done = subprocess.run(
+                self._command("--json", *more), env=self._environment(), capture_output=True, check=False
+            )
+            if done.returncode != 0:
+                raise SoakFailed(f"the last run ended with {done.returncode}: {done.stdout!r} {done.stderr!r}")
         stats = self.account.stats()
         self.figures.requests += stats["requests"]
         self.figures.faults += sum(stats["faults"].values())
