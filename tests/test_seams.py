@@ -171,7 +171,7 @@ class TestParts:
         first, second = split_at(50)
         opened(second, 55)
         second.key_range = replace(second.key_range, short_answers=1)
-        first.page_rows = second.page_rows = 3
+        first.page_rows = second.page_rows = first.longest = 3
         first.expected = 4
         assert not parts.waits(second), "that is how a server's own cap looks"
         second.page_rows = 1

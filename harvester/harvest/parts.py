@@ -134,7 +134,7 @@ def _seems_to_end(walk: Walk) -> bool:
     at its end: whether one of them has more is then for its own walk to see.
     """
     short, lead = walk.key_range.short_answers, walk.of_slice
-    shorter = walk.page_rows < max(part.page_rows for part in of(walk))
+    shorter = walk.page_rows < lead.longest
     has_all = lead.scope is not None and lead.rows >= (lead.expected or KEY_END)
     return short >= ASKINGS or (short > 0 and (shorter or has_all))
 

@@ -142,7 +142,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     if new.num_rows:
         walk.met = own.met
         walk.key_range = ranges.opened(walk.key_range, keys, own, short=len(keys) < limit)
-        walk.page_rows = page.batch.num_rows
+        walks.note_page(walk, page.batch.num_rows)
         walk.spacing = spacing.learned(None, keys) or walk.spacing
         walk.first_density = walk.spacing.density if walk.spacing else None
         walk.of_slice.rows += new.num_rows
@@ -239,7 +239,7 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         trust.note_went_on(walk.page_rows, limit)
     walks.note_records(walk, trust)
     walks.note_success(walk)
-    walk.page_rows = page.batch.num_rows
+    walks.note_page(walk, page.batch.num_rows)
     here = walk.key_range  # its ends may have been moved while the page was looked at
     walk.key_range = replace(
         step.key_range,

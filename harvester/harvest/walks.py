@@ -92,6 +92,7 @@ class Walk:
         absences: well-formed answers in a row that lacked the record asked for.
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
         page_rows: the records of the last page; of the longest answer of an unpaged dataset.
+        longest: the records of the longest page of the slice so far; kept by its lead.
         fruitless: answers in a row that were taken and brought nothing new.
         agreeing: askings in a row of an unpaged dataset that brought the same list.
         empty_answers: answers in a row that brought nothing.
@@ -146,6 +147,7 @@ class Walk:
     absences: int = 0
     anchor: int = -1
     page_rows: int = 0
+    longest: int = 0
     fruitless: int = 0
     agreeing: int = 1
     confirming: bool = False
@@ -308,6 +310,12 @@ def note_empty(walk: Walk, now: float, trust: Trust, apart_s: float) -> bool:
     walk.witnessed = False
     walk.ready_at = now + apart_s
     return False
+
+
+def note_page(walk: Walk, rows: int) -> None:
+    """A page of so many records was taken."""
+    walk.page_rows = rows
+    walk.of_slice.longest = max(walk.of_slice.longest, rows)
 
 
 def note_records(walk: Walk, trust: Trust) -> None:
