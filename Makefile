@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Most of what is installed is never imported; what is, Python compiles then.
+# Most of what is installed is never imported; what is, Python compiles then, once, wherever this is run.
 INSTALL := $(PIP) install --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-lowest check format lint types bench bench-quick bench-compare soak soak-objects fuzz fuzz-quick readers clean
@@ -105,5 +106,4 @@ $(VENV)/.readers: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.run
 	@$(INSTALL) --group bench
-	@$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib || true  # as an installed program's are: starting is measured as well
 	@touch $@

@@ -40,6 +40,10 @@ from tests.thorough import STRIDE, some
 NOW = datetime(2026, 11, 21, 12, 0, 0)  # noqa: DTZ001  times of the lake have no zone
 
 
+ONE_CURSOR: dict[str, Any] = SETTINGS | {"concurrency": 1}
+"""Settings with which nothing is asked for beside what is needed, wherever keys lie."""
+
+
 @pytest.fixture(scope="module")
 def harvested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lake_of_all(tmp_path_factory.mktemp("whole") / "lake")
@@ -152,7 +156,7 @@ class TestLost:
         assert aside(lake) == [f"messages/send={LARGE}/{path.name}.aside" for path in behind]
         assert files(lake) == [first]
         kept = pq.read_metadata(first).num_rows
-        async with field(lake, SPEC, tuning=small_files(), **SETTINGS) as account:
+        async with field(lake, SPEC, tuning=small_files(), **ONE_CURSOR) as account:
             assert (await account.run([LARGE])).complete
             assert account.server.stats.messages < 3000 - kept + 50
             account.assert_exact(LARGE, datasets=EVERY)
@@ -165,7 +169,7 @@ class TestLost:
         lose_ledger(lake)
         done = recovered(lake)
         assert (done.aside, done.slices - done.complete) == ([], 1)
-        async with field(lake, SPEC, tuning=small_files(), **SETTINGS) as account:
+        async with field(lake, SPEC, tuning=small_files(), **ONE_CURSOR) as account:
             assert (await account.run([LARGE])).complete
             assert rows <= account.server.stats.messages < rows + 50
             account.assert_exact(LARGE, datasets=EVERY)
