@@ -32,7 +32,7 @@ def measure(options: Options) -> Report:
     if options.whole:
         at_once, few, many, rounds = MOST_AT_ONCE, (40, 25_000), (400, 25_000), 3
     elif options.quick:
-        at_once, few, many, rounds = 4, (2, 10_000), (6, 10_000), 1
+        at_once, few, many, rounds = 2, (1, 5_000), (2, 5_000), 1
     else:
         at_once, few, many, rounds = MOST_AT_ONCE, (40, 25_000), (80, 25_000), 1
     less, more = (f"{sends * rows / 1e6:g} million rows" for sends, rows in (few, many))
