@@ -37,13 +37,16 @@ _ROOM = 0.5
 _UNSURE = 0.4
 """Where so much of a page has to be left over, what is known of the keys' density says too little."""
 _MANY = 32
-"""Where so many pages have come, a query more is a small share, and may save a wait of its own."""
+"""Where so many pages have come, a query more is a small share, and may save a wait of its own; and where more of them
+came than were said, the end is probably near, and what comes next is read rather than what is far."""
 _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
 _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
-_BLIND = 0.125
+_BLIND = 0.16
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
+_ANY = 2**31
+"""As many pieces as anybody wants."""
 _ABOUT = 0.15
 _NEAR = 1.1
 _NEAR_ROWS = 8
@@ -105,8 +108,11 @@ def cut(
     places = [place for place, one in enumerate(stretches) if _is_open(one)]
     most_first = sorted(places, key=lambda place: -pages[place])
     if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
-        pieces = min(max(2, round(pages[place] / share)), _looks_further(stretches, place, rows, expected))
-        at = _far(stretches[place], pages[place], pieces, profile, alone=_keeps_all(place, pages, idle))
+        stretch, most = stretches[place], _looks_further(stretches, place, rows, expected)
+        pieces = min(max(2, round(pages[place] / share)), most)
+        at = None
+        if most == _ANY or rows < _MANY * stretch.page_rows:
+            at = _far(stretch, pages[place], pieces, profile, alone=_keeps_all(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
@@ -220,7 +226,7 @@ def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected
     """
     to_the_right = stretches[place + 1 :]
     if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
-        return len(stretches) + rows  # as many as anybody wants
+        return _ANY
     come = rows / stretches[place].page_rows
     return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
 
