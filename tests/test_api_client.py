@@ -37,6 +37,7 @@ from harvester.errors import (
 )
 from harvester.model import Page, Query, Secret
 from harvester.simulator import AccountSpec, Behaviour, Case, Numbers, Shape, equal, expected, serve
+from tests.thorough import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -332,8 +333,10 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("wire", Wire)
+@pytest.mark.parametrize(
+    ("shape", "wire"),
+    some([(shape, list(Wire)[(place + turn) % 2]) for turn in range(2) for place, shape in enumerate(SHAPES)], 6),
+)
 async def test_every_shape_of_a_simulated_account_becomes_what_a_lake_should_hold(shape: Shape, wire: Wire) -> None:
     spec = AccountSpec(sends=equal(1, 200), shape=shape, awkward=True, failed=0.2, waiting=0.1, client_md5=MD5)
     id_send = spec.sends.ids[0]

@@ -136,7 +136,7 @@ async def run_that_meets(kind: str, wire: Wire, after: int, tmp_path: Path) -> N
                     account.assert_exact(id_send, datasets=[name])
 
 
-@pytest.mark.parametrize("kind", [kind for kind, failure in KINDS.items() if failure.action in AGAIN])
+@pytest.mark.parametrize("kind", some([kind for kind, failure in KINDS.items() if failure.action in AGAIN], 12))
 async def test_what_is_asked_after_three_times(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[int | None] = []
     ask = Client.attempt

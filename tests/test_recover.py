@@ -288,7 +288,7 @@ MOVES_ASIDE: list[Damage] = [
 
 
 class TestDamage:
-    @pytest.mark.parametrize("damage", some(MOVES_ASIDE, 5), ids=lambda damage: damage.__name__)
+    @pytest.mark.parametrize("damage", some(MOVES_ASIDE, 4), ids=lambda damage: damage.__name__)
     def test_after_it_and_a_run_the_lake_is_exact(self, lake: Path, damage: Damage) -> None:
         """With a sound ledger, and without one."""
         damage(lake)

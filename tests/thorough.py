@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-STRIDE = int(os.environ.get("TEST_STRIDE", "11"))
+STRIDE = int(os.environ.get("TEST_STRIDE", "17"))
 """Of durable steps one after the other, every so manieth is tried."""
 THOROUGH = STRIDE == 1
 

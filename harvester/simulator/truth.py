@@ -192,8 +192,9 @@ def _typed(dataset: Dataset, id_send: int, columns: Mapping[str, pa.StringArray]
             made[column.name] = _cleansed(name, texts, extras) if foul else texts
             continue
         values: list[int | datetime | None] = []
+        typed = None if column is None else _VALUES[column.kind]
         for extra, text in zip(extras, texts.to_pylist(), strict=True):
-            value = _VALUES[column.kind](text) if column is not None and text else None
+            value = typed(text) if typed is not None and text else None
             values.append(value)
             if value is None and text is not None and (text or column is None):
                 extra[name] = kept(sent_value(text))
