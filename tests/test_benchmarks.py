@@ -170,7 +170,7 @@ def test_a_wrong_result_fails(
 
 
 def test_there_is_one_benchmark_for_each_thing_that_is_promised() -> None:
-    promised = "decode end_to_end loop memory peers permits records schedule seal sends stage wire"
+    promised = "decode end_to_end loop memory peers permits records schedule seal sends split stage wire"
     assert " ".join(runner.BENCHMARKS) == promised
 
 

@@ -36,12 +36,14 @@ class SimulatedAccount:
 
     Attributes:
         rows: each send's number of messages.
+        said: how many each of them says that it has.
         campaign_sends: so many sends make a campaign.
         stride: from one key of a send to the next.
     """
 
     def __init__(self, rows: Sequence[int], *, campaign_sends: int = 20, stride: int = 1) -> None:
         self.rows: Integers = np.asarray(rows, np.int64)
+        self.said = self.rows
         self.campaign_sends = campaign_sends
         self.stride = stride
         self._before: Integers = np.concatenate([[0], np.cumsum(self.rows)])
@@ -55,7 +57,7 @@ class SimulatedAccount:
 
     def sends(self, *, sized: bool = True) -> Iterator[Send]:
         """Its sends, as a list names them that is proven; without sizes if they are not ``sized``."""
-        for place, rows in enumerate(self.rows.tolist()):
+        for place, rows in enumerate(self.said.tolist()):
             yield Send(FIRST_ID_SEND + place, self.campaign(place), expected=rows if sized else None, proven=sized)
 
     def campaign(self, place: int) -> int:
@@ -112,6 +114,34 @@ class SimulatedAccount:
         return rows * int(self._first_keys[place]) + self.stride * (rows * (rows - 1) // 2)
 
 
+class OneSend(SimulatedAccount):
+    """One send whose keys lie as they like."""
+
+    def __init__(self, keys: Integers, said: int) -> None:
+        """``keys`` are ascending; ``said`` is how many messages the send says that it has."""
+        super().__init__([len(keys)])
+        self.said = np.asarray([said], np.int64)
+        self._keys = keys
+
+    def part(self, scope: tuple[int, int], start: int | None, limit: int) -> tuple[int, int]:  # noqa: ARG002
+        """As of any account."""
+        first = 0 if start is None else int(np.searchsorted(self._keys, start))
+        return first, min(limit, len(self._keys) - first)
+
+    def messages(self, first: int, count: int) -> pa.RecordBatch:
+        """As of any account."""
+        keys = self._keys[first : first + count]
+        return _records(MESSAGES, keys, np.full(len(keys), FIRST_ID_SEND, np.int64))
+
+    def failed(self, place: int) -> pa.Int64Array:  # noqa: ARG002
+        """As of any account."""
+        return cast("pa.Int64Array", pa.array(self._keys[::BOUNCED]))
+
+    def key_sum(self, place: int) -> int:  # noqa: ARG002
+        """As of any account."""
+        return int(self._keys.sum())
+
+
 _SEEN = {
     dataset.name: pa.schema([dataset.schema.field(name) for name in ("id_send", dataset.key, EXTRA)])
     for dataset in (MESSAGES, BOUNCES)
@@ -126,4 +156,4 @@ def _records(dataset: Dataset, keys: Integers, ids: Integers) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=_SEEN[dataset.name])
 
 
-__all__ = ["BOUNCED", "FIRST_ID_MESSAGE", "FIRST_ID_SEND", "FIRST_KEY", "SimulatedAccount"]
+__all__ = ["BOUNCED", "FIRST_ID_MESSAGE", "FIRST_ID_SEND", "FIRST_KEY", "OneSend", "SimulatedAccount"]

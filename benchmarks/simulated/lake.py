@@ -57,7 +57,7 @@ class SimulatedLake:
 
     def _in_order(self, limit: int, *, sized: bool) -> Iterator[tuple[int, int | None]]:
         """Each send's place in the account, and its size, where known."""
-        sizes = [rows if sized else None for rows in self._account.rows.tolist()]
+        sizes = [rows if sized else None for rows in self._account.said.tolist()]
 
         def position(place: int) -> order.Place:
             return order.place(place, begun=False, expected=sizes[place], limit=limit)
@@ -72,11 +72,11 @@ class SimulatedLake:
     @property
     def expected(self) -> int | None:
         """How many messages the sends say that they have; None if they don't."""
-        return self._account.total if self._sized else None
+        return int(self._account.said.sum()) if self._sized else None
 
     def foretell(self, workload: Workload) -> None:
         """Says what all slices will need, but for those that are walked at once."""
-        for rows in () if self.wide else self._account.rows.tolist():
+        for rows in () if self.wide else self._account.said.tolist():
             for name in self._datasets:
                 dataset = CATALOGUE[name]
                 expected = rows if self._sized and dataset.counted else None
