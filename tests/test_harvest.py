@@ -3,7 +3,9 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +14,7 @@ from harvester.api.client import Client
 from harvester.api.limiter import Permit
 from harvester.budget import Hold
 from harvester.datasets import BOUNCES, MESSAGES
-from harvester.errors import AddressRefused, LakeInUse, ServerNotReached, Unauthorized
+from harvester.errors import AddressRefused, HarvesterError, LakeInUse, ServerNotReached, Unauthorized
 from harvester.harvest import plan
 from harvester.lake.lake import open_lake
 from harvester.lake.layout import Footer
@@ -387,6 +389,27 @@ class TestRuns:
             monkeypatch.setattr(plan, "choose", watched)
             assert (await account.run(datasets=("messages",))).complete
             assert 10 <= max(sizes) <= 10 + 64
+
+    @pytest.mark.parametrize(("rows", "asked"), [(4000, 4), (40, 1)])
+    async def test_others_go_once_the_first_answer_is_here_if_it_is_too_long_to_be_a_refusal(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, asked: int
+    ) -> None:
+        read = Client._read
+        async with field(tmp_path, AccountSpec(sends=equal(4, rows)), datasets=("messages",)) as account:
+            stats = account.server.stats
+            before: list[int] = []
+
+            async def read_late(*args: Any) -> Page | HarvesterError:
+                if not before:
+                    with anyio.fail_after(20):
+                        while stats.requests < asked:
+                            await anyio.lowlevel.checkpoint()
+                    before.append(stats.requests)
+                return await read(*args)
+
+            monkeypatch.setattr(Client, "_read", read_late)
+            assert (await account.run()).complete
+            assert before == [asked]
 
     async def test_wrong_credentials_stop_the_run_after_one_attempt(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -76,7 +76,7 @@ class TestChoose:
         full.in_flight = 2
         assert plan.choose(full, 0) == Wait()
 
-    def test_the_first_query_goes_alone_until_its_answer_is_understood(self) -> None:
+    def test_the_first_query_goes_alone_until_its_answer_is_here(self) -> None:
         first = state(walk(1), alone=True)
         assert isinstance(plan.choose(first, 0), Ask)
         first.busy = 1

@@ -47,6 +47,8 @@ _PAGED_TIMES = 1.5
 _LIST_TIMES = 3
 """What a page takes until it is in the lake, for each byte of it: it is encoded, and a list is sorted before."""
 
+_LONGEST_REFUSAL_BYTES = 256 * 1024
+"""No sentence that refuses access, and hardly a proxy's page, is longer, as it comes."""
 _SMALL_BYTES = 32 * 1024
 """Reading an answer of up to this many bytes takes less than the way to another thread and back."""
 _SMALL_S = 0.008
@@ -62,6 +64,7 @@ class Client:
         budget: what answers may take in memory, all together.
         attempts: attempts made so far.
         reached: whether the server was connected to at least once.
+        earnest_bytes: the size, as it came, of the first answer that is too long to be a refusal; 0 before that.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Client:
         self.budget = Budget(settings.memory)
         self.attempts = 0
         self.reached = False
+        self.earnest_bytes = 0
         self._settings = settings
         self._hide = settings.client_md5.hidden_in
         self._transport = transport
@@ -174,6 +178,8 @@ class Client:
         assert leaving.sent is not None
         now = anyio.current_time()
         self._learn(leaving.sent, now, answer, failure)
+        if failure is None and not self.earnest_bytes and answer.wire_bytes > _LONGEST_REFUSAL_BYTES:
+            self.earnest_bytes = answer.wire_bytes
         return answer, failure, now - leaving.sent.at
 
     def _learn(self, sent: Sent, now: float, answer: Answer, failure: HarvesterError | None) -> None:

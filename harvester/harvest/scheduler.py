@@ -181,6 +181,9 @@ class Scheduler:
 
     def _decide(self, in_hand: int = 0) -> plan.Decision:
         """Decides over how things are now; ``in_hand`` permits are taken and not used yet."""
+        if self.state.alone and self._client.earnest_bytes:
+            self.state.alone = False  # reading so long an answer takes its time
+            self.state.body_bytes = max(self._client.earnest_bytes, _LEAST_BODY_BYTES)
         self.state.in_flight = self._limiter.in_flight - in_hand
         self.state.concurrency = self._limiter.concurrency
         self.state.rate = self._limiter.rate
