@@ -56,7 +56,7 @@ def ways(packed: bytes, shape: str) -> dict[str, Callable[[], object]]:
 
 
 def measure(options: Options) -> Report:
-    rows, shapes = (5_000, {"plain": 3}) if options.quick else (25_000, {"plain": 5, "awkward": 2, "mixed": 2})
+    rows, shapes = (5_000, {"plain": 3}) if options.quick else (25_000, {"plain": 4, "awkward": 1, "mixed": 1})
     figures: list[Figure] = []
     for shape, rounds in shapes.items():
         with served(f"1x{rows}", shape=shape) as account:

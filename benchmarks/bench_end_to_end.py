@@ -39,7 +39,7 @@ def parsing_s(bodies: Sequence[bytes]) -> float:
 
 
 def measure(options: Options) -> Report:
-    sends, rounds = ("2x10000", 1) if options.quick else ("24x40000", 3)
+    sends, rounds = ("2x10000", 1) if options.quick else ("24x40000", 2)
     with served(sends) as account:
         bodies = [packed for id_send in account.sends.ids for packed in account.pages(id_send)]
         parsing_s(bodies[:1])
