@@ -7,7 +7,6 @@ once, answers after half a second, less or more by three tenths. Whatever is gue
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,8 +42,8 @@ GAPS: Mapping[str, Callable[[Floats], Floats]] = {
     "ten times as far from the middle on": lambda at: np.where(at < 0.5, 10.0, 100.0),
     "ten times as close from the middle on": lambda at: np.where(at < 0.5, 100.0, 10.0),
     "to and fro": lambda at: 60 + 50 * np.sin(12 * at),
-    "one gap": partial(lambda gaps, at: 10 + 1e7 * _at(at, gaps), 1),
-    "three gaps": partial(lambda gaps, at: 10 + 3e6 * _at(at, gaps), 3),
+    "one gap": lambda at: 10 + 1e7 * _at_gaps(at, 1),
+    "three gaps": lambda at: 10 + 3e6 * _at_gaps(at, 3),
     "bursts": lambda at: np.where((at * 40).astype(np.int64) % 4 == 0, 400.0, 2.0),
 }
 """How far apart keys lie, by how much of the send is before them, as a share of it."""
@@ -52,7 +51,7 @@ SAID = (0.6, 0.8, 0.95, 1.1, 1.5, 2.0)
 """How many messages the send says that it has, as a share of those that it has."""
 
 
-def _at(at: Floats, gaps: int) -> Floats:
+def _at_gaps(at: Floats, gaps: int) -> Floats:
     """1 where one of so many gaps is, and 0 elsewhere."""
     found = np.zeros_like(at)
     found[[len(at) * number // (gaps + 1) for number in range(1, gaps + 1)]] = 1

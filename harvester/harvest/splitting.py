@@ -110,23 +110,22 @@ def cut(
     if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
         stretch, most = stretches[place], _looks_further(stretches, place, rows, expected)
         pieces = min(max(2, round(pages[place] / share)), most)
-        at = None
-        if most == _ANY or rows < _MANY * stretch.page_rows:
-            at = _far(stretch, pages[place], pieces, profile, alone=_keeps_all(place, pages, idle))
+        near = most < _ANY and rows >= _MANY * stretch.page_rows
+        at = None if near else _far(stretch, pages[place], pieces, profile, alone=_is_longest(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
         if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
             break
         permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
-        at = _ahead(stretches[place], pages[place], permits, profile, alone=_keeps_all(place, pages, idle))
+        at = _ahead(stretches[place], pages[place], permits, profile, alone=_is_longest(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] - 1)
     return None
 
 
-def _keeps_all(place: int, pages: Sequence[float], idle: int) -> bool:
-    """Whether the send would be done sooner if this range were: all that take as long can be split as well."""
+def _is_longest(place: int, pages: Sequence[float], idle: int) -> bool:
+    """Whether the send would be done sooner if this range were: all that take as long, or longer, can be split too."""
     return sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
 
 
