@@ -20,7 +20,7 @@ from harvester.harvest.walks import Walk
 from harvester.model import KEY_END, KeyRange
 from tests.walking import Source, Walking
 
-EVEN = Spacing(rows=1e9, keys=1e10, spread=0.0)
+EVEN = Spacing(rows=1e9, keys=1e10, spread=0.0, at=0)
 """A record every ten keys."""
 
 
@@ -102,7 +102,7 @@ class TestCut:
         assert cut(known, as_long, ended, idle=1, rows=3200, expected=3600) == []
 
     def test_uneven_keys_leave_more_to_the_right(self) -> None:
-        uneven = Stretch(0, KEY_END, 1000, Spacing(100, 1000, spread=1.0), 100, in_flight=True)
+        uneven = Stretch(0, KEY_END, 1000, Spacing(100, 1000, spread=1.0, at=500), 100, in_flight=True)
         where = splitting.cut([uneven], idle=1, rows=100, expected=2000, empty_from=None)
         assert where is not None
         assert where.at < cut(stretch(0, cursor=1000), idle=1, rows=100, expected=2000)[0]
@@ -134,7 +134,7 @@ class TestSpacing:
         assert learned(EVEN, pa.array([7], pa.int64())) is EVEN
 
     def test_what_came_last_counts_most(self) -> None:
-        now = learned(Spacing(100, 1000, 0.0), pa.array(range(100), pa.int64()))
+        now = learned(Spacing(100, 1000, 0.0, 500), pa.array(range(100), pa.int64()))
         assert now is not None
         assert now.rows / now.keys == now.density > 0.2
 
@@ -194,11 +194,14 @@ class TestChoose:
 
     @pytest.mark.parametrize(
         "more",
-        [{"reopened": True}, {"done": True}, {"failing_since": 1.0}, {"rows": 0}, {"dataset": BOUNCES}, {"anchor": 0}],
+        [{"reopened": True}, {"done": True}, {"failures": 2}, {"rows": 0}, {"dataset": BOUNCES}, {"anchor": 0}],
         ids=str,
     )
     def test_what_is_no_first_harvest_or_in_trouble_is_not_split(self, more: dict[str, object]) -> None:
         assert plan.choose(state(giant(**more), in_flight=1), 0) == Wait()
+
+    def test_what_failed_once_and_is_asked_again_is(self) -> None:
+        assert isinstance(plan.choose(state(giant(failures=1), in_flight=1), 0), Split)
 
     def test_where_rows_have_to_come_in_order_nothing_is(self) -> None:
         assert plan.choose(state(giant(), in_flight=1, splits=False), 0) == Wait()
@@ -236,17 +239,17 @@ def uneven(gap: Callable[[float], float], seed: int = 1) -> list[int]:
 
 
 UNEVEN: dict[str, tuple[Callable[[float], float], float, float]] = {
-    "further and further apart": (lambda at: 1 + 9 * at, 8.1, 1.18),
-    "closer and closer": (lambda at: 10 - 9 * at, 8.1, 1.2),
-    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.1),
-    "close later": (lambda at: 10 if at < 0.5 else 1, 8.1, 1.22),
+    "further and further apart": (lambda at: 1 + 9 * at, 7.9, 1.17),
+    "closer and closer": (lambda at: 10 - 9 * at, 7.9, 1.19),
+    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.9, 1.14),
+    "close later": (lambda at: 10 if at < 0.5 else 1, 7.9, 1.2),
     "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.1, 1.2),
-    "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 7.1, 1.15),
-    "one hole": (lambda at: 1 + 200_000 * (abs(at - 0.5) < 1 / 15_000), 8.1, 1.14),
-    "ten holes": (lambda at: 1 + 20_000 * (int(at * 15_000) % 1500 == 7), 11.1, 1.5),
-    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 12.1, 1.7),
+    "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 8.1, 1.15),
+    "one hole": (lambda at: 1 + 200_000 * (abs(at - 0.5) < 1 / 15_000), 8.1, 1.17),
+    "ten holes": (lambda at: 1 + 20_000 * (int(at * 15_000) % 1500 == 7), 12, 1.55),
+    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 13.1, 1.78),
 }
-"""How keys lie; the most simulated seconds, and queries to the least there could be."""
+"""How keys lie; the most simulated seconds, and queries to the least there could be, on average of four sends."""
 
 
 class TestSimulated:
@@ -261,9 +264,9 @@ class TestSimulated:
     @pytest.mark.parametrize("how", UNEVEN)
     def test_uneven_keys_cost_little(self, how: str) -> None:
         gap, most_seconds, most_queries = UNEVEN[how]
-        seconds, queries, least = walked(uneven(gap), 15_000)
-        assert seconds <= most_seconds
-        assert queries <= least * most_queries
+        seconds, queries, least = zip(*(walked(uneven(gap, seed), 15_000) for seed in (1, 2, 3, 4)), strict=True)
+        assert sum(seconds) / 4 <= most_seconds
+        assert sum(queries) <= sum(least) * most_queries
 
     @pytest.mark.parametrize("share", [0.25, 0.5, 0.9, 1.001, 1.1, 1.5, 4])
     def test_a_wrong_count_costs_little(self, share: float) -> None:

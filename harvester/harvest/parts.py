@@ -122,8 +122,8 @@ def stretch(walk: Walk) -> Stretch:
         # It begins with the cursor's record, and where keys lie close with one before that.
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
-        first_density=walk.first_density,
-        in_flight=walk.busy and not walk.stays and walk.failing_since is None and walk.anchor < 0,
+        first_spacing=walk.first_spacing,
+        in_flight=walk.busy and not walk.stays and walk.failures <= 1 and walk.anchor < 0,
     )
 
 
@@ -282,7 +282,7 @@ def trim(walk: Walk) -> None:
     """Has a part whose stop is near ask for fewer records, so that it does not bring again what its neighbour has."""
     near = None
     if walk.key_range.cursor is not None and (right := right_of(walk)) is not None:
-        near = near_stop(stretch(walk), right.first_density)
+        near = near_stop(stretch(walk), right.first_spacing.density if right.first_spacing else None)
     walk.fewer = None if near is None else max(LEAST_LIMIT, near)
 
 

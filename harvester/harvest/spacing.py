@@ -38,11 +38,13 @@ class Spacing:
         rows: records that came, and
         keys: the keys that they span, holes left out; both of earlier pages count less.
         spread: how far counts are off.
+        at: the key around which the newest page lay.
     """
 
     rows: float
     keys: float
     spread: float
+    at: int
 
     @property
     def density(self) -> float:
@@ -59,12 +61,12 @@ def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:
     if len(keys) < 2:  # noqa: PLR2004  a distance is between two
         return before
     numbers = keys.to_numpy()
-    here = Spacing(*_steady(numbers), _spread(numbers))
+    here = Spacing(*_steady(numbers), _spread(numbers), int(numbers[0] + (numbers[-1] - numbers[0]) // 2))
     if before is None:
         return here
-    kept = Spacing(_KEPT * before.rows, _KEPT * before.keys, before.spread)
-    spread = (kept.spread * kept.rows + here.spread * here.rows) / (kept.rows + here.rows)
-    return Spacing(kept.rows + here.rows, kept.keys + here.keys, spread)
+    rows, keys_spanned = _KEPT * before.rows, _KEPT * before.keys
+    spread = (before.spread * rows + here.spread * here.rows) / (rows + here.rows)
+    return Spacing(rows + here.rows, keys_spanned + here.keys, spread, here.at)
 
 
 class Profile:

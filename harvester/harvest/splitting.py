@@ -64,7 +64,7 @@ class Stretch:
         spacing: how far apart keys lie near the cursor; None where no page tells.
         page_rows: new records that a page brings.
         ended: whether it seems to have nothing left: it came to its stop, or to the send's end.
-        first_density: records to a key where it starts; None where no page tells.
+        first_spacing: how far apart they lie where it starts; None where no page tells.
         in_flight: whether a query of it is under way. Nothing is taken from one that is not: it waits for something.
     """
 
@@ -75,7 +75,7 @@ class Stretch:
     page_rows: int
     in_flight: bool
     ended: bool = False
-    first_density: float | None = None
+    first_spacing: Spacing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +193,8 @@ def _is_open(stretch: Stretch) -> bool:
 
 
 def _profile(stretches: Sequence[Stretch]) -> Profile | None:
-    known = [(one.start, one.first_density) for one in stretches if one.first_density is not None]
-    known += [(one.cursor, one.spacing.density) for one in stretches if one.spacing and one.cursor is not None]
-    return Profile(known) if known else None
+    known = [seen for one in stretches for seen in (one.first_spacing, one.spacing) if seen is not None]
+    return Profile([(seen.at, seen.density) for seen in known]) if known else None
 
 
 def _left(

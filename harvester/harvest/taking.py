@@ -143,8 +143,8 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
         walk.met = own.met
         walk.key_range = ranges.opened(walk.key_range, keys, own, short=len(keys) < limit)
         walks.note_page(walk, page.batch.num_rows)
-        walk.spacing = spacing.learned(None, keys) or walk.spacing
-        walk.first_density = walk.spacing.density if walk.spacing else None
+        walk.first_spacing = spacing.learned(None, keys)
+        walk.spacing = walk.first_spacing or walk.spacing
         walk.of_slice.rows += new.num_rows
     elif first:
         walk.met = own.met

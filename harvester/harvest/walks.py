@@ -108,7 +108,7 @@ class Walk:
             joined to their right neighbour are not among them, and that may be the walk itself.
         met: the first key at or after its stop that a page of it held; it has nothing to ask then.
         fewer: how many records to ask for because its stop is near; None for as many as its range says.
-        first_density: records to a key where it began, if it was split off; None where no page tells.
+        first_spacing: how far apart keys lie where it began, if it was split off; None where no page tells.
         spacing: how far apart its keys lie; None where no page tells.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
@@ -160,7 +160,7 @@ class Walk:
     parts: list[Walk] = field(default_factory=list, compare=False, repr=False)
     met: int | None = None
     fewer: int | None = None
-    first_density: float | None = None
+    first_spacing: Spacing | None = None
     spacing: Spacing | None = None
     doubts: int = 0
     empty_from: int | None = None
