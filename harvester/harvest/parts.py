@@ -142,21 +142,19 @@ def _seems_to_end(walk: Walk) -> bool:
 def waits(walk: Walk) -> bool:
     """Whether a part has nothing to ask before another one has had an answer.
 
-    One that came to its stop; one that seems to be at the end of the send, as long as its right neighbour's first
-    answer is under way; and the last one at its end, once that is proven, or where the rows of all may prove it.
+    One that came to its stop; and the last one at its end, once that is proven, or where the rows of all may prove it.
     """
     if walk.met is not None or walk.stays:
         return True
     parts = walk.of_slice.parts
     if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two
         return False
-    right = right_of(walk)
-    if right is None:
-        lead = walk.of_slice
-        if walk.key_range.short_answers >= ASKINGS:
-            return True
-        return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)
-    return right.busy and right.key_range.cursor is None
+    if right_of(walk) is not None:
+        return False
+    if walk.key_range.short_answers >= ASKINGS:
+        return True
+    lead = walk.of_slice
+    return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)
 
 
 def found_nothing(walk: Walk, met: int | None) -> None:
