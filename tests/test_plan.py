@@ -8,7 +8,7 @@ import pytest
 from harvester.api.client import Client
 from harvester.config import Tuning
 from harvester.datasets import BOUNCES, MESSAGES
-from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, UsageError
+from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, Unproven, UsageError
 from harvester.harvest import plan, walks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
@@ -179,6 +179,17 @@ class TestFailures:
             waits.append(failing.ready_at)
         for wait, whole in zip(waits, [1, 2, 4, 8, 8, 8], strict=True):
             assert whole / 2 <= wait <= whole
+
+    def test_one_among_answers_is_tried_again_at_once_the_first_time(self) -> None:
+        failing = walk()
+        for waits in (False, True, True):
+            walks.note_failure(failing, Cut(""), 0, SETTINGS, random.Random(1), isolated=True)
+            assert (failing.ready_at > 0) is waits
+
+    def test_what_an_answer_held_is_not_asked_again_at_once(self) -> None:
+        doubtful = walk()
+        walks.note_failure(doubtful, Unproven(""), 0, SETTINGS, random.Random(1), isolated=True)
+        assert doubtful.ready_at > 0
 
     def test_the_last_try_is_when_patience_ends(self) -> None:
         failing = walk()

@@ -13,16 +13,22 @@ import pytest
 from benchmarks.simulated.account import FIRST_ID_SEND, SimulatedAccount
 from benchmarks.simulated.bounds import least_queries, least_seconds
 from benchmarks.simulated.harvest import Played, Scene, play
+from harvester.api.client import Client
 from harvester.config import Scope
 from harvester.datasets import BOUNCES, MESSAGES
+from harvester.errors import AttemptFailed
 from harvester.harvest.scheduler import Scheduler
-from harvester.model import SliceKey
+from harvester.model import Query, SliceKey
 from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.faults import Fault
 from harvester.simulator.spec import skewed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from harvester.api.limiter import Permit
+    from harvester.budget import Hold
+    from harvester.model import Page
 
 SLOW = Behaviour(latency_s=(0.5, 1.0))
 LIMIT = 2_000
@@ -113,6 +119,38 @@ def test_sends_that_fail_for_hours_fail_alone() -> None:
     }
     assert played.lake.complete == 190
     assert not played.lake.wrong()
+
+
+@pytest.mark.parametrize("concurrency", [1, 12])
+def test_a_failure_among_answers_is_asked_again_at_once_and_any_other_waits(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one query at a time, hardly an answer can come between a query and its failure."""
+    attempt = Client.attempt
+    tried: dict[Query, list[float]] = {}
+    waits: list[list[float]] = []
+
+    async def timed(self: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
+        failed_at = tried.setdefault(query, [])
+        if failed_at:
+            failed_at[-1] = anyio.current_time() - failed_at[-1]
+        try:
+            page = await attempt(self, query, permit, hold)
+        except AttemptFailed:
+            failed_at.append(anyio.current_time())
+            raise
+        waits.append(tried.pop(query))
+        return page
+
+    monkeypatch.setattr(Client, "attempt", timed)
+    faults = {Fault.FAILED: 0.15, Fault.RESET: 0.1}
+    played = play(scene([20_000] * 20, replace(SLOW, faults=faults), 1000.0, burst=100, concurrency=concurrency))
+    assert is_exact(played, 20)
+    first, later = [each[0] for each in waits if each], [wait for each in waits for wait in each[1:]]
+    assert len(first) > 20 < len(later) * 4
+    assert all(wait >= 0.5 for wait in later)
+    at_once = sum(wait < 0.5 for wait in first)  # as soon as there is a permit
+    assert at_once <= 0.1 * len(first) if concurrency == 1 else at_once >= 0.9 * len(first)
 
 
 def test_a_source_without_rows_in_some_sends_is_believed_after_its_witness() -> None:

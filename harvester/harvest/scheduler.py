@@ -115,6 +115,7 @@ class Scheduler:
         self._slices = slices
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
+        self._answers = 0
         self._reach = Reach(settings, client)
         self._intake = Intake(self.state, self.workload, settings.limit, slices=slices, wide=wide, changed=self._change)
         self._changed = anyio.Event()
@@ -249,7 +250,7 @@ class Scheduler:
 
     async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
         """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
-        asked_at = anyio.current_time()
+        asked_at, answers = anyio.current_time(), self._answers
         self.tempo.note_attempt(asked_at, self._limiter.in_flight)
         try:
             page = await self._client.attempt(walk.query(), permit, hold)
@@ -267,7 +268,7 @@ class Scheduler:
             if not isinstance(error, PageRefused):  # that answer came, and was counted
                 now = anyio.current_time()
                 self.tempo.note_failure(now, self._limiter.in_flight, now - asked_at)
-            await self._failed(walk, error)
+            await self._failed(walk, error, isolated=self._answers > answers)
         except SliceRefused as error:
             self._answered()
             await self._intake.give_up(walk, str(error))
@@ -293,6 +294,7 @@ class Scheduler:
         self.tempo.note_answer(anyio.current_time(), self._limiter.in_flight, page.batch.num_rows, page.seconds)
 
     def _answered(self) -> None:
+        self._answers += 1
         self.state.alone = False
         self._reach.answered()
 
@@ -352,7 +354,8 @@ class Scheduler:
 
     # --- failures
 
-    async def _failed(self, walk: Walk, error: AttemptFailed) -> None:
+    async def _failed(self, walk: Walk, error: AttemptFailed, *, isolated: bool) -> None:
+        """An attempt failed; ``isolated`` says whether others were answered since it was made."""
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
@@ -361,7 +364,7 @@ class Scheduler:
             return
         if self._is_over(walk):
             return
-        walks.note_failure(walk, error, now, self.settings, self._dice)
+        walks.note_failure(walk, error, now, self.settings, self._dice, isolated=isolated)
         if not (walks.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
             return
         if walk is not self.state.witness:

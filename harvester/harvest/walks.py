@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
-from harvester.errors import CursorAbsent, TooBigToServe
+from harvester.errors import CursorAbsent, PageRefused, TooBigToServe
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
@@ -258,13 +258,20 @@ def note_success(walk: Walk) -> None:
             walk.key_range = replace(walk.key_range, limit=min(walk.full_limit, walk.key_range.limit * 2))
 
 
-def note_failure(walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random) -> None:
-    """An attempt failed: it waits, longer each time; it may ask for less, or for another known record."""
+def note_failure(
+    walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random, *, isolated: bool = False
+) -> None:
+    """An attempt failed: it waits, longer each time; it may ask for less, or for another known record.
+
+    One that was ``isolated``, since others were answered meanwhile, is tried again at once, the first time: it may be
+    what all others come to wait for. What an answer held is never asked again at once, since that may just be late.
+    """
     walk.error = str(error)
     walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
-    wait_s = backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
+    at_once = isolated and walk.failures == 1 and not isinstance(error, PageRefused)
+    wait_s = 0.0 if at_once else backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
     walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
     if isinstance(error, TooBigToServe) and walk.dataset.paged:
         walk.size_failures += 1
