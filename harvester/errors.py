@@ -134,6 +134,10 @@ class ServerFailed(TooBigToServe):
     """The server answered with a 5xx status, with the API's own ``Error``, or with an XML-RPC fault."""
 
 
+class TurnedAway(ServerFailed):
+    """The server answered with status 503 and asked for no pause: it may have too much to do."""
+
+
 class OverCap(TooBigToServe):
     """The answer is larger than the cap on one answer's size."""
 

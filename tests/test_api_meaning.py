@@ -33,6 +33,7 @@ from harvester.errors import (
     ServerFailed,
     SliceRefused,
     Throttled,
+    TurnedAway,
     Unauthorized,
 )
 
@@ -55,9 +56,9 @@ from harvester.errors import (
         (500, "7", ServerFailed),
         (501, None, ServerFailed),
         (502, None, ServerFailed),
-        (503, None, ServerFailed),
+        (503, None, TurnedAway),
         (503, "7", Throttled),
-        (503, "soon", ServerFailed),
+        (503, "soon", TurnedAway),
         (503, "Fri, 31 Dec 1999 23:59:59 GMT", Throttled),
         (504, None, ServerFailed),
     ],

@@ -8,7 +8,17 @@ import pytest
 from harvester.api.client import Client
 from harvester.config import Tuning
 from harvester.datasets import BOUNCES, MESSAGES
-from harvester.errors import CursorAbsent, Cut, NotData, ServerFailed, Throttled, Unproven, UsageError
+from harvester.errors import (
+    AttemptFailed,
+    CursorAbsent,
+    Cut,
+    NotData,
+    ServerFailed,
+    Throttled,
+    TurnedAway,
+    Unproven,
+    UsageError,
+)
 from harvester.harvest import plan, walks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
@@ -186,10 +196,11 @@ class TestFailures:
             walks.note_failure(failing, Cut(""), 0, SETTINGS, random.Random(1), isolated=True)
             assert (failing.ready_at > 0) is waits
 
-    def test_what_an_answer_held_is_not_asked_again_at_once(self) -> None:
-        doubtful = walk()
-        walks.note_failure(doubtful, Unproven(""), 0, SETTINGS, random.Random(1), isolated=True)
-        assert doubtful.ready_at > 0
+    @pytest.mark.parametrize("error", [Unproven(""), TurnedAway("")], ids=repr)
+    def test_not_so_what_an_answer_held_or_where_the_server_may_have_too_much_to_do(self, error: AttemptFailed) -> None:
+        waiting = walk()
+        walks.note_failure(waiting, error, 0, SETTINGS, random.Random(1), isolated=True)
+        assert waiting.ready_at > 0
 
     def test_the_last_try_is_when_patience_ends(self) -> None:
         failing = walk()

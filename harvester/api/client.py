@@ -26,7 +26,7 @@ from harvester.api.transport import ConnectedLate, Transport
 from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
 from harvester.budget import Budget
-from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled
+from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled, TurnedAway
 from harvester.model import Page
 
 if TYPE_CHECKING:
@@ -177,18 +177,18 @@ class Client:
         failure = meaning.of_status(answer.status, answer.retry_after)
         assert leaving.sent is not None
         now = anyio.current_time()
-        self._learn(leaving.sent, now, answer, failure)
+        self._learn(leaving.sent, now, failure)
         if failure is None and not self.earnest_bytes and answer.wire_bytes > _LONGEST_REFUSAL_BYTES:
             self.earnest_bytes = answer.wire_bytes
         return answer, failure, now - leaving.sent.at
 
-    def _learn(self, sent: Sent, now: float, answer: Answer, failure: HarvesterError | None) -> None:
+    def _learn(self, sent: Sent, now: float, failure: HarvesterError | None) -> None:
         """Learns from an answer how much the server bears, and pauses if it asks for that."""
         if isinstance(failure, Throttled):
             self.limiter.pause(self.pace.throttled(sent, now, failure.retry_after_s))
         elif failure is None:
             self.pace.answered(sent, now)
-        elif answer.status == meaning.UNAVAILABLE:
+        elif isinstance(failure, TurnedAway):
             self.pace.turned_away(sent, now)
         else:
             self.pace.lost(sent)

@@ -30,6 +30,7 @@ from harvester.errors import (
     Throttled,
     TimedOut,
     TooBigToServe,
+    TurnedAway,
     Unauthorized,
 )
 
@@ -44,8 +45,7 @@ DEFAULT_PAUSE_S = 5.0
 
 _PARTIAL = 206
 _TOO_MANY = 429
-UNAVAILABLE = 503
-"""The status of a server that has too much to do, or is being looked after."""
+_UNAVAILABLE = 503
 _NOT_FOUND = 404
 _ODD_FAILURE = 443  # a status that clients of the API have seen; it belongs with the 5xx
 _NUMBER = re.compile(r"[0-9]{1,300}(\.[0-9]{1,9})?")
@@ -65,11 +65,12 @@ def of_status(status: int, retry_after: str | None = None) -> HarvesterError | N
     pause_s = retry_after_s(retry_after)
     if status == _PARTIAL:
         return Cut("the server sent a part of its answer only (status 206)")
-    if status == _TOO_MANY or (status == UNAVAILABLE and pause_s is not None):
+    if status == _TOO_MANY or (status == _UNAVAILABLE and pause_s is not None):
         wait = "" if pause_s is None else f" of {pause_s:g} s"
         return Throttled(f"the server asks for a pause{wait} (status {status})", pause_s)
     if status >= 500 or status == _ODD_FAILURE:  # noqa: PLR2004  HTTP's classes
-        return ServerFailed(f"the server failed with status {status}")
+        failed = TurnedAway if status == _UNAVAILABLE else ServerFailed
+        return failed(f"the server failed with status {status}")
     if 300 <= status < 400:  # noqa: PLR2004  HTTP's classes
         return NotTheApi(f"the server redirects elsewhere (status {status}), and redirects are not followed")
     return NotTheApi(f"the server answered with status {status}")
@@ -219,11 +220,12 @@ FAILURES = (
         Throttled,
     ),
     Failure(
-        ("443", "500", "501", "502", "503", "504"),
+        ("443", "500", "501", "502", "504"),
         "status 5xx or 443",
         "the server failed; its Error or another unknown text in the body changes nothing",
         ServerFailed,
     ),
+    Failure(("503",), "status 503 without Retry-After", "the server failed, or has too much to do", TurnedAway),
     Failure(
         ("reset", "truncate", "length", "bad-gzip"),
         "a connection that breaks, or a body that ends early, is shorter than it says, or can't be unpacked",
@@ -297,7 +299,6 @@ __all__ = [
     "DEFAULT_PAUSE_S",
     "FAILURES",
     "RETRY_AFTER_CAP_S",
-    "UNAVAILABLE",
     "Action",
     "Failure",
     "action_of",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
-from harvester.errors import CursorAbsent, PageRefused, TooBigToServe
+from harvester.errors import CursorAbsent, PageRefused, TooBigToServe, TurnedAway
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
@@ -264,13 +264,14 @@ def note_failure(
     """An attempt failed: it waits, longer each time; it may ask for less, or for another known record.
 
     One that was ``isolated``, since others were answered meanwhile, is tried again at once, the first time: it may be
-    what all others come to wait for. What an answer held is never asked again at once, since that may just be late.
+    what all others come to wait for. Not so where the server may have too much to do, or for what an answer held, which
+    may just be late.
     """
     walk.error = str(error)
     walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
-    at_once = isolated and walk.failures == 1 and not isinstance(error, PageRefused)
+    at_once = isolated and walk.failures == 1 and not isinstance(error, PageRefused | TurnedAway)
     wait_s = 0.0 if at_once else backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
     walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
     if isinstance(error, TooBigToServe) and walk.dataset.paged:
