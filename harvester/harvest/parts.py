@@ -123,6 +123,7 @@ def stretch(walk: Walk) -> Stretch:
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
         first_spacing=walk.first_spacing,
+        # What failed once is asked again at once; what fails again is in trouble.
         in_flight=walk.busy and not walk.stays and walk.failures <= 1 and walk.anchor < 0,
     )
 

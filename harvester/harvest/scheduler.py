@@ -115,7 +115,6 @@ class Scheduler:
         self._slices = slices
         self._deliver = deliver
         self._dice = random.Random(settings.tuning.seed)  # noqa: S311 - jitter, not secrecy
-        self._answers = 0
         self._reach = Reach(settings, client)
         self._intake = Intake(self.state, self.workload, settings.limit, slices=slices, wide=wide, changed=self._change)
         self._changed = anyio.Event()
@@ -250,7 +249,7 @@ class Scheduler:
 
     async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
         """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
-        asked_at, answers = anyio.current_time(), self._answers
+        asked_at, answers = anyio.current_time(), self.state.trust.answers
         self.tempo.note_attempt(asked_at, self._limiter.in_flight)
         try:
             page = await self._client.attempt(walk.query(), permit, hold)
@@ -268,7 +267,7 @@ class Scheduler:
             if not isinstance(error, PageRefused):  # that answer came, and was counted
                 now = anyio.current_time()
                 self.tempo.note_failure(now, self._limiter.in_flight, now - asked_at)
-            await self._failed(walk, error, isolated=self._answers > answers)
+            await self._failed(walk, error, isolated=self.state.trust.answers > answers)
         except SliceRefused as error:
             self._answered()
             await self._intake.give_up(walk, str(error))
@@ -294,7 +293,6 @@ class Scheduler:
         self.tempo.note_answer(anyio.current_time(), self._limiter.in_flight, page.batch.num_rows, page.seconds)
 
     def _answered(self) -> None:
-        self._answers += 1
         self.state.alone = False
         self._reach.answered()
 
@@ -355,7 +353,7 @@ class Scheduler:
     # --- failures
 
     async def _failed(self, walk: Walk, error: AttemptFailed, *, isolated: bool) -> None:
-        """An attempt failed; ``isolated`` says whether others were answered since it was made."""
+        """An attempt failed; ``isolated`` says whether answers to others were taken since it was made."""
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
