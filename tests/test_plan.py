@@ -193,13 +193,13 @@ class TestFailures:
     def test_one_among_answers_is_tried_again_at_once_the_first_time(self) -> None:
         failing = walk()
         for waits in (False, True, True):
-            walks.note_failure(failing, Cut(""), 0, SETTINGS, random.Random(1), isolated=True)
+            walks.note_failure(failing, Cut(""), 0, SETTINGS, random.Random(1), answer_s=1.0)
             assert (failing.ready_at > 0) is waits
 
     @pytest.mark.parametrize("error", [Unproven(""), TurnedAway("")], ids=repr)
     def test_not_so_what_an_answer_held_or_where_the_server_may_have_too_much_to_do(self, error: AttemptFailed) -> None:
         waiting = walk()
-        walks.note_failure(waiting, error, 0, SETTINGS, random.Random(1), isolated=True)
+        walks.note_failure(waiting, error, 0, SETTINGS, random.Random(1), answer_s=1.0)
         assert waiting.ready_at > 0
 
     def test_the_last_try_is_when_patience_ends(self) -> None:

@@ -123,9 +123,14 @@ def stretch(walk: Walk) -> Stretch:
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
         first_spacing=walk.first_spacing,
-        # What failed once is asked again at once; what fails again is in trouble.
-        in_flight=walk.busy and not walk.stays and walk.failures <= 1 and walk.anchor < 0,
+        in_flight=_goes_on(walk),
     )
+
+
+def _goes_on(walk: Walk) -> bool:
+    """Whether a part asks, or will soon: it may wait after failures of its own, but not for anything else."""
+    in_trouble = walk.failures > max(1, walk.lone) or walk.anchor >= 0
+    return (walk.busy or walk.lone > 0) and not walk.stays and not in_trouble
 
 
 def _seems_to_end(walk: Walk) -> bool:

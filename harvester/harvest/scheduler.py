@@ -267,7 +267,7 @@ class Scheduler:
             if not isinstance(error, PageRefused):  # that answer came, and was counted
                 now = anyio.current_time()
                 self.tempo.note_failure(now, self._limiter.in_flight, now - asked_at)
-            await self._failed(walk, error, isolated=self.state.trust.answers > answers)
+            await self._failed(walk, error, among_answers=self.state.trust.answers > answers)
         except SliceRefused as error:
             self._answered()
             await self._intake.give_up(walk, str(error))
@@ -352,8 +352,8 @@ class Scheduler:
 
     # --- failures
 
-    async def _failed(self, walk: Walk, error: AttemptFailed, *, isolated: bool) -> None:
-        """An attempt failed; ``isolated`` says whether answers to others were taken since it was made."""
+    async def _failed(self, walk: Walk, error: AttemptFailed, *, among_answers: bool) -> None:
+        """An attempt failed; ``among_answers`` says whether answers to others were taken since it was made."""
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
@@ -362,7 +362,8 @@ class Scheduler:
             return
         if self._is_over(walk):
             return
-        walks.note_failure(walk, error, now, self.settings, self._dice, isolated=isolated)
+        answer_s = self.state.answer_s if among_answers else None
+        walks.note_failure(walk, error, now, self.settings, self._dice, answer_s=answer_s)
         if not (walks.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
             return
         if walk is not self.state.witness:

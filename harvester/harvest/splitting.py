@@ -65,7 +65,7 @@ class Stretch:
         page_rows: new records that a page brings.
         ended: whether it seems to have nothing left: it came to its stop, or to the send's end.
         first_spacing: how far apart they lie where it starts; None where no page tells.
-        in_flight: whether a query of it is under way. Nothing is taken from one that is not: it waits for something.
+        in_flight: whether a query of it is under way, or will soon be tried again. Nothing is taken from any other.
     """
 
     start: int

@@ -35,6 +35,8 @@ SIZE_FAILURES = 3
 _NEAR_ANCHORS = 3
 _LEAST_LIMIT_TO_GO_BACK = 64
 """The near anchors lie at most some twenty records back; a page from there has to be far from full."""
+_LEAST_BACKOFF = 0.25
+"""What fails among answers waits for this share of what others wait for, at least, however quickly answers come."""
 _GROW_AFTER = 1
 """So many pages at a lowered limit, and twice the limit is tried again; four times as many when that failed."""
 
@@ -82,7 +84,8 @@ class Walk:
         queries: queries asked, retries not counted.
         foreseen: how many it was expected to need; 0 where its size was not known.
         asked: whether the query that is due has been counted.
-        failures: failures since the last success.
+        failures: failures since the last success;
+        lone: those of them that were its own, since others were answered meanwhile.
         failing_since: when those began; None while it doesn't fail.
         error: the last failure.
         size_failures: failures since the last success that the query's size can explain.
@@ -138,6 +141,7 @@ class Walk:
     foreseen: int = 0
     asked: bool = False
     failures: int = 0
+    lone: int = 0
     failing_since: float | None = None
     error: str | None = None
     size_failures: int = 0
@@ -243,7 +247,7 @@ def progress(walk: Walk, *, ended: bool = False) -> Progress:
 
 def note_success(walk: Walk) -> None:
     """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
-    walk.failures = walk.size_failures = walk.absences = 0
+    walk.failures = walk.lone = walk.size_failures = walk.absences = 0
     walk.asked = walk.confirming = False
     walk.failing_since = None
     walk.error = None
@@ -259,20 +263,39 @@ def note_success(walk: Walk) -> None:
 
 
 def note_failure(
-    walk: Walk, error: AttemptFailed, now: float, settings: Settings, dice: random.Random, *, isolated: bool = False
+    walk: Walk,
+    error: AttemptFailed,
+    now: float,
+    settings: Settings,
+    dice: random.Random,
+    *,
+    answer_s: float | None = None,
 ) -> None:
     """An attempt failed: it waits, longer each time; it may ask for less, or for another known record.
 
-    One that was ``isolated``, since others were answered meanwhile, is tried again at once, the first time: it may be
-    what all others come to wait for. Not so where the server may have too much to do, or for what an answer held, which
-    may just be late.
+    Where others were answered meanwhile, it is tried again at once the first time, and then after about as long as an
+    answer takes, and so on: it may be what all others come to wait for. Not so where the server may have too much to
+    do, or for what an answer held, which may just be late.
+
+    Args:
+        walk: the walk.
+        error: how it failed.
+        now: the time.
+        settings: of the run.
+        dice: for jitter.
+        answer_s: how long answers take, in seconds, if others were answered since the attempt was made; else None.
     """
     walk.error = str(error)
     walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
-    at_once = isolated and walk.failures == 1 and not isinstance(error, PageRefused | TurnedAway)
-    wait_s = 0.0 if at_once else backoff_s(walk.failures, settings.tuning) * dice.uniform(0.5, 1.0)
+    least_s, most_s = settings.tuning.backoff_s * _LEAST_BACKOFF, settings.tuning.backoff_s
+    if answer_s is not None and not isinstance(error, PageRefused | TurnedAway):
+        walk.lone += 1
+        wait_s = 0.0 if walk.lone == 1 else _doubled(max(least_s, min(answer_s, most_s)), walk.lone - 1, settings.tuning)
+    else:
+        wait_s = backoff_s(walk.failures - walk.lone, settings.tuning)
+    wait_s *= dice.uniform(0.5, 1.0)
     walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
     if isinstance(error, TooBigToServe) and walk.dataset.paged:
         walk.size_failures += 1
@@ -296,7 +319,11 @@ def _ask_for_less(walk: Walk) -> None:
 
 def backoff_s(failures: int, tuning: Tuning) -> float:
     """How long to wait after so many failures in a row, without jitter, in seconds."""
-    return min(tuning.backoff_cap_s, tuning.backoff_s * 2.0 ** min(failures - 1, 30))
+    return _doubled(tuning.backoff_s, failures, tuning)
+
+
+def _doubled(first_s: float, failures: int, tuning: Tuning) -> float:
+    return min(tuning.backoff_cap_s, first_s * 2.0 ** min(failures - 1, 30))
 
 
 def confirm_from_further_back(walk: Walk) -> None:
