@@ -190,11 +190,23 @@ class TestFailures:
         for wait, whole in zip(waits, [1, 2, 4, 8, 8, 8], strict=True):
             assert whole / 2 <= wait <= whole
 
-    def test_one_among_answers_is_tried_again_at_once_the_first_time(self) -> None:
-        failing = walk()
-        for waits in (False, True, True):
-            walks.note_failure(failing, Cut(""), 0, SETTINGS, random.Random(1), answer_s=1.0)
-            assert (failing.ready_at > 0) is waits
+    @pytest.mark.parametrize(("answer_s", "then"), [(0.01, 0.25), (0.4, 0.4), (30.0, 1.0)])
+    def test_one_among_answers_is_tried_again_at_once_and_then_as_soon_as_they_come(
+        self, answer_s: float, then: float
+    ) -> None:
+        failing, dice = walk(), random.Random(1)
+        for whole in (0.0, then, 2 * then, 4 * then):
+            walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
+            assert whole / 2 <= failing.ready_at <= whole
+
+    def test_what_was_its_own_bad_luck_does_not_lengthen_other_waits(self) -> None:
+        failing, dice = walk(), random.Random(1)
+        for answer_s, whole in ((1.0, 0.0), (1.0, 1.0), (None, 1.0), (None, 2.0)):
+            walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
+            assert whole / 2 <= failing.ready_at <= whole
+        walks.note_success(failing)
+        walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=1.0)
+        assert failing.ready_at == 0
 
     @pytest.mark.parametrize("error", [Unproven(""), TurnedAway("")], ids=repr)
     def test_not_so_what_an_answer_held_or_where_the_server_may_have_too_much_to_do(self, error: AttemptFailed) -> None:

@@ -4,6 +4,9 @@ A permit is idle when it is there and no walk is ready to ask. It then takes key
 ask: not half of them where several permits are idle, but as many as come to each of them. Pieces are whole pages of the
 left range by its density, a little less, so that its last page shows the seam as well: then splitting costs no query.
 
+One page foretells the rest where keys lie at regular distances, as numbers do that are given out one after the other to
+one send. Where they don't, only most of what it foretells is cut up, and permits that are left read what comes next.
+
 All of this is guessing: it decides what is asked, and never what is true.
 """
 
@@ -45,6 +48,15 @@ _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.16
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
+_REGULAR = 0.25
+"""Keys of less spread than this lie at regular distances, be it as multiples of a number or near those."""
+_FIRST = 1.5
+"""Where fewer pages than this have come, one has, and it foretells little of what follows, if keys are not regular."""
+_FORESEEN = 0.8
+"""So much of what it foretells is cut up."""
+_LATE = 0.06
+"""The send's last piece is so much shorter, as a share of all that it should have: it may have more than was said, and
+others should not have to wait for its end."""
 _ANY = 2**31
 """As many pieces as anybody wants."""
 _ABOUT = 0.15
@@ -109,13 +121,15 @@ def cut(
     most_first = sorted(places, key=lambda place: -pages[place])
     if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
         stretch, most = stretches[place], _looks_further(stretches, place, rows, expected)
-        pieces = min(max(2, round(pages[place] / share)), most)
         near = most < _ANY and rows >= _MANY * stretch.page_rows
-        at = None if near else _far(stretch, pages[place], pieces, profile, alone=_is_longest(place, pages, idle))
+        foreseen, late = _foreseen(stretch, pages[place], rows, expected)
+        pieces = min(max(2, round(foreseen / share)), most)
+        alone = _is_longest(place, pages, idle)
+        at = None if near else _far(stretch, foreseen, pieces, profile, late=late, alone=alone)
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
-        if rows < _MANY * stretches[place].page_rows or pages[place] <= 1:
+        if not _reads_near(stretches[place], rows) or pages[place] <= 1:
             break
         permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
         at = _ahead(stretches[place], pages[place], permits, profile, alone=_is_longest(place, pages, idle))
@@ -124,14 +138,37 @@ def cut(
     return None
 
 
+def _foreseen(stretch: Stretch, pages: float, rows: int, expected: int | None) -> tuple[float, float]:
+    """How many of a stretch's pages are cut up into pieces, and by how many of them the last piece is shorter."""
+    if stretch.stop != KEY_END or _is_regular(stretch):
+        return pages, 0.0
+    if rows < _FIRST * stretch.page_rows:
+        return _FORESEEN * pages, 0.0
+    return pages, _LATE * expected / stretch.page_rows if expected is not None and rows < expected else 0.0
+
+
+def _reads_near(stretch: Stretch, rows: int) -> bool:
+    """Whether permits that are idle may read what comes next in a stretch, one page each."""
+    come = rows / stretch.page_rows
+    return come >= _MANY or (come < _FIRST and not _is_regular(stretch))
+
+
+def _is_regular(stretch: Stretch) -> bool:
+    return stretch.spacing is not None and stretch.spacing.spread < _REGULAR
+
+
 def _is_longest(place: int, pages: Sequence[float], idle: int) -> bool:
     """Whether the send would be done sooner if this range were: all that take as long, or longer, can be split too."""
     return sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
 
 
-def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, alone: bool) -> int | None:
-    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
-    left = math.ceil(pages - pages / pieces - _ODD)
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, late: float, alone: bool) -> int | None:
+    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon.
+
+    That piece is shorter than the others by ``late`` pages, but has one at least, unless all have less.
+    """
+    last = pages / pieces
+    left = math.ceil(pages - max(min(last, 1.0), last - late) - _ODD)
     left -= not alone and pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
         return None
