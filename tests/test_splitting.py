@@ -82,9 +82,9 @@ class TestCut:
         assert max(found) < 20_000
 
     def test_without_a_count_few_look_where_perhaps_nothing_is(self) -> None:
-        assert len(cut(stretch(0, cursor=10_000), idle=11, rows=1000, expected=None)) == 1
-        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=None)) == 6
-        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=3000)) == 6
+        assert len(cut(stretch(0, cursor=10_000), idle=11, rows=1000, expected=None)) == 2
+        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=None)) == 10
+        assert len(cut(stretch(0, cursor=40_000), idle=11, rows=4000, expected=3000)) == 10
         assert cut(stretch(0, cursor=2000), idle=11, rows=200, expected=None) == []
 
     def test_where_a_send_is_large_an_idle_permit_reads_the_page_that_comes_next(self) -> None:
@@ -300,12 +300,12 @@ class TestSimulated:
     def test_where_more_comes_than_was_said_what_comes_next_is_read_and_the_end_is_seen(self, share: float) -> None:
         seconds, queries, least = walked(spaced(15_000, 10), int(15_000 * share))
         assert seconds <= 60 / 6.6
-        assert queries <= least * 1.07
+        assert queries <= least * 1.14
 
     def test_without_a_count_it_is_still_faster(self) -> None:
         seconds, queries, least = walked(spaced(15_000, 10), None)
-        assert seconds <= 60 / 4.5
-        assert queries <= least * 1.1
+        assert seconds <= 60 / 4.8
+        assert queries <= least * 1.15
 
     def test_where_the_rate_is_the_bound_nothing_is_split(self) -> None:
         walking = Walking(Source(spaced(15_000, 10)), expected=15_000, limit=250, rate=0.99)

@@ -46,7 +46,7 @@ _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
 _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
-_BLIND = 0.16
+_BLIND = 0.25
 """So many first pages may be asked for where nobody knows whether there are any keys, as a share of all pages."""
 _REGULAR = 0.25
 """Keys of less spread than this lie at regular distances, be it as multiples of a number or near those."""
