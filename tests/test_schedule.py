@@ -148,7 +148,9 @@ def test_a_failure_among_answers_is_asked_again_at_once_and_any_other_waits(
     assert is_exact(played, 20)
     first, later = [each[0] for each in waits if each], [wait for each in waits for wait in each[1:]]
     assert len(first) > 20 < len(later) * 4
-    assert all(wait >= (0.5 if concurrency == 1 else 0.25) for wait in later), "half of what an answer takes, with jitter"
+    assert all(wait >= (0.5 if concurrency == 1 else 0.25) for wait in later), (
+        "half of what an answer takes, with jitter"
+    )
     at_once = sum(wait < 0.5 for wait in first)  # as soon as there is a permit
     assert at_once <= 0.1 * len(first) if concurrency == 1 else at_once >= 0.9 * len(first)
 

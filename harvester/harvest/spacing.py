@@ -25,6 +25,9 @@ _BLOCK_ROWS = 8
 _HOLE = 4.0
 """Where records lie so many times further apart than most of their page, there is a hole, which foretells nothing."""
 _END_ROWS = 0.5
+"""Where what came begins and ends is known to about so much of a record."""
+_EDGES = 1 / 3
+"""The variance of a count between two edges that keys at regular distances have, whatever lies between."""
 _STEPS = 16
 _KEPT = 0.2
 """What a page says counts for so much when the next one has come."""
@@ -52,8 +55,8 @@ class Spacing:
         return self.rows / self.keys
 
     def off_by(self, rows: float) -> float:
-        """How many records a count of so many is off by: by chance, and as the density is known to a record or so."""
-        return self.spread * math.sqrt(max(0.0, rows)) + _END_ROWS * rows / self.rows
+        """How many records a count of so many is off by: by chance, its own and that of what came."""
+        return self.spread * math.sqrt(max(0.0, rows) * (1 + rows / self.rows)) + _END_ROWS * rows / self.rows
 
 
 def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:
@@ -124,7 +127,7 @@ def _spread(numbers: np.ndarray[Any, Any]) -> float:
         return 1.0
     edges = np.linspace(numbers[0], numbers[-1], blocks + 1).astype(np.int64)
     counts = np.diff(np.searchsorted(numbers, edges))
-    return math.sqrt(float(counts.var()) / float(counts.mean()))
+    return math.sqrt(max(0.0, float(counts.var()) - _EDGES) / float(counts.mean()))
 
 
 __all__ = ["Profile", "Spacing", "learned"]

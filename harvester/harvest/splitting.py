@@ -32,7 +32,7 @@ _ODD = 0.05
 """So little of a page is left to the right rather than have a whole one more to the left."""
 _FAIR = 1.25
 """A range is split if it has so many times as much left as comes to each permit."""
-_SURE = 1.5
+_SURE = 2.0
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
 _ROOM = 0.5
@@ -44,6 +44,8 @@ _MANY = 32
 came than were said, the end is probably near, and what comes next is read rather than what is far."""
 _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
+_MORE = 2.0
+"""Where more seem to come than were said, so many times as many more are looked for."""
 _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.25
@@ -243,8 +245,12 @@ def _left(
     inner, last = sum(left), stretches[-1]
     if last.ended:
         return [*left, 0.0]
-    said = expected is not None and rows < expected
-    rest = max(0.0, (expected or 0) - rows - inner) if said else _AHEAD * (rows + inner)
+    if expected is None or rows >= expected:
+        rest = _AHEAD * (rows + inner)
+    else:
+        rest = expected - rows - inner
+        if rest < 0:
+            rest = -_MORE * rest if last.cursor is not None else 0.0
     return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 

@@ -292,7 +292,9 @@ def note_failure(
     least_s, most_s = settings.tuning.backoff_s * _LEAST_BACKOFF, settings.tuning.backoff_s
     if answer_s is not None and not isinstance(error, PageRefused | TurnedAway):
         walk.lone += 1
-        wait_s = 0.0 if walk.lone == 1 else _doubled(max(least_s, min(answer_s, most_s)), walk.lone - 1, settings.tuning)
+        wait_s = (
+            0.0 if walk.lone == 1 else _doubled(max(least_s, min(answer_s, most_s)), walk.lone - 1, settings.tuning)
+        )
     else:
         wait_s = backoff_s(walk.failures - walk.lone, settings.tuning)
     wait_s *= dice.uniform(0.5, 1.0)
