@@ -128,7 +128,7 @@ class TestCut:
             return Stretch(20_000, KEY_END, 30_000, Spacing(1e9, 1e10, spread, at=29_500), 100, in_flight=True)
 
         regular, irregular = (cut(opened(spread), idle=3, rows=3000, expected=7000)[0] for spread in (0.0, 0.5))
-        assert 59_800 < regular <= 60_000 < 64_000 < irregular <= 65_000
+        assert (regular // 1000, irregular // 1000) == (59, 64)
 
     def test_a_stop_that_is_near_has_fewer_rows_asked_for(self) -> None:
         assert splitting.near_stop(stretch(0, 1300, cursor=1000)) == 30 * 1.1 + 8
