@@ -8,7 +8,8 @@ import structlog.testing
 
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.harvest.fitting import Fitting
-from harvester.harvest.walks import Walk, note_success
+from harvester.harvest.retrying import note_success
+from harvester.harvest.walks import Walk
 from harvester.model import KeyRange, Page, Query
 
 

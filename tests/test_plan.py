@@ -19,7 +19,7 @@ from harvester.errors import (
     Unproven,
     UsageError,
 )
-from harvester.harvest import plan, walks
+from harvester.harvest import plan, retrying, walks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Feed, Finished, State, Wait
 from harvester.harvest.reaching import Reach
@@ -185,7 +185,7 @@ class TestFailures:
         failing, dice = walk(), random.Random(1)
         waits = []
         for _ in range(6):
-            walks.note_failure(failing, NotData(""), 0, SETTINGS, dice)
+            retrying.note_failure(failing, NotData(""), 0, SETTINGS, dice)
             waits.append(failing.ready_at)
         for wait, whole in zip(waits, [1, 2, 4, 8, 8, 8], strict=True):
             assert whole / 2 <= wait <= whole
@@ -196,46 +196,46 @@ class TestFailures:
     ) -> None:
         failing, dice = walk(), random.Random(1)
         for whole in (0.0, then, 2 * then, 4 * then):
-            walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
+            retrying.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
             assert whole / 2 <= failing.ready_at <= whole
 
     def test_what_was_its_own_bad_luck_does_not_lengthen_other_waits(self) -> None:
         failing, dice = walk(), random.Random(1)
         for answer_s, whole in ((1.0, 0.0), (1.0, 1.0), (None, 1.0), (None, 2.0)):
-            walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
+            retrying.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=answer_s)
             assert whole / 2 <= failing.ready_at <= whole
-        walks.note_success(failing)
-        walks.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=1.0)
+        retrying.note_success(failing)
+        retrying.note_failure(failing, Cut(""), 0, SETTINGS, dice, answer_s=1.0)
         assert failing.ready_at == 0
 
     @pytest.mark.parametrize("error", [Unproven(""), TurnedAway("")], ids=repr)
     def test_not_so_what_an_answer_held_or_where_the_server_may_have_too_much_to_do(self, error: AttemptFailed) -> None:
         waiting = walk()
-        walks.note_failure(waiting, error, 0, SETTINGS, random.Random(1), answer_s=1.0)
+        retrying.note_failure(waiting, error, 0, SETTINGS, random.Random(1), answer_s=1.0)
         assert waiting.ready_at > 0
 
     def test_the_last_try_is_when_patience_ends(self) -> None:
         failing = walk()
-        walks.note_failure(failing, NotData("why"), 0, SETTINGS, random.Random(1))
+        retrying.note_failure(failing, NotData("why"), 0, SETTINGS, random.Random(1))
         for now in (95, 99.9):
-            assert not walks.out_of_patience(failing, now, SETTINGS)
-            walks.note_failure(failing, NotData("why"), now, SETTINGS, random.Random(1))
+            assert not retrying.out_of_patience(failing, now, SETTINGS)
+            retrying.note_failure(failing, NotData("why"), now, SETTINGS, random.Random(1))
             assert failing.ready_at <= 100
-        assert walks.out_of_patience(failing, 100, SETTINGS)
+        assert retrying.out_of_patience(failing, 100, SETTINGS)
         assert failing.error == "why"
 
     def test_three_failures_that_size_can_explain_halve_the_limit_down_to_3(self) -> None:
         failing = walk(limit=100)
         limits = []
         for number in range(21):
-            walks.note_failure(failing, Cut("") if number % 2 else ServerFailed(""), 0, SETTINGS, random.Random(1))
+            retrying.note_failure(failing, Cut("") if number % 2 else ServerFailed(""), 0, SETTINGS, random.Random(1))
             limits.append(failing.key_range.limit)
         assert limits == [100, 100, 50, 50, 50, 25, 25, 25, 12, 12, 12, 6, 6, 6] + [3] * 7
 
     def test_other_failures_do_not(self) -> None:
         failing = walk(limit=100)
         for _ in range(9):
-            walks.note_failure(failing, NotData(""), 0, SETTINGS, random.Random(1))
+            retrying.note_failure(failing, NotData(""), 0, SETTINGS, random.Random(1))
         assert failing.key_range.limit == 100
 
     def test_what_worked_is_kept_and_a_larger_limit_tried_more_and_more_rarely(self) -> None:
@@ -244,9 +244,9 @@ class TestFailures:
             limit = bounded.key_range.limit
             asked.append(limit)
             if limit > 30:
-                walks.note_failure(bounded, Cut(""), 0, SETTINGS, random.Random(1))
+                retrying.note_failure(bounded, Cut(""), 0, SETTINGS, random.Random(1))
             else:
-                walks.note_success(bounded)
+                retrying.note_success(bounded)
         assert asked[:10] == [100, 100, 100, 50, 50, 50, 25, 50, 50, 50]
         assert sum(limit > 30 for limit in asked[-40:]) <= 6
         assert bounded.key_range.limit >= 25
@@ -260,9 +260,9 @@ class TestFailures:
         lost, asked = walk(cursor=50), []
         for _ in range(10):
             asked.append(lost.asked_from)
-            walks.note_failure(lost, CursorAbsent(""), 0, SETTINGS, random.Random(1))
+            retrying.note_failure(lost, CursorAbsent(""), 0, SETTINGS, random.Random(1))
         assert asked == [50] * 3 + [40] * 3 + [30] * 3 + [50]
-        walks.note_success(lost)
+        retrying.note_success(lost)
         assert lost.asked_from == 50
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from harvester.config import Settings
 from harvester.datasets import MESSAGES
 from harvester.errors import AttemptFailed, ServerFailed
-from harvester.harvest import parts, plan, taking, walks
+from harvester.harvest import parts, plan, retrying, taking, walks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Finished, Split, State, Wait
 from harvester.harvest.walks import Walk
@@ -181,7 +181,7 @@ class Walking:
         except AttemptFailed as error:
             if isinstance(error, ServerFailed):
                 self.source.asked.pop()
-            walks.note_failure(walk, error, self.now, SETTINGS, dice)
+            retrying.note_failure(walk, error, self.now, SETTINGS, dice)
             return
         if taken is not None:
             walk.of_slice.done = taken.proof is not None

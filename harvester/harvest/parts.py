@@ -15,9 +15,10 @@ from harvester.errors import Unproven
 from harvester.events import log
 from harvester.harvest import ranges
 from harvester.harvest.ranges import Seam
+from harvester.harvest.retrying import ABSENCES
 from harvester.harvest.splitting import Stretch, adds_up, near_stop, worth_a_look
 from harvester.harvest.trust import ASKINGS
-from harvester.harvest.walks import ABSENCES, Walk
+from harvester.harvest.walks import Walk
 from harvester.model import KEY_END, Proof
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from harvester.api import discovery
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
 from harvester.errors import Throttled, TooBigToServe
+from harvester.harvest.retrying import SIZE_FAILURES, backoff_s
 from harvester.harvest.trust import Trust
-from harvester.harvest.walks import SIZE_FAILURES, backoff_s
 from harvester.model import Query
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harvester.errors import NotConnected, NotTheApi, NotTrusted, ServerNotReached, Throttled
 from harvester.events import log
-from harvester.harvest.walks import backoff_s
+from harvester.harvest.retrying import backoff_s
 
 if TYPE_CHECKING:
     from harvester.api.client import Client

@@ -22,7 +22,7 @@ from harvester.errors import (
     SliceRefused,
 )
 from harvester.events import log
-from harvester.harvest import parts, plan, taking, walks, widewalks
+from harvester.harvest import parts, plan, retrying, taking, walks, widewalks
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
@@ -363,15 +363,15 @@ class Scheduler:
         if self._is_over(walk):
             return
         answer_s = self.state.answer_s if among_answers else None
-        walks.note_failure(walk, error, now, self.settings, self._dice, answer_s=answer_s)
-        if not (walks.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
+        retrying.note_failure(walk, error, now, self.settings, self._dice, answer_s=answer_s)
+        if not (retrying.out_of_patience(walk, now, self.settings) or widewalks.is_hopeless(walk)):
             return
         if walk is not self.state.witness:
             await self._intake.give_up(walk, str(error))
             return
         for waiting in [walk for walk in self.state.walks.values() if walk.awaits_witness]:
             await self._intake.give_up(waiting, str(error))
-        walks.note_success(walk)
+        retrying.note_success(walk)
 
 
 def _came(page: Page) -> str:

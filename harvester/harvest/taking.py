@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import parts, plan, proof, ranges, spacing, splitting, walks
+from harvester.harvest import parts, plan, proof, ranges, retrying, spacing, splitting, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -68,7 +68,7 @@ def take_witness(state: State, page: Page) -> None:
     if page.batch.num_rows == 0:
         raise Unproven("no rows of the account came back, so that an empty answer proves nothing")
     state.trust.note_page(page.batch.num_rows)
-    walks.note_success(state.witness)
+    retrying.note_success(state.witness)
     plan.note_witness(state)
 
 
@@ -106,7 +106,7 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
     met = ranges.inside(walk.key_range, keys).met
     if parts.check_seam(walk, met, at_end=step.at_end):
         discards = parts.discard_right(walk)
-        walks.note_success(walk)
+        retrying.note_success(walk)
         return replace(_taken(walk, None, None), discards=discards)
     erased = parts.erased_at_seam(walk, met)
     step, past = parts.cut(walk, step, keys)
@@ -138,7 +138,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     if len(keys):
         state.trust.note_page(page.batch.num_rows)
         state.worked_limit = max(state.worked_limit, limit)
-    walks.note_success(walk)
+    retrying.note_success(walk)
     if new.num_rows:
         walk.met = own.met
         walk.key_range = ranges.opened(walk.key_range, keys, own, short=len(keys) < limit)
@@ -158,7 +158,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
 async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page) -> Taken:
     """Takes a page of a refresh: rows that were held before, and perhaps what is new after them."""
     first = refresh.spans[0]
-    if walk.asked_from is None and walk.absences < walks.ABSENCES:
+    if walk.asked_from is None and walk.absences < retrying.ABSENCES:
         keys = await to_thread.run_sync(proof.checked_keys, page)
         proof.check_holds(keys, first.first_key)
     before = walk.page_rows
@@ -238,7 +238,7 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
     if walk.key_range.short_answers and new.num_rows:
         trust.note_went_on(walk.page_rows, limit)
     walks.note_records(walk, trust)
-    walks.note_success(walk)
+    retrying.note_success(walk)
     walks.note_page(walk, page.batch.num_rows)
     here = walk.key_range  # its ends may have been moved while the page was looked at
     walk.key_range = replace(
@@ -282,7 +282,7 @@ async def _take_list(
     if why is Proof.AGREED and walk.agreeing < trust.ends_needed:
         why = None
     walks.note_records(walk, state.trust)
-    walks.note_success(walk)
+    retrying.note_success(walk)
     if why is None:
         walk.ready_at = anyio.current_time() + state.apart_s
         return None if refresh is not None else _taken(walk, None, None)
@@ -319,7 +319,7 @@ def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken
         proven = True
     else:
         proven = walks.note_empty(walk, anyio.current_time(), state.trust, state.apart_s)
-    walks.note_success(walk)
+    retrying.note_success(walk)
     if not proven:
         return None
     if refresh is None:

@@ -1,4 +1,4 @@
-"""Walks: slices under way, and what successes and failures change for them. Plain state, changed synchronously.
+"""Walks: slices under way, and what answers change for them. Plain state, changed synchronously.
 
 Times are in seconds on the scheduler's clock. A walk that failed has a ``ready_at``, and while it waits it holds no
 turn and no permit.
@@ -6,38 +6,28 @@ turn and no permit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harvester.config import LEAST_LIMIT
 from harvester.datasets import MESSAGES
-from harvester.errors import CursorAbsent, PageRefused, TooBigToServe, TurnedAway
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
 
 if TYPE_CHECKING:
-    import random
     from datetime import datetime
 
-    from harvester.config import Settings, Tuning
     from harvester.datasets import Dataset
-    from harvester.errors import AttemptFailed
     from harvester.harvest.spacing import Spacing
     from harvester.harvest.trust import Trust
     from harvester.lake.refreshing import RefreshPlan, Span
     from harvester.model import Proof
 
-ABSENCES = 3
-"""So many well-formed answers without the cursor's record, and an anchor is asked for instead (DESIGN)."""
-SIZE_FAILURES = 3
-"""So many failures that the size of the query can explain, and half of it is asked for (DESIGN)."""
 _NEAR_ANCHORS = 3
 _LEAST_LIMIT_TO_GO_BACK = 64
 """The near anchors lie at most some twenty records back; a page from there has to be far from full."""
-_LEAST_BACKOFF = 0.25
-"""What fails among answers waits for this share of what others wait for, at least, however quickly answers come."""
-_GROW_AFTER = 1
+GROW_AFTER = 1
 """So many pages at a lowered limit, and twice the limit is tried again; four times as many when that failed."""
 
 
@@ -84,8 +74,8 @@ class Walk:
         queries: queries asked, retries not counted.
         foreseen: how many it was expected to need; 0 where its size was not known.
         asked: whether the query that is due has been counted.
-        failures: failures since the last success;
-        lone: those of them that were its own, since others were answered meanwhile.
+        failures: failures since the last success.
+        lone: how many of those were its own, since others were answered meanwhile.
         failing_since: when those began; None while it doesn't fail.
         error: the last failure.
         size_failures: failures since the last success that the query's size can explain.
@@ -146,7 +136,7 @@ class Walk:
     error: str | None = None
     size_failures: int = 0
     good_pages: int = 0
-    grow_after: int = _GROW_AFTER
+    grow_after: int = GROW_AFTER
     grown: bool = False
     absences: int = 0
     anchor: int = -1
@@ -245,89 +235,6 @@ def progress(walk: Walk, *, ended: bool = False) -> Progress:
     return Progress(walk.key_range, walk.refresh.in_full, walk.refresh.brought, ended)
 
 
-def note_success(walk: Walk) -> None:
-    """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
-    walk.failures = walk.lone = walk.size_failures = walk.absences = 0
-    walk.asked = walk.confirming = False
-    walk.failing_since = None
-    walk.error = None
-    walk.anchor = -1
-    if walk.key_range.limit < walk.full_limit:
-        walk.good_pages += 1
-        if walk.grown:
-            walk.grow_after = _GROW_AFTER
-        walk.grown = walk.good_pages >= walk.grow_after
-        if walk.grown:
-            walk.good_pages = 0
-            walk.key_range = replace(walk.key_range, limit=min(walk.full_limit, walk.key_range.limit * 2))
-
-
-def note_failure(
-    walk: Walk,
-    error: AttemptFailed,
-    now: float,
-    settings: Settings,
-    dice: random.Random,
-    *,
-    answer_s: float | None = None,
-) -> None:
-    """An attempt failed: it waits, longer each time; it may ask for less, or for another known record.
-
-    Where others were answered meanwhile, it is tried again at once the first time, and then after about as long as an
-    answer takes, and so on: it may be what all others come to wait for. Not so where the server may have too much to
-    do, or for what an answer held, which may just be late.
-
-    Args:
-        walk: the walk.
-        error: how it failed.
-        now: the time.
-        settings: of the run.
-        dice: for jitter.
-        answer_s: how long answers take, in seconds, if others were answered since the attempt was made; else None.
-    """
-    walk.error = str(error)
-    walk.failures += 1
-    if walk.failing_since is None:
-        walk.failing_since = now
-    least_s, most_s = settings.tuning.backoff_s * _LEAST_BACKOFF, settings.tuning.backoff_s
-    if answer_s is not None and not isinstance(error, PageRefused | TurnedAway):
-        walk.lone += 1
-        wait_s = (
-            0.0 if walk.lone == 1 else _doubled(max(least_s, min(answer_s, most_s)), walk.lone - 1, settings.tuning)
-        )
-    else:
-        wait_s = backoff_s(walk.failures - walk.lone, settings.tuning)
-    wait_s *= dice.uniform(0.5, 1.0)
-    walk.ready_at = max(now, min(now + wait_s, walk.failing_since + settings.patience_s))
-    if isinstance(error, TooBigToServe) and walk.dataset.paged:
-        walk.size_failures += 1
-        if walk.size_failures >= SIZE_FAILURES:
-            _ask_for_less(walk)
-    if isinstance(error, CursorAbsent):
-        walk.absences += 1
-        if walk.absences >= ABSENCES and walk.key_range.anchors:
-            walk.absences = 0
-            walk.confirming = False
-            walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
-
-
-def _ask_for_less(walk: Walk) -> None:
-    if walk.grown:
-        walk.grow_after *= 4
-    walk.grown = False
-    walk.size_failures = walk.good_pages = 0
-    walk.key_range = replace(walk.key_range, limit=max(LEAST_LIMIT, walk.key_range.limit // 2))
-
-
-def backoff_s(failures: int, tuning: Tuning) -> float:
-    """How long to wait after so many failures in a row, without jitter, in seconds."""
-    return _doubled(tuning.backoff_s, failures, tuning)
-
-
-def _doubled(first_s: float, failures: int, tuning: Tuning) -> float:
-    return min(tuning.backoff_cap_s, first_s * 2.0 ** min(failures - 1, 30))
-
-
 def confirm_from_further_back(walk: Walk) -> None:
     """Asks for the end once more, but from an anchor: what cuts answers, to one or a share, won't end there again."""
     if walk.key_range.limit >= _LEAST_LIMIT_TO_GO_BACK:
@@ -362,28 +269,20 @@ def note_records(walk: Walk, trust: Trust) -> None:
     walk.empty_since = None
 
 
-def out_of_patience(walk: Walk, now: float, settings: Settings) -> bool:
-    """Whether a walk has failed for longer than the run is patient."""
-    return walk.failing_since is not None and now - walk.failing_since >= settings.patience_s
-
-
 def witness_walk() -> Walk:
     """The walk whose only query asks the account for a few rows."""
     return Walk(slice_id=0, dataset=MESSAGES, id_send=None, key_range=KeyRange(limit=LEAST_LIMIT))
 
 
 __all__ = [
+    "GROW_AFTER",
     "Refreshing",
     "Walk",
-    "backoff_s",
     "begin_refresh",
     "begin_span",
     "confirm_from_further_back",
     "note_empty",
-    "note_failure",
     "note_records",
-    "note_success",
-    "out_of_patience",
     "progress",
     "witness_walk",
 ]
