@@ -71,12 +71,9 @@ def note_failure(
     walk.failures += 1
     if walk.failing_since is None:
         walk.failing_since = now
-    least_s, most_s = settings.tuning.backoff_s * _LEAST_BACKOFF, settings.tuning.backoff_s
     if answer_s is not None and not isinstance(error, PageRefused | TurnedAway):
         walk.lone += 1
-        wait_s = (
-            0.0 if walk.lone == 1 else _doubled(max(least_s, min(answer_s, most_s)), walk.lone - 1, settings.tuning)
-        )
+        wait_s = _lone_wait_s(walk.lone, answer_s, settings.tuning)
     else:
         wait_s = backoff_s(walk.failures - walk.lone, settings.tuning)
     wait_s *= dice.uniform(0.5, 1.0)
@@ -104,6 +101,14 @@ def _ask_for_less(walk: Walk) -> None:
 def backoff_s(failures: int, tuning: Tuning) -> float:
     """How long to wait after so many failures in a row, without jitter, in seconds."""
     return _doubled(tuning.backoff_s, failures, tuning)
+
+
+def _lone_wait_s(failures: int, answer_s: float, tuning: Tuning) -> float:
+    """How long to wait after so many failures among answers that take so long, likewise."""
+    if failures == 1:
+        return 0.0
+    first_s = min(tuning.backoff_s, max(tuning.backoff_s * _LEAST_BACKOFF, answer_s))
+    return _doubled(first_s, failures - 1, tuning)
 
 
 def _doubled(first_s: float, failures: int, tuning: Tuning) -> float:

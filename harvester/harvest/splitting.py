@@ -247,10 +247,8 @@ def _left(
         return [*left, 0.0]
     if expected is None or rows >= expected:
         rest = _AHEAD * (rows + inner)
-    else:
-        rest = expected - rows - inner
-        if rest < 0:
-            rest = -_MORE * rest if last.cursor is not None else 0.0
+    elif (rest := expected - rows - inner) < 0:
+        rest = -_MORE * rest if last.cursor is not None else 0.0
     return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
