@@ -243,6 +243,15 @@ class Soak:
             self.lake = replace(self.lake, state=self._folder / f"machine-{self.figures.kills}")
         return True
 
+    def kill_once(self, requests: int, so: Callable[[], bool], *more: str) -> None:
+        """A run that is killed once there have been so many requests and it is so; it must not end before."""
+        command = self._command(*more)
+        with subprocess.Popen(command, env=self._environment(), stderr=subprocess.DEVNULL) as run:
+            self.account.ask(f"/stats?requests={requests}", timeout_s=100)
+            while not so():
+                assert run.poll() is None, "it came to its end before"
+            run.kill()
+
     def _under_way(self, *, asked: bool) -> str:
         """What the killed run was doing, by what it left."""
         home = state_of(self.lake) / "_harvest"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -228,15 +227,10 @@ class TestResuming:
     def test_kill_9_while_a_send_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:
         faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01"
         plan = Plan(rows=20_000, sends=1, limit=250, concurrency=8, latency="0.02..0.06", faults=faults, seed=4)
-        parts: list[int] = []
         with served(plan) as account:
             soaked = Soak(plan, account, tmp_path)
             for requests in (30, 60):  # of some 85 pages
-                with subprocess.Popen(soaked._command(), env=soaked._environment(), stderr=subprocess.DEVNULL) as run:
-                    account.ask(f"/stats?requests={requests}", timeout_s=100)
-                    run.kill()
-                parts.append(len(ranges(tmp_path / "lake")))
-            assert max(parts) > 2
+                soaked.kill_once(requests, lambda: len(ranges(tmp_path / "lake")) > 2)
             soaked._half(0)
             assert account.stats()["again"] <= 2 * 2 * 8, "in flight, or on their way into the lake"
             soaked._compare()

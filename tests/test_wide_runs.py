@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -366,17 +365,16 @@ class TestSplit:
     def test_kill_9_while_it_is_split_loses_and_doubles_nothing(self, tmp_path: Path) -> None:
         faults = "500=0.02,reset=0.02,truncate=0.02,short=0.01"
         plan = Plan(rows=4_800, sends=12, limit=120, concurrency=8, latency="0.05..0.1", faults=faults, seed=4)
-        ranges, scope = [], ("--scope", "account")
+        scope = ("--scope", "account")
         with served(plan) as account:
             soaked = Soak(plan, account, tmp_path)
-            for requests in (15, 28):  # of some 45 for messages
-                command = soaked._command(*scope)
-                with subprocess.Popen(command, env=soaked._environment(), stderr=subprocess.DEVNULL) as run:
-                    account.ask(f"/stats?requests={requests}", timeout_s=100)
-                    run.kill()
+
+            def is_split() -> bool:
                 with look_into(soaked.lake) as seen:
-                    ranges += [len(scope.key_ranges) for scope in Scopes(seen.ledger.database).take(0, 9)]
-            assert max(ranges) > 2
+                    return any(len(walk.key_ranges) > 2 for walk in Scopes(seen.ledger.database).take(0, 9))
+
+            for requests in (15, 28):  # of some 45 for messages
+                soaked.kill_once(requests, is_split, *scope)
             soaked._half(0, *scope)
             assert account.stats()["again"] <= 2 * 2 * 8, "in flight, or on their way into the lake"
             soaked._compare()
