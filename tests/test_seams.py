@@ -184,6 +184,29 @@ class TestParts:
         first.expected = 5
         assert parts.conclusion(second, 2) is None
 
+    def test_a_part_whose_end_is_confirmed_awaits_the_answer_from_beyond_it(self) -> None:
+        first, second, third = split_at(50, 90)
+        opened(second, 55)
+        second.key_range = replace(second.key_range, short_answers=2)
+        assert not parts.waits(second), "nothing is on its way"
+        third.busy = True
+        assert parts.waits(second)
+        second.key_range = replace(second.key_range, short_answers=1)
+        assert not parts.waits(second), "to be confirmed"
+        second.key_range = replace(second.key_range, short_answers=2)
+        parts.found_nothing(third, None)
+        assert parts.of(first) == [first, second]
+        first.met = 55
+        parts.settle(first)
+        assert parts.conclusion(second, 2) is Proof.TAIL
+
+    def test_a_part_whose_end_is_confirmed_goes_on_where_there_is_more(self) -> None:
+        _, second, third = split_at(50, 90)
+        opened(second, 55)
+        second.key_range = replace(second.key_range, short_answers=2)
+        opened(third, 95)
+        assert not parts.waits(second)
+
 
 class Audited(Committed):
     """Looks at what is committed each time: no key twice, ranges that cover all, and no hole in any of them."""

@@ -48,9 +48,13 @@ def cut(*stretches: Stretch, idle: int, rows: int, expected: int | None, empty_f
 class TestCut:
     def test_permits_that_are_idle_together_share_what_is_left_in_whole_pages(self) -> None:
         first = stretch(0, cursor=1000)  # 100 rows are taken, 100 are under way
-        found = cut(first, idle=3, rows=100, expected=1800)
+        found = cut(first, idle=3, rows=100, expected=1700)
         # 16 pages are left, and 4 walks: 4 for each. Two rows less, so that each passes its stop.
-        assert found == pytest.approx([1000 + 10 * (pages * 100 - 2) for pages in (13, 9, 5)], abs=1)
+        assert found == pytest.approx([1000 + 10 * (pages * 100 - 2) for pages in (12, 8, 4)], abs=1)
+
+    def test_the_last_piece_of_regular_keys_is_shorter_where_others_take_no_longer_for_it(self) -> None:
+        found = cut(stretch(0, cursor=1000), idle=3, rows=100, expected=1800)  # 17 pages: one piece has five anyway
+        assert found == pytest.approx([1000 + 10 * (pages * 100 - 2) for pages in (14, 10, 5)], abs=1)
 
     def test_the_range_with_most_left_is_split(self) -> None:
         short, long = stretch(0, 3000, cursor=1000), stretch(3000, 20_000, cursor=4000)
@@ -317,11 +321,24 @@ class TestSimulated:
         assert seconds <= 60 / 5.9
         assert queries <= least * 1.25
 
-    @pytest.mark.parametrize("share", [0.6, 0.7, 0.8, 0.9])
-    def test_where_more_comes_than_was_said_what_comes_next_is_read_and_the_end_is_seen(self, share: float) -> None:
+    @pytest.mark.parametrize(
+        ("share", "most_seconds", "most_queries"),
+        [
+            (0.6, 9.1, 1.1),
+            (0.7, 9.1, 1.17),
+            (0.75, 8.1, 1.07),
+            (0.8, 8.1, 1.07),
+            (0.9, 7.1, 1.05),
+            (0.95, 7.1, 1.05),
+            (0.99, 7.1, 1.03),
+        ],
+    )
+    def test_where_more_comes_than_was_said_what_comes_next_is_read_and_the_end_is_seen(
+        self, share: float, most_seconds: float, most_queries: float
+    ) -> None:
         seconds, queries, least = walked(spaced(ROWS, 10), int(ROWS * share))
-        assert seconds <= 60 / 6.6
-        assert queries <= least * 1.14
+        assert seconds <= most_seconds
+        assert queries <= least * most_queries
 
     def test_without_a_count_it_is_still_faster(self) -> None:
         seconds, queries, least = walked(spaced(ROWS, 10), None)

@@ -150,15 +150,17 @@ def waits(walk: Walk) -> bool:
     """Whether a part has nothing to ask before another one has had an answer.
 
     One that came to its stop; and the last one at its end, once that is proven, or where the rows of all may prove it.
+    Whether it is the last one may be about to be seen: a first answer from beyond its stop is awaited.
     """
     if walk.met is not None or walk.stays:
         return True
     parts = walk.of_slice.parts
     if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two
         return False
-    if right_of(walk) is not None:
-        return False
-    if walk.key_range.short_answers >= ASKINGS:
+    confirmed, right = walk.key_range.short_answers >= ASKINGS, right_of(walk)
+    if right is not None:
+        return confirmed and right.busy and right.key_range.cursor is None
+    if confirmed:
         return True
     lead = walk.of_slice
     return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)

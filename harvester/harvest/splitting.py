@@ -58,7 +58,7 @@ _FORESEEN = 0.8
 """So much of what it foretells is cut up."""
 _LATE = 0.06
 """The send's last piece is so much shorter, as a share of all that it should have: it may have more than was said, and
-others should not have to wait for its end."""
+others should not have to wait for its end. Where keys are regular, that is if it makes no other piece take longer."""
 _ANY = 2**31
 """As many pieces as anybody wants."""
 _ABOUT = 0.15
@@ -142,9 +142,9 @@ def cut(
 
 def _foreseen(stretch: Stretch, pages: float, rows: int, expected: int | None) -> tuple[float, float]:
     """How many of a stretch's pages are cut up into pieces, and by how many of them the last piece is shorter."""
-    if stretch.stop != KEY_END or _is_regular(stretch):
+    if stretch.stop != KEY_END:
         return pages, 0.0
-    if rows < _FIRST * stretch.page_rows:
+    if rows < _FIRST * stretch.page_rows and not _is_regular(stretch):
         return _FORESEEN * pages, 0.0
     return pages, _LATE * expected / stretch.page_rows if expected is not None and rows < expected else 0.0
 
@@ -170,6 +170,9 @@ def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, late:
     That piece is shorter than the others by ``late`` pages, but has one at least, unless all have less.
     """
     last = pages / pieces
+    if _is_regular(stretch):
+        room = (pieces - 1) * math.ceil(last - _ODD) - (pages - last)
+        late = min(late, max(0.0, room))
     left = math.ceil(pages - max(min(last, 1.0), last - late) - _ODD)
     left -= not alone and pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
