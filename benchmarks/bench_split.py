@@ -105,8 +105,9 @@ def measure(options: Options) -> Report:
     for name, gap in GAPS.items():
         figures += measured(name, OneSend(keys(gap), ROWS), rounds, judged=name == "keys evenly")
     evenly = keys(GAPS["keys evenly"])
-    for share in SAID:
-        figures += measured(f"{share:g} times as many said", OneSend(evenly, round(share * ROWS)), rounds)
+    for name, found in (("consecutive keys", FIRST_KEY + np.arange(ROWS)), ("keys evenly", evenly)):
+        for share in SAID:
+            figures += measured(f"{name}, {share:g} times as many said", OneSend(found, round(share * ROWS)), rounds)
     figures += measured("one query in 17 fails", OneSend(evenly, ROWS), rounds, faults=FAULTS)
     about = f"simulated time; one send of {ROWS:,} messages, {LIMIT:,} to a page, {CONCURRENCY} cursors"
     return Report(about, tuple(figures))
