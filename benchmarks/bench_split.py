@@ -7,6 +7,7 @@ once, answers after half a second, less or more by three tenths. Whatever is gue
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,9 +35,10 @@ LEAST_SOONER = 8.0
 MOST_QUERIES = 1.15
 FAULTS = {Fault.FAILED: 0.03, Fault.RESET: 0.02, Fault.SHORT: 0.01}
 
+EVENLY = "keys evenly"
 GAPS: Mapping[str, Callable[[Floats], Floats]] = {
-    "keys evenly": lambda at: np.full_like(at, 10.0),
-    "keys by chance": lambda at: np.random.default_rng(SEED).exponential(20.0, len(at)),
+    EVENLY: lambda at: np.full_like(at, 10.0),
+    "keys by chance": lambda at: np.full_like(at, 20.0),
     "further and further apart": lambda at: 10 + 90 * at,
     "closer and closer": lambda at: 100 - 90 * at,
     "ten times as far from the middle on": lambda at: np.where(at < 0.5, 10.0, 100.0),
@@ -58,17 +60,37 @@ def _at_gaps(at: Floats, gaps: int) -> Floats:
     return found
 
 
-def keys(gap: Callable[[Floats], Floats]) -> npt.NDArray[np.int64]:
-    """The keys of a send, so far apart, each by up to four fifths less or more."""
-    at = np.arange(ROWS) / ROWS
-    gaps = gap(at) * np.random.default_rng(SEED).uniform(0.2, 1.8, ROWS)
-    return FIRST_KEY + np.cumsum(1 + gaps.astype(np.int64))
+def keys(name: str, number: int) -> npt.NDArray[np.int64]:
+    """The keys of a send, of so many that are alike: so far apart, each by up to four fifths less or more."""
+    at, dice = np.arange(ROWS) / ROWS, np.random.default_rng((SEED, number))
+    chance = dice.exponential(1.0, ROWS) if name == "keys by chance" else dice.uniform(0.2, 1.8, ROWS)
+    return FIRST_KEY + np.cumsum(1 + (GAPS[name](at) * chance).astype(np.int64))
+
+
+def consecutive(_: int) -> npt.NDArray[np.int64]:
+    """Keys without gaps."""
+    return FIRST_KEY + np.arange(ROWS)
 
 
 def measured(
-    name: str, account: OneSend, rounds: int, *, faults: Mapping[Fault, float] | None = None, judged: bool = False
+    name: str,
+    found: Callable[[int], npt.NDArray[np.int64]],
+    rounds: int,
+    *,
+    said: float = 1.0,
+    faults: Mapping[Fault, float] | None = None,
+    judged: bool = False,
 ) -> tuple[Figure, ...]:
-    """A send, so many times, with other latencies each. Raises WrongResult if not every row of it came, once."""
+    """So many sends that are alike, with other keys and latencies each. Raises WrongResult if not every row came, once.
+
+    Args:
+        name: what they are.
+        found: a send's keys, by its number.
+        rounds: how many sends.
+        said: how many messages they say that they have, as a share of those that they have.
+        faults: what fails how often.
+        judged: whether what comes of it is a goal.
+    """
     settings = {
         "rate": 1000.0,
         "burst": CONCURRENCY,
@@ -81,6 +103,7 @@ def measured(
     queries: list[float] = []
     for seed in range(rounds):
         behaviour = Behaviour(latency_s=LATENCY_S, faults=faults or {}, fault_seed=seed)
+        account = OneSend(found(seed), round(said * ROWS))
         played = play(Scene(account, behaviour, settings=settings))
         if played.lake.gave_up or played.lake.wrong() or not played.lake.complete:
             raise WrongResult(f"{name}: {played.lake.wrong() or played.lake.gave_up or 'it is not complete'}")
@@ -102,12 +125,12 @@ def measured(
 def measure(options: Options) -> Report:
     rounds = 1 if options.quick else 5
     figures: list[Figure] = []
-    for name, gap in GAPS.items():
-        figures += measured(name, OneSend(keys(gap), ROWS), rounds, judged=name == "keys evenly")
-    evenly = keys(GAPS["keys evenly"])
-    for name, found in (("consecutive keys", FIRST_KEY + np.arange(ROWS)), ("keys evenly", evenly)):
+    for name in GAPS:
+        figures += measured(name, partial(keys, name), rounds, judged=name == EVENLY)
+    evenly = partial(keys, EVENLY)
+    for name, found in (("consecutive keys", consecutive), (EVENLY, evenly)):
         for share in SAID:
-            figures += measured(f"{name}, {share:g} times as many said", OneSend(found, round(share * ROWS)), rounds)
-    figures += measured("one query in 17 fails", OneSend(evenly, ROWS), rounds, faults=FAULTS)
+            figures += measured(f"{name}, {share:g} times as many said", found, rounds, said=share)
+    figures += measured("one query in 17 fails", evenly, rounds, faults=FAULTS)
     about = f"simulated time; one send of {ROWS:,} messages, {LIMIT:,} to a page, {CONCURRENCY} cursors"
     return Report(about, tuple(figures))
