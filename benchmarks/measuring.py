@@ -28,7 +28,7 @@ class Options:
 
     Attributes:
         quick: less of everything: all of them in about a minute.
-        whole: memory at one and ten million rows, instead of fewer.
+        whole: more of it where that tells more: memory at one and ten million rows, say.
         sends: how many tiny sends; None for as many as fit the time.
     """
 
