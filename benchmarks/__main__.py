@@ -97,7 +97,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which, if not all: {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="less of everything: all of them in about a minute")
-    parser.add_argument("--whole", action="store_true", help="memory at one and ten million rows, which takes long")
+    parser.add_argument(
+        "--whole", action="store_true", help="more where that tells more, which takes long: memory, schedule, split"
+    )
     parser.add_argument("--sends", type=int, metavar="N", help="how many tiny sends, such as 100000")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE, too")
     parser.add_argument("--silent", action="store_true", help=argparse.SUPPRESS)
