@@ -223,6 +223,14 @@ def test_the_simulator_shows_a_command_that_harvests_it_and_ends_with_its_parent
     assert text.rstrip().endswith("--sends-file -")
 
 
+def test_a_file_as_standard_input_never_closes_and_is_refused() -> None:
+    command = [sys.executable, "-m", "harvester", "simulate", "--until-stdin-closes"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.USAGE
+    assert "--until-stdin-closes needs a pipe or a terminal as standard input" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class Pretended:
     """Stands in for a run: fills the lake with the truth, or with something like it."""
 

@@ -58,7 +58,10 @@ async def _serve_until_told(
 
         async def stop_with_parent() -> None:
             # Nobody writes there: it becomes readable when its other end closes.
-            await anyio.wait_readable(sys.stdin.fileno())
+            try:
+                await anyio.wait_readable(sys.stdin.fileno())
+            except PermissionError:  # a file, or /dev/null
+                raise UsageError("--until-stdin-closes needs a pipe or a terminal as standard input") from None
             group.cancel_scope.cancel()
 
         group.start_soon(stop_on_signal)
