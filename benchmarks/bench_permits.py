@@ -66,28 +66,14 @@ class Seen:
 
 @contextmanager
 def simulated(*options: str) -> Iterator[Mapping[str, Any]]:
-    """A simulated account in a process of its own, that has been asked once; what it says of itself.
-
-    The first page takes it some tenths of a second longer than any other, whatever latency it was told.
-    """
+    """A simulated account in a process of its own; what it says of itself."""
     command = [sys.executable, "-m", "harvester", "simulate", "--json", "--port", "0", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         try:
-            told = json.loads(process.stdout.readline())
-            warm(told)
-            yield told
+            yield json.loads(process.stdout.readline())
         finally:
             process.terminate()
-
-
-def warm(told: Mapping[str, Any]) -> None:
-    """Has an account serve a page, and forget that it did."""
-    query = {"function": "mailkit.report.raw.messages", "id": told["client_id"], "md5": told["client_md5"]}
-    query["parameters"] = {"ID_send": told["sends"][0], "limit": 25}
-    for path, said in (("json.fcgi", query), ("control", {"reset_stats": True})):
-        with urllib.request.urlopen(f"{told['url']}/{path}", json.dumps(said).encode()) as answer:
-            answer.read()
 
 
 def harvested(sends: int, rows: int, serving: Sequence[str], asking: Sequence[str]) -> Seen:

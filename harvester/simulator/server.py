@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 from aiohttp import web
 
+from harvester.config import Wire
 from harvester.errors import UsageError
+from harvester.simulator import body, records
 from harvester.simulator.account import Account
 from harvester.simulator.application import Server
 from harvester.simulator.behaviour import Behaviour
@@ -61,10 +64,20 @@ async def run_simulator(
     port: int,
     ready: Callable[[Server], None] = lambda _: None,
 ) -> None:
-    """Serves until cancelled; calls ``ready`` once it listens. Raises UsageError if it can't listen there."""
+    """Serves until cancelled; calls ``ready`` once it listens. Raises UsageError if it can't listen there.
+
+    What texts look like in JSON is made before, so that the first answer takes no longer than any other.
+    """
     async with serve(account, behaviour, host=host, port=port) as server:
+        await anyio.to_thread.run_sync(_prepare, server.account)
         ready(server)
         await anyio.sleep_forever()
+
+
+def _prepare(account: Account) -> None:
+    """Renders a message, which has the account keep how each text of its banks is written."""
+    if runs := account.runs(range(len(account)), None, 1):
+        list(body.record_list(account, [records.messages(account, runs)], Wire.JSON))
 
 
 __all__ = ["Server", "run_simulator", "serve"]
