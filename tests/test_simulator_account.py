@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvester import simulator
+from harvester.config import Wire
 from harvester.datasets import BOUNCES, EXTRA, MESSAGES, Dataset
 from harvester.errors import UsageError
 from harvester.simulator import (
@@ -35,10 +37,19 @@ from harvester.simulator import (
     truth,
 )
 from harvester.simulator.account import Run
+from harvester.simulator.banks import banks_of
 from harvester.simulator.behaviour import Chance, RateLimit
+from harvester.simulator.body import record_list
 from harvester.simulator.draws import BLOCK_ROWS
 from harvester.simulator.hashing import mix, mix_column
+from harvester.simulator.parts import Bank
 from harvester.simulator.records import blocks, messages
+from harvester.simulator.server import _prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harvester.simulator.styles import Style
 
 FIRST = 601_181
 
@@ -312,3 +323,24 @@ def test_recipes_that_cannot_be_meant() -> None:
     ):
         with pytest.raises(UsageError):
             make()
+
+
+def test_how_texts_are_written_is_made_before_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    render = Bank._render
+
+    def counted(self: Bank, row: Sequence[str], style: Style) -> str:
+        made.append(row[0])
+        return render(self, row, style)
+
+    monkeypatch.setattr(Bank, "_render", counted)
+    banks_of.cache_clear()
+    account = Account(AccountSpec())
+    _prepare(account)
+    assert made
+    made.clear()
+    (first, *_) = account.sends
+    runs = account.runs(range(1), None, 100)
+    body = b"".join(record_list(account, [messages(account, runs)], Wire.JSON))
+    assert str(first.id_send).encode() in body
+    assert not made
