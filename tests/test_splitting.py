@@ -260,9 +260,9 @@ class TestChoose:
 ROWS, LIMIT = 120_000, 2_000
 
 
-def walked(keys: list[int], expected: int | None, **more: float) -> tuple[float, int, int]:
+def walked(keys: list[int], expected: int | None) -> tuple[float, int, int]:
     """Simulated seconds, where an answer takes one; queries; and the least there could be."""
-    walking = Walking(Source(keys), expected=expected, limit=LIMIT, **more)  # type: ignore[arg-type]
+    walking = Walking(Source(keys), expected=expected, limit=LIMIT)
     assert walking.run()
     assert sorted(walking.committed.rows) == keys
     return walking.now, len(walking.source.asked), 1 + -(-(len(keys) - LIMIT) // (LIMIT - 1))

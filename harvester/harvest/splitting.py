@@ -167,12 +167,13 @@ def _is_longest(place: int, pages: Sequence[float], idle: int) -> bool:
 def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, late: float, alone: bool) -> int | None:
     """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon.
 
-    That piece is shorter than the others by ``late`` pages, but has one at least, unless all have less.
+    That piece is shorter than the others by ``late`` pages, but has one at least, unless all have less. Regular keys
+    are known well enough to do so only as far as the whole pages of the others have so much to spare.
     """
     last = pages / pieces
     if _is_regular(stretch):
-        room = (pieces - 1) * math.ceil(last - _ODD) - (pages - last)
-        late = min(late, max(0.0, room))
+        spare = (pieces - 1) * math.ceil(last - _ODD) - (pages - last)
+        late = min(late, max(0.0, spare))
     left = math.ceil(pages - max(min(last, 1.0), last - late) - _ODD)
     left -= not alone and pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
