@@ -13,9 +13,9 @@ import pytest
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.harvest import parts, plan, splitting, taking, walks
 from harvester.harvest.lineup import Lineup
+from harvester.harvest.outlook import Stretch
 from harvester.harvest.plan import Ask, Split, State, Wait
 from harvester.harvest.spacing import Profile, Spacing, learned
-from harvester.harvest.splitting import Stretch
 from harvester.harvest.walks import Walk
 from harvester.model import KEY_END, KeyRange
 from tests.walking import Source, Walking

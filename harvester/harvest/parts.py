@@ -14,9 +14,10 @@ from harvester.config import LEAST_LIMIT
 from harvester.errors import Unproven
 from harvester.events import log
 from harvester.harvest import ranges
+from harvester.harvest.outlook import Stretch, adds_up
 from harvester.harvest.ranges import Seam
 from harvester.harvest.retrying import ABSENCES
-from harvester.harvest.splitting import Stretch, adds_up, near_stop, worth_a_look
+from harvester.harvest.splitting import near_stop, worth_a_look
 from harvester.harvest.trust import ASKINGS
 from harvester.harvest.walks import Walk
 from harvester.model import KEY_END, Proof

@@ -16,13 +16,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harvester.harvest.spacing import Profile
+from harvester.harvest.outlook import look
 from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.harvest.spacing import Spacing
+    from harvester.harvest.outlook import Stretch
+    from harvester.harvest.spacing import Profile
 
 _LEAST_PAGES = 1.0
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
@@ -42,10 +43,6 @@ _UNSURE = 0.4
 _MANY = 32
 """Where so many pages have come, a query more is a small share, and may save a wait of its own; and where more of them
 came than were said, the end is probably near, and what comes next is read rather than what is far."""
-_AHEAD = 2.0
-"""Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
-_MORE = 2.0
-"""Where more seem to come than were said, so many times as many more are looked for."""
 _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.25
@@ -61,35 +58,9 @@ _LATE = 0.06
 others should not have to wait for its end. Where keys are regular, that is if it makes no other piece take longer."""
 _ANY = 2**31
 """As many pieces as anybody wants."""
-_ABOUT = 0.15
 _NEAR = 1.1
 _NEAR_ROWS = 8
 """So much more than the rows that seem to be left before a stop are asked for: asking again costs more than rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """What is known of a key range that is walked.
-
-    Attributes:
-        start: its first key.
-        stop: the first key after it.
-        cursor: the last key seen in it; None before its first page.
-        spacing: how far apart keys lie near the cursor; None where no page tells.
-        page_rows: new records that a page brings.
-        ended: whether it seems to have nothing left: it came to its stop, or to the send's end.
-        first_spacing: how far apart they lie where it starts; None where no page tells.
-        in_flight: whether a query of it is under way, or will soon be tried again. Nothing is taken from any other.
-    """
-
-    start: int
-    stop: int
-    cursor: int | None
-    spacing: Spacing | None
-    page_rows: int
-    in_flight: bool
-    ended: bool = False
-    first_spacing: Spacing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +84,11 @@ def cut(
         expected: rows that it should have, where known.
         empty_from: a key from which on there seemed to be none; None if there is no such key.
     """
-    profile = _profile(stretches)
-    if profile is None:
+    outlook = look(stretches, rows, expected, empty_from)
+    if outlook is None:
         return None
-    left = _left(stretches, profile, rows, expected, empty_from)
-    pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, left, strict=True)]
+    profile = outlook.profile
+    pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, outlook.rows, strict=True)]
     share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
     places = [place for place, one in enumerate(stretches) if _is_open(one)]
     most_first = sorted(places, key=lambda place: -pages[place])
@@ -235,27 +206,6 @@ def _is_open(stretch: Stretch) -> bool:
     return stretch.in_flight and stretch.cursor is not None and stretch.spacing is not None
 
 
-def _profile(stretches: Sequence[Stretch]) -> Profile | None:
-    known = [seen for one in stretches for seen in (one.first_spacing, one.spacing) if seen is not None]
-    return Profile([(seen.at, seen.density) for seen in known]) if known else None
-
-
-def _left(
-    stretches: Sequence[Stretch], profile: Profile, rows: int, expected: int | None, empty_from: int | None
-) -> list[float]:
-    """How many rows seem to be left of each stretch."""
-    here = [one.start if one.cursor is None else one.cursor for one in stretches]
-    left = [0.0 if one.ended else profile.rows(key, one.stop) for one, key in zip(stretches[:-1], here, strict=False)]
-    inner, last = sum(left), stretches[-1]
-    if last.ended:
-        return [*left, 0.0]
-    if expected is None or rows >= expected:
-        rest = _AHEAD * (rows + inner)
-    elif (rest := expected - rows - inner) < 0:
-        rest = -_MORE * rest if last.cursor is not None else 0.0
-    return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
-
-
 def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
     """Whether a send that is not split may have so much left that it could be: most sends are small, and no matter."""
     rest = rows / _SOME if expected is None or rows >= expected else expected - rows
@@ -274,13 +224,6 @@ def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected
     return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
 
 
-def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
-    """Whether the rows taken and those that seem to be left come to about as many as a send should have."""
-    profile = _profile(stretches)
-    left = sum(_left(stretches, profile, rows, expected, None)[:-1]) if profile else 0.0
-    return abs(rows + left - expected) <= _ABOUT * left
-
-
 def near_stop(stretch: Stretch, density_there: float | None = None) -> int | None:
     """How many records to ask for because its stop is near; None if it is not, or nobody knows.
 
@@ -295,4 +238,4 @@ def near_stop(stretch: Stretch, density_there: float | None = None) -> int | Non
     return int(rows) if rows < stretch.page_rows else None
 
 
-__all__ = ["Cut", "Stretch", "adds_up", "cut", "near_stop", "worth_a_look"]
+__all__ = ["Cut", "cut", "near_stop", "worth_a_look"]
