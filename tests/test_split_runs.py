@@ -218,7 +218,8 @@ class TestResuming:
 
             monkeypatch.setattr(Client, "attempt", watched)
             await harvested(account)
-            others = {cursor - 1 for start, _, cursor in before if start != third[0] and cursor is not None}
+            *inner, _ = before  # the last one may be at the send's end
+            others = {cursor - 1 for start, _, cursor in inner if start != third[0] and cursor is not None}
             assert others <= set(seen)
             assert [start for start in seen if start is not None and third[0] - 1 <= start < (third[2] or 0) - 1]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harvester.harvest.spacing import Profile
+from harvester.model import KEY_END
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
-_MORE = 2.0
-"""Where more seem to come than were said, so many times as many more are looked for."""
+_SHOWN = 16.0
+"""Where more come than were said, so many times as many further ones are looked for as have shown,"""
+_FURTHER = 0.15
+"""but not many more at a time than have shown: by so much, as a share of all that are known."""
 _ABOUT = 0.15
 
 
@@ -49,10 +52,17 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What seems to be left of a send, by the ``profile`` of its keys: so many ``rows`` of each of its stretches."""
+    """What seems to be left of a send.
+
+    Attributes:
+        profile: where its keys lie.
+        rows: so many are left of each of its stretches.
+        beyond: whether as many as were said have come, or seem to lie where keys are known, and its end was not seen.
+    """
 
     profile: Profile
     rows: Sequence[float]
+    beyond: bool
 
 
 def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_from: int | None) -> Outlook | None:
@@ -68,7 +78,23 @@ def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_fr
     if not known:
         return None
     profile = Profile([(seen.at, seen.density) for seen in known])
-    return Outlook(profile, _left(stretches, profile, rows, expected, empty_from))
+    past = KEY_END if empty_from is None else empty_from
+    here = [one.start if one.cursor is None else one.cursor for one in stretches]
+    last, places = stretches[-1], range(len(stretches) - 1)
+    left = [0.0 if stretches[at].ended else profile.rows(here[at], min(stretches[at].stop, past)) for at in places]
+    opened = max(at for at, one in enumerate(stretches) if one.cursor is not None)
+    there = rows + sum(left[:opened])
+    beyond = expected is not None and there >= expected and not last.ended
+    if last.ended:
+        rest = 0.0
+    elif expected is None:
+        rest = _AHEAD * (rows + sum(left))
+    elif beyond:
+        more = there - expected
+        rest = min(_SHOWN * more, _FURTHER * there + more) - sum(left[opened:])
+    else:
+        rest = expected - rows - sum(left)
+    return Outlook(profile, [*left, min(max(0.0, rest), profile.rows(here[-1], past))], beyond)
 
 
 def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
@@ -76,22 +102,6 @@ def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     outlook = look(stretches, rows, expected, None)
     left = sum(outlook.rows[:-1]) if outlook else 0.0
     return abs(rows + left - expected) <= _ABOUT * left
-
-
-def _left(
-    stretches: Sequence[Stretch], profile: Profile, rows: int, expected: int | None, empty_from: int | None
-) -> list[float]:
-    """How many rows seem to be left of each stretch."""
-    here = [one.start if one.cursor is None else one.cursor for one in stretches]
-    left = [0.0 if one.ended else profile.rows(key, one.stop) for one, key in zip(stretches[:-1], here, strict=False)]
-    inner, last = sum(left), stretches[-1]
-    if last.ended:
-        return [*left, 0.0]
-    if expected is None or rows >= expected:
-        rest = _AHEAD * (rows + inner)
-    elif (rest := expected - rows - inner) < 0:
-        rest = -_MORE * rest if last.cursor is not None else 0.0
-    return [*left, rest if empty_from is None else min(rest, profile.rows(here[-1], empty_from))]
 
 
 __all__ = ["Outlook", "Stretch", "adds_up", "look"]

@@ -4,6 +4,9 @@ A permit is idle when it is there and no walk is ready to ask. It then takes key
 ask: not half of them where several permits are idle, but as many as come to each of them. Pieces are whole pages of the
 left range by its density, a little less, so that its last page shows the seam as well: then splitting costs no query.
 
+Nobody knows whether as many rows come as were said. So what whole pages leave over at the send's end is asked for
+first. Where it is a full page, more come, and idle permits look there, at every second page: then few come back empty.
+
 One page foretells the rest where keys lie at regular distances, as numbers do that are given out one after the other to
 one send. Where they don't, only most of what it foretells is cut up, and permits that are left read what comes next.
 
@@ -13,7 +16,7 @@ All of this is guessing: it decides what is asked, and never what is true.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harvester.harvest.outlook import look
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harvester.harvest.outlook import Stretch
-    from harvester.harvest.spacing import Profile
+    from harvester.harvest.spacing import Profile, Spacing
 
 _LEAST_PAGES = 1.0
 """Less than this is not worth a query of its own: the range's next page may well hold it."""
@@ -41,8 +44,8 @@ _ROOM = 0.5
 _UNSURE = 0.4
 """Where so much of a page has to be left over, what is known of the keys' density says too little."""
 _MANY = 32
-"""Where so many pages have come, a query more is a small share, and may save a wait of its own; and where more of them
-came than were said, the end is probably near, and what comes next is read rather than what is far."""
+"""Where so many pages have come, a query more is a small share, and may save a wait of its own; and where nobody said
+how many there are, the end is probably near, and what comes next is read rather than what is far."""
 _SOME = 2.5
 """So many pages have to have come before anything is looked for where perhaps nothing is: most sends are small."""
 _BLIND = 0.25
@@ -53,9 +56,14 @@ _FIRST = 1.5
 """Where fewer pages than this have come, one has, and it foretells little of what follows, if keys are not regular."""
 _FORESEEN = 0.8
 """So much of what it foretells is cut up."""
-_LATE = 0.06
-"""The send's last piece is so much shorter, as a share of all that it should have: it may have more than was said, and
-others should not have to wait for its end. Where keys are regular, that is if it makes no other piece take longer."""
+_LEAST_WHOLE = 2.0
+"""Where so many pages are left, what whole ones leave over at the send's end is a piece of its own,"""
+_END_UNSURE = 0.5
+"""unless so much of a page, or more, may be missing from where it seems to begin."""
+_STRIDE = 2.0
+"""Beyond what was said, one page in so many is looked at."""
+_BETWEEN = 2.5
+"""A range whose first page is awaited is split if it seems to have no more pages than this."""
 _ANY = 2**31
 """As many pieces as anybody wants."""
 _NEAR = 1.1
@@ -90,34 +98,77 @@ def cut(
     profile = outlook.profile
     pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, outlook.rows, strict=True)]
     share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
-    places = [place for place, one in enumerate(stretches) if _is_open(one)]
+    known = _opened_soon(stretches, pages)
+    places = [place for place, one in enumerate(known[:-1] if outlook.beyond else known) if _is_open(one)]
     most_first = sorted(places, key=lambda place: -pages[place])
+    beyond = _beyond(stretches, pages[-1], profile) if outlook.beyond else None
+    if beyond is not None and (not most_first or pages[-1] > pages[most_first[0]]):
+        return beyond
     if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
-        stretch, most = stretches[place], _looks_further(stretches, place, rows, expected)
+        stretch, most = known[place], _looks_further(stretches, place, rows, expected)
         near = most < _ANY and rows >= _MANY * stretch.page_rows
-        foreseen, late = _foreseen(stretch, pages[place], rows, expected)
+        foreseen = _foreseen(stretch, pages[place], rows)
         pieces = min(max(2, round(foreseen / share)), most)
         alone = _is_longest(place, pages, idle)
-        at = None if near else _far(stretch, foreseen, pieces, profile, late=late, alone=alone)
+        at = None if expected is None else _end(stretch, pages[place], profile)
+        if at is None and not near:
+            at = _far(stretch, foreseen, pieces, profile, alone=alone)
         if at is not None:
             return Cut(place, at, pages[place] * (pieces - 1) / pieces)
     for place in most_first:
-        if not _reads_near(stretches[place], rows) or pages[place] <= 1:
+        if not _reads_near(known[place], rows) or pages[place] <= 1:
             break
         permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
-        at = _ahead(stretches[place], pages[place], permits, profile, alone=_is_longest(place, pages, idle))
+        at = _ahead(known[place], pages[place], permits, profile, alone=_is_longest(place, pages, idle))
         if at is not None:
             return Cut(place, at, pages[place] - 1)
-    return None
+    return beyond
 
 
-def _foreseen(stretch: Stretch, pages: float, rows: int, expected: int | None) -> tuple[float, float]:
-    """How many of a stretch's pages are cut up into pieces, and by how many of them the last piece is shorter."""
-    if stretch.stop != KEY_END:
-        return pages, 0.0
-    if rows < _FIRST * stretch.page_rows and not _is_regular(stretch):
-        return _FORESEEN * pages, 0.0
-    return pages, _LATE * expected / stretch.page_rows if expected is not None and rows < expected else 0.0
+def _opened_soon(stretches: Sequence[Stretch], pages: Sequence[float]) -> list[Stretch]:
+    """The stretches; those whose first page is awaited as if it were here, if it is known what lies around them."""
+    found: list[Stretch] = []
+    spacing: Spacing | None = None
+    for one, right, more in zip(stretches, [*stretches[1:], None], pages, strict=True):
+        between = spacing is not None and right is not None and right.cursor is not None
+        soon = one.cursor is None and between and more < _BETWEEN
+        found.append(replace(one, cursor=one.start - 1, spacing=spacing) if soon else one)
+        spacing = one.spacing or spacing
+    return found
+
+
+def _beyond(stretches: Sequence[Stretch], pages: float, profile: Profile) -> Cut | None:
+    """Where to look beyond what was said: every second page, if the last stretch seems to have so many left.
+
+    Where that one has keys, the page before it is full, and is asked for next; so fewer come back empty at the end.
+    """
+    last = stretches[-1]
+    spacing = next((one.spacing for one in reversed(stretches) if one.spacing is not None), None)
+    if pages <= 1 or not last.in_flight or spacing is None:
+        return None
+    rows = _STRIDE * last.page_rows
+    here = last.start if last.cursor is None else last.cursor
+    at = profile.key_after(here, rows - _SURE * spacing.off_by(rows) - _SLACK_ROWS)
+    return Cut(len(stretches) - 1, at, pages - 1) if at > here else None
+
+
+def _end(stretch: Stretch, pages: float, profile: Profile) -> int | None:
+    """Where a piece begins that is what whole pages leave over at the send's end; None if that isn't known well enough.
+
+    It is asked for first, and shows whether more comes than was said. Where keys are regular that costs no query, and
+    next to none elsewhere.
+    """
+    left = math.ceil(pages - 1)
+    most = min(_END_UNSURE, left + 1 - pages) if _is_regular(stretch) else _END_UNSURE
+    if stretch.stop != KEY_END or pages < _LEAST_WHOLE or (slack := _slack(left, stretch)) > most:
+        return None
+    return _stop_after(stretch, profile, left, pages, queries=left + 1, slack=slack)
+
+
+def _foreseen(stretch: Stretch, pages: float, rows: int) -> float:
+    """How many of a stretch's pages are cut up into pieces."""
+    little = stretch.stop == KEY_END and rows < _FIRST * stretch.page_rows and not _is_regular(stretch)
+    return _FORESEEN * pages if little else pages
 
 
 def _reads_near(stretch: Stretch, rows: int) -> bool:
@@ -135,17 +186,9 @@ def _is_longest(place: int, pages: Sequence[float], idle: int) -> bool:
     return sum(math.ceil(more) >= math.ceil(pages[place]) for more in pages) <= idle
 
 
-def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, late: float, alone: bool) -> int | None:
-    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon.
-
-    That piece is shorter than the others by ``late`` pages, but has one at least, unless all have less. Regular keys
-    are known well enough to do so only as far as the whole pages of the others have so much to spare.
-    """
-    last = pages / pieces
-    if _is_regular(stretch):
-        spare = (pieces - 1) * math.ceil(last - _ODD) - (pages - last)
-        late = min(late, max(0.0, spare))
-    left = math.ceil(pages - max(min(last, 1.0), last - late) - _ODD)
+def _far(stretch: Stretch, pages: float, pieces: int, profile: Profile, *, alone: bool) -> int | None:
+    """Where to take the last of so many pieces off a stretch of so many pages; the rest may be cut as well, soon."""
+    left = math.ceil(pages - pages / pieces - _ODD)
     left -= not alone and pages - left < _LEAST_PAGES
     if pieces < 2 or left < 1 or pages - 1 < _LEAST_PAGES:  # noqa: PLR2004  one piece is no split
         return None
@@ -215,10 +258,10 @@ def worth_a_look(rows: int, expected: int | None, limit: int) -> bool:
 def _looks_further(stretches: Sequence[Stretch], place: int, rows: int, expected: int | None) -> int:
     """Into how many pieces a stretch may be cut, as far as nobody knows whether there are any keys to its right.
 
-    Where the number of rows was not said, or was too low, first pages that come back empty would be too many.
+    Where the number of rows was not said, first pages that come back empty would be too many.
     """
     to_the_right = stretches[place + 1 :]
-    if any(one.cursor is not None for one in to_the_right) or (expected is not None and rows < expected):
+    if expected is not None or any(one.cursor is not None for one in to_the_right):
         return _ANY
     come = rows / stretches[place].page_rows
     return 1 if come < _SOME else 1 + max(0, int(max(1.0, _BLIND * come)) - len(to_the_right))
