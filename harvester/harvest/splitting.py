@@ -25,7 +25,7 @@ from harvester.model import KEY_END
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvester.harvest.outlook import Stretch
+    from harvester.harvest.outlook import Outlook, Stretch
     from harvester.harvest.spacing import Profile, Spacing
 
 _LEAST_PAGES = 1.0
@@ -95,34 +95,65 @@ def cut(
     outlook = look(stretches, rows, expected, empty_from)
     if outlook is None:
         return None
-    profile = outlook.profile
     pages = [max(one.in_flight, more / one.page_rows) for one, more in zip(stretches, outlook.rows, strict=True)]
-    share = sum(pages) / (sum(one.in_flight for one in stretches) + idle)
-    known = _opened_soon(stretches, pages)
-    places = [place for place, one in enumerate(known[:-1] if outlook.beyond else known) if _is_open(one)]
-    most_first = sorted(places, key=lambda place: -pages[place])
-    beyond = _beyond(stretches, pages[-1], profile) if outlook.beyond else None
-    if beyond is not None and (not most_first or pages[-1] > pages[most_first[0]]):
+    view = _View(stretches, _opened_soon(stretches, pages), pages, outlook, idle, rows, expected)
+    beyond = _beyond(view)
+    if beyond is not None and all(pages[-1] > pages[place] for place in view.most_first):
         return beyond
-    if most_first and pages[place := most_first[0]] > max(1.0, _FAIR * share):
-        stretch, most = known[place], _looks_further(stretches, place, rows, expected)
-        near = most < _ANY and rows >= _MANY * stretch.page_rows
-        foreseen = _foreseen(stretch, pages[place], rows)
-        pieces = min(max(2, round(foreseen / share)), most)
-        alone = _is_longest(place, pages, idle)
-        at = None if expected is None else _end(stretch, pages[place], profile)
-        if at is None and not near:
-            at = _far(stretch, foreseen, pieces, profile, alone=alone)
-        if at is not None:
-            return Cut(place, at, pages[place] * (pieces - 1) / pieces)
-    for place in most_first:
-        if not _reads_near(known[place], rows) or pages[place] <= 1:
+    return _share_out(view) or _read_ahead(view) or beyond
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What ``cut`` was given, and what it makes of it: ``pages`` are how many seem to be left of each stretch.
+
+    ``known`` are the stretches as far as is known of them, with those that are about to be opened.
+    """
+
+    stretches: Sequence[Stretch]
+    known: Sequence[Stretch]
+    pages: Sequence[float]
+    outlook: Outlook
+    idle: int
+    rows: int
+    expected: int | None
+
+    @property
+    def most_first(self) -> list[int]:
+        """Which stretches may be split; the last one not where it lies beyond what was said, see ``_beyond``."""
+        inner = self.known[:-1] if self.outlook.beyond else self.known
+        places = [place for place, one in enumerate(inner) if _is_open(one)]
+        return sorted(places, key=lambda place: -self.pages[place])
+
+
+def _share_out(view: _View) -> Cut | None:
+    """Takes as much off the stretch that has most left as comes to a permit, if that one has more than others."""
+    pages, most_first = view.pages, view.most_first
+    share = sum(pages) / (sum(one.in_flight for one in view.stretches) + view.idle)
+    if not most_first or pages[place := most_first[0]] <= max(1.0, _FAIR * share):
+        return None
+    stretch, most = view.known[place], _looks_further(view.stretches, place, view.rows, view.expected)
+    foreseen = _foreseen(stretch, pages[place], view.rows)
+    pieces = min(max(2, round(foreseen / share)), most)
+    at = None if view.expected is None else _end(stretch, pages[place], view.outlook.profile)
+    if at is None and (most == _ANY or view.rows < _MANY * stretch.page_rows):
+        alone = _is_longest(place, pages, view.idle)
+        at = _far(stretch, foreseen, pieces, view.outlook.profile, alone=alone)
+    return None if at is None else Cut(place, at, pages[place] * (pieces - 1) / pieces)
+
+
+def _read_ahead(view: _View) -> Cut | None:
+    """Takes the pages that come next off the stretch that has most left and where they can be foretold."""
+    for place in view.most_first:
+        stretch, pages = view.known[place], view.pages[place]
+        if not _reads_near(stretch, view.rows) or pages <= 1:
             break
-        permits = min(idle, _looks_further(stretches, place, rows, expected) - 1)
-        at = _ahead(known[place], pages[place], permits, profile, alone=_is_longest(place, pages, idle))
+        permits = min(view.idle, _looks_further(view.stretches, place, view.rows, view.expected) - 1)
+        alone = _is_longest(place, view.pages, view.idle)
+        at = _ahead(stretch, pages, permits, view.outlook.profile, alone=alone)
         if at is not None:
-            return Cut(place, at, pages[place] - 1)
-    return beyond
+            return Cut(place, at, pages - 1)
+    return None
 
 
 def _opened_soon(stretches: Sequence[Stretch], pages: Sequence[float]) -> list[Stretch]:
@@ -137,18 +168,19 @@ def _opened_soon(stretches: Sequence[Stretch], pages: Sequence[float]) -> list[S
     return found
 
 
-def _beyond(stretches: Sequence[Stretch], pages: float, profile: Profile) -> Cut | None:
+def _beyond(view: _View) -> Cut | None:
     """Where to look beyond what was said: every second page, if the last stretch seems to have so many left.
 
     Where that one has keys, the page before it is full, and is asked for next; so fewer come back empty at the end.
     """
+    stretches, pages = view.stretches, view.pages[-1]
     last = stretches[-1]
     spacing = next((one.spacing for one in reversed(stretches) if one.spacing is not None), None)
-    if pages <= 1 or not last.in_flight or spacing is None:
+    if not view.outlook.beyond or pages <= 1 or not last.in_flight or spacing is None:
         return None
     rows = _STRIDE * last.page_rows
     here = last.start if last.cursor is None else last.cursor
-    at = profile.key_after(here, rows - _SURE * spacing.off_by(rows) - _SLACK_ROWS)
+    at = view.outlook.profile.key_after(here, rows - _SURE * spacing.off_by(rows) - _SLACK_ROWS)
     return Cut(len(stretches) - 1, at, pages - 1) if at > here else None
 
 
