@@ -18,9 +18,9 @@ import pyarrow as pa
 from harvester.config import Settings
 from harvester.datasets import MESSAGES
 from harvester.errors import AttemptFailed, ServerFailed
-from harvester.harvest import parts, plan, retrying, taking, walks
+from harvester.harvest import confirming, parts, plan, retrying, taking, walks
 from harvester.harvest.lineup import Lineup
-from harvester.harvest.plan import Ask, Finished, Split, State, Wait
+from harvester.harvest.plan import Ask, Confirm, Finished, Split, State, Wait
 from harvester.harvest.walks import Walk
 from harvester.lake.staging import Taken
 from harvester.model import KeyRange, Page, Proof, Query
@@ -90,6 +90,7 @@ class Walking:
     committed: Committed = field(default_factory=Committed)
     now: float = 0.0
     splits: int = 0
+    confirmations: int = 0
     most_parts: int = 1
     _permit_at: float = 0.0
 
@@ -104,9 +105,12 @@ class Walking:
                 return False
             state.in_flight = len(under_way)
             decision = plan.choose(state, self.now)
-            permit = isinstance(decision, Ask | Split)
+            permit = isinstance(decision, Ask | Split | Confirm)
             if permit and self._permit_at <= self.now:
-                walk = self._walk(decision)
+                walk = plan.asked(decision)
+                assert walk is not None
+                self.splits += isinstance(decision, Split)
+                self.confirmations += isinstance(decision, Confirm)
                 self._permit_at = max(self._permit_at + 1 / self.rate, self.now)
                 parts.trim(walk)
                 walk.busy = True
@@ -164,15 +168,8 @@ class Walking:
             lead,
         )
 
-    def _walk(self, decision: plan.Decision) -> Walk:
-        if isinstance(decision, Split):
-            self.splits += 1
-            return parts.split(decision.walk, decision.at)
-        assert isinstance(decision, Ask)
-        return decision.walk
-
     def _answered(self, state: State, walk: Walk, query: Query, on_their_way: deque[Taken], dice: Random) -> None:
-        if walk.of_slice.done or not parts.is_part(walk):
+        if walk.of_slice.done or not confirming.is_awaited(walk):
             return
         try:
             keys = self.source.serve(query)
@@ -181,6 +178,7 @@ class Walking:
         except AttemptFailed as error:
             if isinstance(error, ServerFailed):
                 self.source.asked.pop()
+            confirming.dropped(walk)
             retrying.note_failure(walk, error, self.now, SETTINGS, dice)
             return
         if taken is not None:

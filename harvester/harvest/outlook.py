@@ -97,6 +97,25 @@ def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_fr
     return Outlook(profile, [*left, min(max(0.0, rest), profile.rows(here[-1], past))], beyond)
 
 
+def is_foreseen(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_from: int) -> bool:
+    """Whether the page under way of the last of these stretches seems to hold the send's end, and no count will say so.
+
+    Args:
+        stretches: its key ranges up to where there seemed to be no keys, in key order.
+        rows: rows taken of it.
+        expected: rows that it should have, where known.
+        empty_from: the key from which on there seemed to be none.
+    """
+    outlook, last = look(stretches, rows, expected, empty_from), stretches[-1]
+    if outlook is None or last.cursor is None:
+        return False
+    rest = outlook.profile.rows(last.cursor, empty_from)
+    if rest > last.page_rows:
+        return False
+    there, off_by = rows + sum(outlook.rows[:-1]), _ABOUT * (rest + sum(outlook.rows[:-1]))
+    return expected is None or not there - off_by <= expected <= there + rest + off_by
+
+
 def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     """Whether the rows taken and those that seem to be left come to about as many as a send should have."""
     outlook = look(stretches, rows, expected, None)
@@ -104,4 +123,4 @@ def adds_up(stretches: Sequence[Stretch], rows: int, expected: int) -> bool:
     return abs(rows + left - expected) <= _ABOUT * left
 
 
-__all__ = ["Outlook", "Stretch", "adds_up", "look"]
+__all__ = ["Outlook", "Stretch", "adds_up", "is_foreseen", "look"]

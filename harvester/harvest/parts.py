@@ -153,7 +153,7 @@ def waits(walk: Walk) -> bool:
     One that came to its stop; and the last one at its end, once that is proven, or where the rows of all may prove it.
     Whether it is the last one may be about to be seen: a first answer from beyond its stop is awaited.
     """
-    if walk.met is not None or walk.stays:
+    if walk.met is not None or walk.stays or (walk.confirmation and walk.key_range.short_answers):
         return True
     parts = walk.of_slice.parts
     if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two
@@ -289,7 +289,7 @@ def conclusion(walk: Walk, ends_needed: int) -> Proof | None:
 def trim(walk: Walk) -> None:
     """Has a part whose stop is near ask for fewer records, so that it does not bring again what its neighbour has."""
     near = None
-    if walk.key_range.cursor is not None and (right := right_of(walk)) is not None:
+    if walk.confirms is None and walk.key_range.cursor is not None and (right := right_of(walk)) is not None:
         near = near_stop(stretch(walk), right.first_spacing.density if right.first_spacing else None)
     walk.fewer = None if near is None else max(LEAST_LIMIT, near)
 

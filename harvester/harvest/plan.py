@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harvester.harvest import parts, splitting
-from harvester.harvest.trust import Trust
+from harvester.harvest import confirming, parts, splitting
+from harvester.harvest.trust import ASKINGS, Trust
 
 if TYPE_CHECKING:
     from harvester.harvest.lineup import Lineup
@@ -87,6 +87,13 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Ask for the send's end while the page of this walk is under way that may hold it. Only for a permit as above."""
+
+    walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """Take more slices from the ledger."""
 
@@ -103,7 +110,21 @@ class Finished:
     """There is nothing left to do."""
 
 
-Decision = Ask | Split | Feed | Wait | Finished
+Decision = Ask | Split | Confirm | Feed | Wait | Finished
+
+
+def asked(decision: Decision) -> Walk | None:
+    """The walk whose next query is to be asked now; None if that is none. Further cursors begin here."""
+    match decision:
+        case Ask(walk):
+            return walk
+        case Split(walk, at):
+            return parts.split(walk, at)
+        case Confirm(walk):
+            return confirming.confirmation(walk)
+        case _:
+            return None
+
 
 _AHEAD_PART = 8
 """What answers may take, divided by this, is for those that are here, beyond as many as may be in flight."""
@@ -127,7 +148,7 @@ def choose(state: State, now: float) -> Decision:
         later = state.witness
     if later is not None and later.ready_at <= now:
         return Ask(later)
-    return _split(state) or Wait(None if later is None else later.ready_at)
+    return _split(state) or _confirm(state) or Wait(None if later is None else later.ready_at)
 
 
 def _split(state: State) -> Split | None:
@@ -151,6 +172,14 @@ def _split(state: State) -> Split | None:
         if cut is not None and cut.pages > most:
             best, most = Split(parts.of(walk)[cut.place], cut.at), cut.pages
     return best
+
+
+def _confirm(state: State) -> Confirm | None:
+    """Whose end is worth asking for twice at once, with a permit that is of no other use."""
+    if not state.splits or state.busy >= state.concurrency or state.trust.ends_needed != ASKINGS:
+        return None
+    ends = (confirming.part_at_end(walk) for walk in state.walks.values())
+    return next((Confirm(part) for part in ends if part is not None), None)
 
 
 def _fits(state: State) -> bool:
@@ -179,4 +208,16 @@ def note_witness(state: State) -> None:
             walk.witnessed = True
 
 
-__all__ = ["Ask", "Decision", "Feed", "Finished", "Split", "State", "Wait", "choose", "note_witness"]
+__all__ = [
+    "Ask",
+    "Confirm",
+    "Decision",
+    "Feed",
+    "Finished",
+    "Split",
+    "State",
+    "Wait",
+    "asked",
+    "choose",
+    "note_witness",
+]

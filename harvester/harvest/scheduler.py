@@ -22,11 +22,11 @@ from harvester.errors import (
     SliceRefused,
 )
 from harvester.events import log
-from harvester.harvest import parts, plan, retrying, taking, walks, widewalks
+from harvester.harvest import confirming, parts, plan, retrying, taking, walks, widewalks
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
-from harvester.harvest.plan import Ask, Feed, Finished, Split, State, Wait
+from harvester.harvest.plan import Ask, Confirm, Feed, Finished, Split, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.trust import ASKINGS
@@ -168,7 +168,7 @@ class Scheduler:
                 match self._decide():
                     case Ask():
                         await self._ask_next(asking)
-                    case Split():
+                    case Split() | Confirm():
                         self._idle_wait = True  # whatever changes, it is decided again
                         await self._ask_next(asking)
                     case Feed():
@@ -211,12 +211,8 @@ class Scheduler:
         self._idle_wait = False
         if permit is None:
             return
-        decision = self._decide(in_hand=1)
-        if isinstance(decision, Ask):
-            walk = decision.walk
-        elif isinstance(decision, Split):
-            walk = parts.split(decision.walk, decision.at)
-        else:
+        walk = plan.asked(self._decide(in_hand=1))
+        if walk is None:
             permit.unused()
             return
         walk.busy = True
@@ -277,7 +273,7 @@ class Scheduler:
         """Whether an answer comes too late: its slice is complete or given up, or its part was joined to another."""
         lead = walk.of_slice
         return walk is not self.state.witness and (
-            lead.done or self.state.walks.get(lead.slice_id) is not lead or not parts.is_part(walk)
+            lead.done or self.state.walks.get(lead.slice_id) is not lead or not confirming.is_awaited(walk)
         )
 
     def _reached(self, page: Page, answer_s: float) -> None:
@@ -357,6 +353,7 @@ class Scheduler:
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
+        confirming.dropped(walk)
         if not self._reach.failed(error, now, walk.failures):
             walk.error = str(error)
             return

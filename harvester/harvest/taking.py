@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import parts, plan, proof, ranges, retrying, spacing, splitting, walks
+from harvester.harvest import confirming, parts, plan, proof, ranges, retrying, spacing, splitting, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -52,6 +52,8 @@ async def take(
     """
     if not walk.dataset.paged:
         return await _take_list(state, walk, page, failed_keys)
+    if walk.confirms is not None:
+        return await _take_confirmation(state, walk, walk.confirms, page)
     if _opens(walk):
         return await _take_opening(state, walk, page)
     if page.batch.num_rows == 0:
@@ -103,6 +105,7 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
     """Takes a page of one of the key ranges that a slice is split into."""
     if not parts.is_part(walk):
         return None
+    step = confirming.confirmed(walk, step, _ends_needed(state, walk))
     met = ranges.inside(walk.key_range, keys).met
     if parts.check_seam(walk, met, at_end=step.at_end):
         discards = parts.discard_right(walk)
@@ -120,6 +123,22 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
         walks.confirm_from_further_back(walk)
     why = parts.conclusion(walk, _ends_needed(state, walk))
     return replace(_taken(walk, new, why), erased=(*step.erased, *erased))
+
+
+async def _take_confirmation(state: State, walk: Walk, part: Walk, page: Page) -> Taken | None:
+    """Takes an answer that only says where a part, and with it the send, ends."""
+    limit = page.query.limit
+    assert limit is not None
+    few = page.batch.num_rows <= _FEW_ROWS
+    keys = proof.checked_keys(page) if few else await to_thread.run_sync(proof.checked_keys, page)
+    state.trust.note_page(page.batch.num_rows)
+    if not confirming.is_awaited(walk) or not confirming.told(walk, keys, limit):
+        return None
+    parts.check_seam(part, None, at_end=True)
+    part.key_range = replace(part.key_range, short_answers=ASKINGS)
+    parts.end_here(part)
+    why = parts.conclusion(part, _ends_needed(state, part))
+    return None if why is None else _taken(part, None, why)
 
 
 async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:

@@ -103,6 +103,9 @@ class Walk:
         fewer: how many records to ask for because its stop is near; None for as many as its range says.
         first_spacing: how far apart keys lie where it began, if it was split off; None where no page tells.
         spacing: how far apart its keys lie; None where no page tells.
+        confirmation: of a part that may be at the send's end, the walk that asks for that as well; see ``confirming``.
+        confirms: of a confirmation, the part.
+        ends_at: where a confirmation said that the send ends, until the part's own answer comes.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
         id_message: of a walk over many sends, the campaign; None for the account.
@@ -156,6 +159,9 @@ class Walk:
     fewer: int | None = None
     first_spacing: Spacing | None = None
     spacing: Spacing | None = None
+    confirmation: Walk | None = field(default=None, compare=False, repr=False)
+    confirms: Walk | None = field(default=None, compare=False, repr=False)
+    ends_at: int | None = None
     doubts: int = 0
     empty_from: int | None = None
     id_message: int | None = None
@@ -235,9 +241,14 @@ def progress(walk: Walk, *, ended: bool = False) -> Progress:
     return Progress(walk.key_range, walk.refresh.in_full, walk.refresh.brought, ended)
 
 
+def may_go_back(key_range: KeyRange) -> bool:
+    """Whether a range can be asked from an anchor, and the answer still be far from full."""
+    return key_range.limit >= _LEAST_LIMIT_TO_GO_BACK and bool(key_range.anchors)
+
+
 def confirm_from_further_back(walk: Walk) -> None:
     """Asks for the end once more, but from an anchor: what cuts answers, to one or a share, won't end there again."""
-    if walk.key_range.limit >= _LEAST_LIMIT_TO_GO_BACK:
+    if may_go_back(walk.key_range):
         near = min(_NEAR_ANCHORS, len(walk.key_range.anchors))
         walk.anchor = walk.key_range.short_answers % (near + 1) - 1
         walk.confirming = walk.anchor >= 0
@@ -281,6 +292,7 @@ __all__ = [
     "begin_refresh",
     "begin_span",
     "confirm_from_further_back",
+    "may_go_back",
     "note_empty",
     "note_records",
     "progress",

@@ -1,0 +1,271 @@
+"""The end of a send, asked for twice at once: proven sooner, at no more queries, and never by one answer alone."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from random import Random
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated.account import OneSend
+from benchmarks.simulated.harvest import Scene, play
+from harvester.datasets import MESSAGES
+from harvester.errors import ServerFailed, Unproven
+from harvester.harvest import confirming, parts, plan, taking
+from harvester.harvest.plan import Confirm, State, Wait
+from harvester.harvest.spacing import Spacing
+from harvester.harvest.trust import ASKINGS, Trust
+from harvester.harvest.walks import Walk
+from harvester.lake.staging import Taken
+from harvester.model import KEY_END, KeyRange, Page, Proof, Query
+from harvester.simulator.behaviour import Behaviour
+from harvester.simulator.faults import Fault
+from tests.test_splitting import state
+from tests.walking import ID_SEND, Source, Walking, at_once, batch
+
+LIMIT = 100
+KEYS = range(1, 1051)
+"""Ten full pages, and half of one."""
+ASKED_FROM, EMPTY_FROM = 1000, 1090
+EVEN = Spacing(100, 100, 0.0, 950)
+
+
+def at_end(*, expected: int | None = 900, **more: object) -> Walk:
+    """A walk that asks for what is its last page; a part beyond had no keys, and one further on is asked."""
+    here = KeyRange(cursor=ASKED_FROM, held=ASKED_FROM, anchors=(999, 997), limit=LIMIT)
+    lead = Walk(1, MESSAGES, ID_SEND, expected=expected, rows=ASKED_FROM, key_range=here, full_limit=LIMIT)
+    lead.spacing = EVEN
+    further = parts.split(lead, EMPTY_FROM + 200)
+    parts.found_nothing(parts.split(lead, EMPTY_FROM), None)
+    lead.busy = further.busy = True
+    for name, value in more.items():
+        setattr(lead, name, value)
+    return lead
+
+
+def decided(lead: Walk, **more: object) -> plan.Decision:
+    here = state(lead, in_flight=2)
+    for name, value in more.items():
+        setattr(here, name, value)
+    return plan.choose(here, 0)
+
+
+class TestWhetherToConfirm:
+    def test_an_idle_permit_asks_for_the_end_as_well(self) -> None:
+        lead = at_end()
+        assert decided(lead) == Confirm(lead)
+        assert decided(at_end(expected=None)) == Confirm(at_end(expected=None))
+
+    def test_once(self) -> None:
+        lead = at_end()
+        confirming.confirmation(lead)
+        assert decided(lead) == Wait()
+
+    def test_it_asks_from_further_back_and_for_as_many(self) -> None:
+        lead = at_end()
+        query = plan.asked(Confirm(lead)).query()  # type: ignore[union-attr]
+        assert (query.start, query.limit) == (998, LIMIT)
+        assert lead.query().start == 999
+        assert parts.of(lead)[0] is lead
+        assert len(parts.of(lead)) == 2, "it is no part"
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"expected": 1050},  # the count will prove it
+            {"empty_from": None},  # nobody knows where the end may be
+            {"empty_from": 1200},  # more than a page may be left
+            {"busy": False},
+            {"failures": 1},
+            {"anchor": 0},
+            {"ends_at": 1050},
+            {"key_range": KeyRange(cursor=1000, held=1000, anchors=(999,), limit=LIMIT, short_answers=1)},
+            {"key_range": KeyRange(cursor=1000, held=1000, anchors=(), limit=LIMIT)},
+            {"key_range": KeyRange(cursor=1000, held=1000, anchors=(999,), limit=63)},
+            {"done": True},
+        ],
+        ids=str,
+    )
+    def test_else_it_is_left_alone(self, more: dict[str, object]) -> None:
+        assert not isinstance(decided(at_end(**more)), Confirm)  # type: ignore[arg-type]
+
+    def test_not_of_a_source_that_was_caught(self) -> None:
+        assert decided(at_end(), trust=Trust(answers=50, false_ends=1)) == Wait()
+
+    def test_not_where_no_permit_is_idle(self) -> None:
+        assert decided(at_end(), in_flight=4) == Wait()
+
+
+def answered(state: State, walk: Walk, keys: Sequence[int]) -> Taken | None:
+    """What becomes of an answer of these keys to a walk's query."""
+    if not confirming.is_awaited(walk):
+        return None
+    return at_once(taking.take(state, walk, Page(walk.query(), batch(keys), 1), lambda _: None))
+
+
+def keys_from(walk: Walk, end: int = 1050) -> list[int]:
+    """The right answer to a walk's query, cut after a key."""
+    query = walk.query()
+    first = bisect_left(KEYS, query.start or 0)
+    return [key for key in KEYS[first : first + LIMIT] if key <= end]
+
+
+class TestAnswers:
+    """The part's own answer and the confirmation's, in either order; what is beyond has come to nothing by then."""
+
+    def ended(self, own: int, told: int, *, first: bool) -> tuple[Walk, Proof | None]:
+        """The walk, and why it is complete, once both said where they end; ``first`` if the confirmation did first."""
+        lead = at_end()
+        further, here = parts.of(lead)[1], state(lead, in_flight=3)
+        confirmation = confirming.confirmation(lead)
+        answers = [(lead, keys_from(lead, own)), (confirmation, keys_from(confirmation, told))]
+        answers = [(further, []), *(reversed(answers) if first else answers)]
+        found = [answered(here, walk, keys) for walk, keys in answers]
+        return lead, next((one.proof for one in found if one is not None and one.proof), None)
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_that_agree_prove_it(self, first: bool) -> None:
+        lead, proof = self.ended(1050, 1050, first=first)
+        assert proof is Proof.TAIL
+        assert lead.rows == len(KEYS)
+
+    @pytest.mark.parametrize("first", [True, False])
+    @pytest.mark.parametrize(("own", "told"), [(1050, 1049), (1040, 1050), (1050, 1000), (1050, 999)])
+    def test_that_differ_prove_nothing_and_the_walk_goes_on(self, own: int, told: int, first: bool) -> None:
+        lead, proof = self.ended(own, told, first=first)
+        assert proof is None
+        assert lead.key_range.cursor == own
+        assert lead.key_range.short_answers == 1
+        lead.busy = False
+        assert isinstance(decided(lead, in_flight=0), plan.Ask)
+
+    def test_until_it_has_come_the_walk_waits_for_it(self) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        answered(here, lead, keys_from(lead))
+        lead.busy = False
+        assert decided(lead) == Wait()
+        confirming.dropped(confirmation)
+        assert decided(lead) == plan.Ask(lead), "it failed: the walk asks by itself"
+
+    def test_where_the_walk_goes_on_after_all_nobody_waits_for_it(self) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        answered(here, lead, range(1000, 1000 + LIMIT))
+        assert not confirming.is_awaited(confirmation)
+        lead.busy = False
+        assert isinstance(decided(lead), plan.Ask)
+
+    def test_a_full_answer_says_nothing(self) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        answered(here, confirmation, range(999, 999 + LIMIT))
+        assert lead.ends_at is None
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_it_ends_nothing_before_what_the_source_brought_further_on(self, first: bool) -> None:
+        lead = at_end()
+        further, here = parts.of(lead)[1], state(lead, in_flight=3)
+        answered(here, further, [1400, 1500])
+        confirmation = confirming.confirmation(lead)
+        one, other = (confirmation, lead) if first else (lead, confirmation)
+        answered(here, one, keys_from(one))
+        with pytest.raises(Unproven, match="before the key 1400"):
+            answered(here, other, keys_from(other))
+
+    def test_what_waits_to_be_asked_again_beyond_comes_to_nothing(self) -> None:
+        lead = at_end()
+        further, here = parts.of(lead)[1], state(lead, in_flight=2)
+        further.busy, further.ready_at = False, 9.0
+        confirmation = confirming.confirmation(lead)
+        answered(here, lead, keys_from(lead))
+        taken = answered(here, confirmation, keys_from(confirmation))
+        assert taken is not None
+        assert taken.proof is Proof.TAIL
+        assert parts.of(lead) == [lead]
+
+    def test_a_full_page_is_no_end_though_nothing_may_follow_it(self) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        answered(here, confirmation, range(999, 1098))
+        answered(here, lead, range(1000, 1000 + LIMIT)[:-2])
+        assert lead.key_range.short_answers == ASKINGS
+        other = at_end(fewer=98)
+        here, confirmation = state(other, in_flight=2), confirming.confirmation(other)
+        answered(here, confirmation, range(999, 1098))
+        answered(here, other, range(1000, 1000 + LIMIT)[:-2])
+        assert other.key_range.short_answers == 0
+
+    @pytest.mark.parametrize("lacking", [999, 1000])
+    def test_a_confirmation_that_lacks_a_known_record_says_nothing(self, lacking: int) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        answered(here, confirmation, [key for key in keys_from(confirmation) if key != lacking])
+        assert lead.ends_at is None
+
+
+def latencies(seed: int) -> Callable[[], float]:
+    dice = Random(seed)
+    return lambda: dice.uniform(0.7, 1.3)
+
+
+class TestWalks:
+    @pytest.mark.parametrize("share", [0.6, 0.9])
+    def test_a_send_that_has_more_than_it_says_is_proven_sooner_at_as_many_queries(
+        self, share: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def walked() -> tuple[float, int, int]:
+            seconds, queries, confirmations = 0.0, 0, 0
+            for seed in range(16):
+                keys = range(1000, 1000 + 12_000 + 97 * seed)
+                walking = Walking(Source(keys), round(share * len(keys)), 200, latency_s=latencies(seed))
+                assert walking.run()
+                assert walking.committed.proof is Proof.TAIL
+                assert sorted(walking.committed.rows) == list(keys)
+                seconds, queries = seconds + walking.now, queries + len(walking.source.asked)
+                confirmations += walking.confirmations
+            return seconds, queries, confirmations
+
+        with_it = walked()
+        monkeypatch.setattr(confirming, "part_at_end", lambda _: None)
+        without = walked()
+        assert with_it[2] >= 4
+        assert with_it[0] < 0.98 * without[0]
+        assert with_it[1] <= without[1]
+
+    def test_one_that_fails_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        failed: list[Walk] = []
+        dropped = confirming.dropped
+
+        def noted(walk: Walk) -> None:
+            failed.extend([walk] if walk.confirms is not None else [])
+            dropped(walk)
+
+        monkeypatch.setattr(confirming, "dropped", noted)
+        settings = {"rate": 1000.0, "burst": 12, "concurrency": 12, "limit": 200, "datasets": ("messages",)}
+        for seed in range(12):
+            keys = 1000 + np.arange(12_000 + 97 * seed)
+            behaviour = Behaviour(latency_s=(0.35, 0.65), faults={Fault.FAILED: 0.2}, fault_seed=seed)
+            played = play(Scene(OneSend(keys, 7_000), behaviour, settings=settings))
+            assert played.lake.complete == 1
+            assert not played.lake.wrong()
+        assert failed
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_a_source_that_cuts_answers_and_fails_is_harvested_whole(self, seed: int) -> None:
+        dice = Random(seed)
+
+        def cut(_: Query, keys: list[int]) -> list[int]:
+            if dice.random() < 0.08:
+                raise ServerFailed("HTTP 503")
+            return keys[: max(1, dice.randrange(len(keys)))] if keys and dice.random() < 0.08 else keys
+
+        keys = sorted(dice.sample(range(1000, 40_000), 6_000))
+        walking = Walking(
+            Source(keys, cut), round(dice.uniform(0.5, 0.95) * len(keys)), LIMIT, latency_s=latencies(seed)
+        )
+        assert walking.run()
+        assert sorted(walking.committed.rows) == keys
+        assert walking.committed.key_ranges[-1].stop == KEY_END
