@@ -4,6 +4,7 @@ Where a send is split is guessed by where its keys lie and by how many it says t
 they lie evenly, where they don't, and where the number is wrong: 120,000 messages at 2,000 to a page, 12 queries at
 once, answers after half a second, less or more by three tenths. Whatever is guessed, every row has to come once. Each
 round has keys and latencies of its own; with --whole there are 40 of them, which tells more of what is up to chance.
+Where queries fail, or a run is killed and another one goes on, what that loses counts too; starting a process doesn't.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harvester.simulator.behaviour import Behaviour
 from harvester.simulator.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -37,6 +38,8 @@ MOST_QUERIES = 1.15
 FAULTS = {Fault.FAILED: 0.5, Fault.RESET: 0.35, Fault.SHORT: 0.15}
 """What goes wrong, where something does."""
 FAILING = (50, 20)
+KILLED_AFTER_S = 1.75
+"""When most queries have been asked, and half of the rows have come."""
 
 EVENLY = "keys evenly"
 GAPS: Mapping[str, Callable[[Floats], Floats]] = {
@@ -82,6 +85,7 @@ def measured(
     *,
     said: float = 1.0,
     faults: Mapping[Fault, float] | None = None,
+    kills: Sequence[float] = (),
     judged: bool = False,
 ) -> tuple[Figure, ...]:
     """So many sends that are alike, with other keys and latencies each. Raises WrongResult if not every row came, once.
@@ -92,6 +96,7 @@ def measured(
         rounds: how many sends.
         said: how many messages they say that they have, as a share of those that they have.
         faults: what fails how often.
+        kills: after how many seconds a run is killed that another one goes on with.
         judged: whether what comes of it is a goal.
     """
     settings = {
@@ -107,7 +112,7 @@ def measured(
     for seed in range(rounds):
         behaviour = Behaviour(latency_s=LATENCY_S, faults=faults or {}, fault_seed=seed)
         account = OneSend(found(seed), round(said * ROWS))
-        played = play(Scene(account, behaviour, settings=settings))
+        played = play(Scene(account, behaviour, settings=settings, kills=kills))
         if played.lake.gave_up or played.lake.wrong() or not played.lake.complete:
             raise WrongResult(f"{name}: {played.lake.wrong() or played.lake.gave_up or 'it is not complete'}")
         sooner.append(least * sum(LATENCY_S) / 2 / played.seconds)
@@ -137,5 +142,6 @@ def measure(options: Options) -> Report:
     for one_in in FAILING:
         faults = {kind: share / one_in for kind, share in FAULTS.items()}
         figures += measured(f"one query in {one_in} fails", evenly, rounds, faults=faults)
+    figures += measured("killed in the middle", evenly, rounds, kills=(KILLED_AFTER_S,))
     about = f"simulated time; one send of {ROWS:,} messages, {LIMIT:,} to a page, {CONCURRENCY} cursors"
     return Report(about, tuple(figures))

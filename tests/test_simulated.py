@@ -8,13 +8,14 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import anyio
+import numpy as np
 import pytest
 from anyio import to_thread
 
-from benchmarks.simulated.account import FIRST_ID_MESSAGE, FIRST_ID_SEND, SimulatedAccount
+from benchmarks.simulated.account import FIRST_ID_MESSAGE, FIRST_ID_SEND, OneSend, SimulatedAccount
 from benchmarks.simulated.bounds import least_queries, least_seconds
 from benchmarks.simulated.clock import StuckError, in_simulated_time
-from benchmarks.simulated.harvest import Scene
+from benchmarks.simulated.harvest import Scene, play
 from benchmarks.simulated.link import Link
 from harvester.datasets import MESSAGES
 from harvester.simulator.behaviour import Behaviour
@@ -141,3 +142,28 @@ class TestBounds:
         assert least(0.1, None) == pytest.approx(99 / 10 + 0.1)
         assert least(2.0, None) == pytest.approx(100 * 2 / 4)
         assert least(0.1, 1_000.0) == pytest.approx(125, rel=0.01)
+
+
+class TestKills:
+    SLOW = Behaviour(latency_s=(0.4, 0.6))
+
+    @pytest.mark.parametrize("killed_after", [0.2, 0.7, 1.2, 1.7, 99.0])
+    def test_a_large_send_goes_on_with_all_of_its_parts(self, killed_after: float) -> None:
+        settings = {"rate": 1000.0, "burst": 6, "concurrency": 6, "limit": 200, "datasets": ("messages",)}
+        scene = Scene(OneSend(1000 + 3 * np.arange(6000), 6000), self.SLOW, settings=settings, kills=(killed_after,))
+        played = play(scene)
+        assert played.lake.complete == 1
+        assert not played.lake.wrong()
+        lost = 0 if killed_after > 90 else 1 if killed_after < 0.4 else 6
+        assert 31 + lost <= played.queries <= 31 + lost + 4
+        assert played.queries == len(played.asked.at)
+
+    def test_what_is_complete_is_not_asked_again(self) -> None:
+        account = SimulatedAccount([30, 0, 450, 12, 220, 90] * 4)
+        settings = {"rate": 1000.0, "burst": 4, "concurrency": 4, "limit": 100, "datasets": ("messages", "bounces")}
+        undisturbed = play(Scene(account, self.SLOW, settings=settings))
+        killed = play(Scene(account, self.SLOW, settings=settings, kills=(3.0, 3.0)))
+        for played in (undisturbed, killed):
+            assert played.lake.complete == 48
+            assert not played.lake.wrong()
+        assert undisturbed.queries < killed.queries <= undisturbed.queries + 2 * (4 + 4)

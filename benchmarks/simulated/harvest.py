@@ -1,7 +1,11 @@
-"""One harvest in simulated time: what is put together in ``harvester.harvest.run``, with memory in the disk's place."""
+"""One harvest in simulated time: what is put together in ``harvester.harvest.run``, with memory in the disk's place.
+
+It may be killed and begun again: then what was in flight is lost, and what the lake had taken is there.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +23,9 @@ from harvester.model import Secret
 from harvester.simulator.behaviour import Behaviour
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from benchmarks.simulated.account import SimulatedAccount
 
@@ -38,6 +44,7 @@ class Scene:
         settings: of the run, by name, where they are not the usual ones; the scope is the send, or the account for
             messages alone, whatever takes fewer queries.
         sized: whether the sends say how many messages they have.
+        kills: after how many seconds each run but the last one is killed; not of a walk over many sends.
     """
 
     account: SimulatedAccount
@@ -45,6 +52,7 @@ class Scene:
     bytes_per_s: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     sized: bool = True
+    kills: Sequence[float] = ()
 
     def told(self) -> Settings:
         """The run's settings."""
@@ -62,8 +70,8 @@ class Played:
     """What came of a scene.
 
     Attributes:
-        seconds: how long it took, in simulated time.
-        queries: queries asked, retries not counted.
+        seconds: how long it took, in simulated time, all runs together.
+        queries: queries asked by all of them, retries not counted.
         asked: what the API saw.
         lake: what it brought.
     """
@@ -82,20 +90,30 @@ def play(scene: Scene, watch: Watch | None = None) -> Played:
 async def _play(scene: Scene, watch: Watch | None) -> Played:
     settings = scene.told()
     api = SimulatedApi(scene.account, scene.behaviour, bytes_per_s=scene.bytes_per_s)
-    limiter = Limiter(settings.rate, settings.burst, settings.concurrency)
-    client = Client(settings, as_transport(api), limiter, SimulatedSpeaker(settings, scene.account))
     wide = settings.scope is Scope.ACCOUNT
     lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized, wide=wide)
-    deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
-    scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver, wide=lake.wide)
-    lake.foretell(scheduler.workload)
+    queries = 0
+    for killed_after in (*scene.kills, math.inf):
+        limiter = Limiter(settings.rate, settings.burst, settings.concurrency)
+        client = Client(settings, as_transport(api), limiter, SimulatedSpeaker(settings, scene.account))
+        deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
+        scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver, wide=lake.wide)
+        lake.begin(scheduler.workload)
+        with anyio.move_on_after(killed_after):
+            await _run(scheduler, lake, delivered, watch)
+        queries += scheduler.queries
+    return Played(anyio.current_time(), queries, api.asked, lake)
+
+
+async def _run(
+    scheduler: Scheduler, lake: SimulatedLake, delivered: MemoryObjectReceiveStream[Delivery], watch: Watch | None
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scheduler.run)
         if watch is not None:
             tasks.start_soon(_look, scheduler, watch)
         await lake.keep(scheduler, delivered)
         tasks.cancel_scope.cancel()
-    return Played(anyio.current_time(), scheduler.queries, api.asked, lake)
 
 
 async def _look(scheduler: Scheduler, watch: Watch) -> None:

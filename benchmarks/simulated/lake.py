@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from harvester.harvest.scheduler import Delivery, Scheduler
     from harvester.harvest.workload import Workload
     from harvester.lake.refreshing import RefreshPlan
+    from harvester.model import KeyRange
 
 
 class SimulatedLake:
-    """All slices of an account, none of which has been begun. What the scheduler calls ``Slices``, and the wing behind.
+    """All slices of an account, and where their walks are. What the scheduler calls ``Slices``, and the wing behind.
 
     Attributes:
         gave_up: slices that were given up, and why.
@@ -50,19 +51,23 @@ class SimulatedLake:
         self._datasets = datasets
         self._sized = sized
         self.wide = SimulatedWide(self, limit) if wide else None
-        self._sends = iter(()) if wide else self._in_order(limit, sized=sized)
+        self._limit = limit
+        self._sends: Iterator[tuple[int, int | None]] = iter(())
+        self._ranges: dict[int, tuple[KeyRange, ...]] = {}
         self._rows = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._sums = {name: np.zeros(len(account.rows), np.int64) for name in datasets}
         self._proven = {name: np.zeros(len(account.rows), np.bool_) for name in datasets}
 
-    def _in_order(self, limit: int, *, sized: bool) -> Iterator[tuple[int, int | None]]:
-        """Each send's place in the account, and its size, where known."""
-        sizes = [rows if sized else None for rows in self._account.said.tolist()]
+    def _in_order(self) -> Iterator[tuple[int, int | None]]:
+        """Each send's place in the account, and its size, where known; those that are complete left out."""
+        sizes = [rows if self._sized else None for rows in self._account.said.tolist()]
+        left = np.flatnonzero(~np.logical_and.reduce([self._proven[name] for name in self._datasets]))
+        begun = {self._slice(slice_id)[1] for slice_id in self._ranges}
 
         def position(place: int) -> order.Place:
-            return order.place(place, begun=False, expected=sizes[place], limit=limit)
+            return order.place(place, begun=place in begun, expected=sizes[place], limit=self._limit)
 
-        return ((place, sizes[place]) for place in sorted(range(len(sizes)), key=position))
+        return ((place, sizes[place]) for place in sorted(left.tolist(), key=position))
 
     @property
     def sends(self) -> int:
@@ -74,13 +79,18 @@ class SimulatedLake:
         """How many messages the sends say that they have; None if they don't."""
         return int(self._account.said.sum()) if self._sized else None
 
-    def foretell(self, workload: Workload) -> None:
-        """Says what all slices will need, but for those that are walked at once."""
-        for rows in () if self.wide else self._account.said.tolist():
+    def begin(self, workload: Workload) -> None:
+        """A run begins: says what all slices will still need, but for those that are walked at once."""
+        if self.wide:
+            return
+        self._sends = self._in_order()
+        for place, rows in enumerate(self._account.said.tolist()):
             for name in self._datasets:
                 dataset = CATALOGUE[name]
                 expected = rows if self._sized and dataset.counted else None
-                workload.expect(dataset, expected=expected, rows=0, due=Due.NOTHING)
+                if not self._proven[name][place]:
+                    held = int(self._rows[name][place])
+                    workload.expect(dataset, expected=expected, rows=held, due=Due.NOTHING)
 
     # --- Slices
 
@@ -89,18 +99,21 @@ class SimulatedLake:
         return [
             self._record(place, number, expected)
             for place, expected in islice(self._sends, sends)
-            for number in range(len(self._datasets))
+            for number, name in enumerate(self._datasets)
+            if not self._proven[name][place]
         ]
 
     def _record(self, place: int, number: int, expected: int | None) -> SliceRecord:
-        name = self._datasets[number]
+        name, slice_id = self._datasets[number], 1 + place * len(self._datasets) + number
+        first, *further = self._ranges.get(slice_id, (None,))
         return SliceRecord(
-            id=1 + place * len(self._datasets) + number,
+            id=slice_id,
             key=SliceKey(name, FIRST_ID_SEND + place),
             proof=None,
-            rows=0,
+            rows=int(self._rows[name][place]),
             expected=expected if CATALOGUE[name].counted else None,
-            key_range=None,
+            key_range=first,
+            further=tuple(one for one in further if one is not None),
             digest=None,
             listed=expected,
         )
@@ -146,7 +159,10 @@ class SimulatedLake:
                     keys = taken.rows.column(taken.dataset.key).to_numpy()
                     self._rows[name][place] += len(keys)
                     self._sums[name][place] += keys.sum()
+                if ranges := taken.key_ranges or (taken.key_range and (taken.key_range,)):
+                    self._ranges[taken.slice_id] = ranges
                 if taken.proof is not None:
+                    self._ranges.pop(taken.slice_id, None)
                     self._proven[name][place] = True
                     self.complete += 1
                 await scheduler.delivered(delivery, 0)
