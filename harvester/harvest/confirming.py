@@ -2,7 +2,7 @@
 
 Where no number of rows proves the end, two answers in a row do that end at the same record (``tail``). Asked for one
 after the other they take twice as long, and all other permits are idle then. A *confirmation* is the second one, asked
-for while the first is under way, from a record further back: what cuts answers, to one or a share, won't end there
+for while the first is under way, from a record further back: what cuts answers, to so many or a share, won't end there
 again. It brings no rows; it says where the send ends, and counts only if the walk's own answer says the same.
 """
 
@@ -42,7 +42,7 @@ def _is_asked(part: Walk) -> bool:
     """Whether a part asks for a further page, and nothing is in doubt: then its end may be confirmed."""
     here = part.key_range
     calm = not (part.failures or here.short_answers or here.missing or part.anchor >= 0)
-    return part.busy and calm and part.confirmation is None and part.ends_at is None and walks.may_go_back(here)
+    return part.busy and calm and part.confirmation is None and part.ends_at is None and walks.near_anchors(here) > 0
 
 
 def confirmation(part: Walk) -> Walk:
@@ -53,7 +53,7 @@ def confirmation(part: Walk) -> Walk:
         id_send=part.id_send,
         key_range=part.key_range,
         full_limit=part.full_limit,
-        anchor=0,
+        anchor=walks.near_anchors(part.key_range) - 1,
         lead=part.of_slice,
         confirms=part,
     )
@@ -75,7 +75,7 @@ def told(walk: Walk, keys: pa.Int64Array, limit: int) -> bool:
     assert part is not None
     part.confirmation = None
     asked = walk.key_range
-    known = pa.array([asked.anchors[0], asked.cursor], pa.int64())
+    known = pa.array([walk.asked_from, asked.cursor], pa.int64())
     if len(keys) >= limit or not pc.all(pc.is_in(known, value_set=keys)).as_py():
         return False
     end, here = keys[-1].as_py(), part.key_range

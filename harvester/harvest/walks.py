@@ -241,15 +241,14 @@ def progress(walk: Walk, *, ended: bool = False) -> Progress:
     return Progress(walk.key_range, walk.refresh.in_full, walk.refresh.brought, ended)
 
 
-def may_go_back(key_range: KeyRange) -> bool:
-    """Whether a range can be asked from an anchor, and the answer still be far from full."""
-    return key_range.limit >= _LEAST_LIMIT_TO_GO_BACK and bool(key_range.anchors)
+def near_anchors(key_range: KeyRange) -> int:
+    """From how many of its anchors a range can be asked, and the answer still be far from full."""
+    return min(_NEAR_ANCHORS, len(key_range.anchors)) if key_range.limit >= _LEAST_LIMIT_TO_GO_BACK else 0
 
 
 def confirm_from_further_back(walk: Walk) -> None:
     """Asks for the end once more, but from an anchor: what cuts answers, to one or a share, won't end there again."""
-    if may_go_back(walk.key_range):
-        near = min(_NEAR_ANCHORS, len(walk.key_range.anchors))
+    if near := near_anchors(walk.key_range):
         walk.anchor = walk.key_range.short_answers % (near + 1) - 1
         walk.confirming = walk.anchor >= 0
 
@@ -292,7 +291,7 @@ __all__ = [
     "begin_refresh",
     "begin_span",
     "confirm_from_further_back",
-    "may_go_back",
+    "near_anchors",
     "note_empty",
     "note_records",
     "progress",
