@@ -18,7 +18,7 @@ import pyarrow as pa
 from harvester.config import Settings
 from harvester.datasets import MESSAGES
 from harvester.errors import AttemptFailed, ServerFailed
-from harvester.harvest import confirming, parts, plan, retrying, taking, walks
+from harvester.harvest import ending, parts, plan, retrying, taking, walks
 from harvester.harvest.lineup import Lineup
 from harvester.harvest.plan import Ask, Confirm, Finished, Split, State, Wait
 from harvester.harvest.walks import Walk
@@ -169,7 +169,7 @@ class Walking:
         )
 
     def _answered(self, state: State, walk: Walk, query: Query, on_their_way: deque[Taken], dice: Random) -> None:
-        if walk.of_slice.done or not confirming.is_awaited(walk):
+        if not ending.is_awaited(walk):
             return
         try:
             keys = self.source.serve(query)
@@ -178,7 +178,7 @@ class Walking:
         except AttemptFailed as error:
             if isinstance(error, ServerFailed):
                 self.source.asked.pop()
-            confirming.dropped(walk)
+            ending.note_failure(walk)
             retrying.note_failure(walk, error, self.now, SETTINGS, dice)
             return
         if taken is not None:

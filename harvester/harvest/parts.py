@@ -150,8 +150,9 @@ def _seems_to_end(walk: Walk) -> bool:
 def waits(walk: Walk) -> bool:
     """Whether a part has nothing to ask before another one has had an answer.
 
-    One that came to its stop; and the last one at its end, once that is proven, or where the rows of all may prove it.
-    Whether it is the last one may be about to be seen: a first answer from beyond its stop is awaited.
+    One that came to its stop; one that seems to be at the send's end, while a confirmation of that is under way; and
+    the last one at its end, once that is proven, or where the rows of all may prove it. Whether it is the last one may
+    be about to be seen: a first answer from beyond its stop is awaited.
     """
     if walk.met is not None or walk.stays or (walk.confirmation and walk.key_range.short_answers):
         return True

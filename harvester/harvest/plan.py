@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harvester.harvest import confirming, parts, splitting
+from harvester.harvest import ending, parts, splitting
 from harvester.harvest.trust import ASKINGS, Trust
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def asked(decision: Decision) -> Walk | None:
         case Split(walk, at):
             return parts.split(walk, at)
         case Confirm(walk):
-            return confirming.confirmation(walk)
+            return ending.confirmation(walk)
         case _:
             return None
 
@@ -178,7 +178,7 @@ def _confirm(state: State) -> Confirm | None:
     """Whose end is worth asking for twice at once, with a permit that is of no other use."""
     if not state.splits or state.busy >= state.concurrency or state.trust.ends_needed != ASKINGS:
         return None
-    ends = (confirming.part_at_end(walk) for walk in state.walks.values())
+    ends = (ending.part_at_end(walk) for walk in state.walks.values())
     return next((Confirm(part) for part in ends if part is not None), None)
 
 

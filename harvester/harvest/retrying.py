@@ -30,7 +30,7 @@ _LEAST_BACKOFF = 0.25
 def note_success(walk: Walk) -> None:
     """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
     walk.failures = walk.lone = walk.size_failures = walk.absences = 0
-    walk.asked = walk.confirming = False
+    walk.asked = walk.wants_cursor = False
     walk.failing_since = None
     walk.error = None
     walk.anchor = -1
@@ -86,7 +86,7 @@ def note_failure(
         walk.absences += 1
         if walk.absences >= ABSENCES and walk.key_range.anchors:
             walk.absences = 0
-            walk.confirming = False
+            walk.wants_cursor = False
             walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
 
 

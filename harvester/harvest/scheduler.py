@@ -22,7 +22,7 @@ from harvester.errors import (
     SliceRefused,
 )
 from harvester.events import log
-from harvester.harvest import confirming, parts, plan, retrying, taking, walks, widewalks
+from harvester.harvest import ending, parts, plan, retrying, taking, walks, widewalks
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
@@ -266,14 +266,15 @@ class Scheduler:
             await self._failed(walk, error, among_answers=self.state.trust.answers > answers)
         except SliceRefused as error:
             self._answered()
-            await self._intake.give_up(walk, str(error))
+            if not self._is_over(walk):
+                await self._intake.give_up(walk, str(error))
         return False
 
     def _is_over(self, walk: Walk) -> bool:
         """Whether an answer comes too late: its slice is complete or given up, or its part was joined to another."""
         lead = walk.of_slice
         return walk is not self.state.witness and (
-            lead.done or self.state.walks.get(lead.slice_id) is not lead or not confirming.is_awaited(walk)
+            self.state.walks.get(lead.slice_id) is not lead or not ending.is_awaited(walk)
         )
 
     def _reached(self, page: Page, answer_s: float) -> None:
@@ -353,7 +354,7 @@ class Scheduler:
         now = anyio.current_time()
         self.trouble = (now, str(error))
         log.info("attempt failed", query=str(walk.query()), kind=type(error).__name__, reason=str(error))
-        confirming.dropped(walk)
+        ending.note_failure(walk)
         if not self._reach.failed(error, now, walk.failures):
             walk.error = str(error)
             return

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from harvester.errors import Unproven
-from harvester.harvest import confirming, parts, plan, proof, ranges, retrying, spacing, splitting, walks
+from harvester.harvest import ending, parts, plan, proof, ranges, retrying, spacing, splitting, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -52,14 +52,14 @@ async def take(
     """
     if not walk.dataset.paged:
         return await _take_list(state, walk, page, failed_keys)
-    if walk.confirms is not None:
-        return await _take_confirmation(state, walk, walk.confirms, page)
     if _opens(walk):
         return await _take_opening(state, walk, page)
     if page.batch.num_rows == 0:
         state.trust.false_empties += walk.asked_from is not None
         if walk.asked_from is None:
             return _take_empty(state, walk, failed=None)
+    if walk.confirms is not None:
+        return await _take_confirmation(state, walk, walk.confirms, page)
     if walk.refresh is not None:
         return await _take_again(state, walk, walk.refresh, page)
     return await _take_page(state, walk, page)
@@ -105,7 +105,7 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
     """Takes a page of one of the key ranges that a slice is split into."""
     if not parts.is_part(walk):
         return None
-    step = confirming.confirmed(walk, step, _ends_needed(state, walk))
+    step = ending.with_confirmation(walk, step, _ends_needed(state, walk))
     met = ranges.inside(walk.key_range, keys).met
     if parts.check_seam(walk, met, at_end=step.at_end):
         discards = parts.discard_right(walk)
@@ -129,15 +129,17 @@ async def _take_confirmation(state: State, walk: Walk, part: Walk, page: Page) -
     """Takes an answer that only says where a part, and with it the send, ends."""
     limit = page.query.limit
     assert limit is not None
-    few = page.batch.num_rows <= _FEW_ROWS
-    keys = proof.checked_keys(page) if few else await to_thread.run_sync(proof.checked_keys, page)
-    state.trust.note_page(page.batch.num_rows)
-    if not confirming.is_awaited(walk) or not confirming.told(walk, keys, limit):
+    keys, ends_needed = await _keys(page), _ends_needed(state, part)
+    if len(keys):
+        state.trust.note_page(len(keys))
+    if not ending.is_awaited(walk) or not ending.note_confirmation(walk, keys, limit):
         return None
-    parts.check_seam(part, None, at_end=True)
+    at_end = ends_needed <= ASKINGS
+    parts.check_seam(part, None, at_end=at_end)
     part.key_range = replace(part.key_range, short_answers=ASKINGS)
-    parts.end_here(part)
-    why = parts.conclusion(part, _ends_needed(state, part))
+    if at_end:
+        parts.end_here(part)
+    why = parts.conclusion(part, ends_needed)
     return None if why is None else _taken(part, None, why)
 
 
@@ -145,8 +147,7 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     """Takes the first page of a key range that was split off; it starts at no known record."""
     limit = page.query.limit
     assert limit is not None
-    few = page.batch.num_rows <= _FEW_ROWS
-    keys = proof.checked_keys(page) if few else await to_thread.run_sync(proof.checked_keys, page)
+    keys = await _keys(page)
     if not parts.is_part(walk):
         return None
     own = ranges.inside(walk.key_range, keys)
@@ -172,6 +173,13 @@ async def _take_opening(state: State, walk: Walk, page: Page) -> Taken | None:
     parts.settle(walk)
     why = parts.conclusion(walk, _ends_needed(state, walk))
     return _taken(walk, new, why) if new.num_rows or why is not None else None
+
+
+async def _keys(page: Page) -> pa.Int64Array:
+    """A page's keys, checked: on a worker thread, unless there are so few that the way there and back costs more."""
+    if page.batch.num_rows <= _FEW_ROWS:
+        return proof.checked_keys(page)
+    return await to_thread.run_sync(proof.checked_keys, page)
 
 
 async def _take_again(state: State, walk: Walk, refresh: Refreshing, page: Page) -> Taken:
@@ -224,7 +232,7 @@ async def _stepped(state: State, walk: Walk, page: Page) -> tuple[Step, pa.Int64
 
     def check() -> tuple[Step, pa.Int64Array]:
         keys = proof.checked_keys(page)
-        if walk.confirming:
+        if walk.wants_cursor:
             proof.check_holds(keys, key_range.cursor)
         return proof.step(key_range, asked_from, limit, keys, ends_needed), keys
 

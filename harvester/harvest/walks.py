@@ -89,7 +89,7 @@ class Walk:
         fruitless: answers in a row that were taken and brought nothing new.
         agreeing: askings in a row of an unpaged dataset that brought the same list.
         empty_answers: answers in a row that brought nothing.
-        confirming: whether the record asked from is an anchor although the cursor's record is not in doubt: then the
+        wants_cursor: whether the record asked from is an anchor although the cursor's record is not in doubt: then the
             answer has to hold both.
         empty_since: when the last of those came; None if there is none.
         witnessed: whether the account brought rows since then.
@@ -103,9 +103,10 @@ class Walk:
         fewer: how many records to ask for because its stop is near; None for as many as its range says.
         first_spacing: how far apart keys lie where it began, if it was split off; None where no page tells.
         spacing: how far apart its keys lie; None where no page tells.
-        confirmation: of a part that may be at the send's end, the walk that asks for that as well; see ``confirming``.
+        confirmation: of a part that may be at the send's end, the walk that asks for that as well; see ``ending``.
         confirms: of a confirmation, the part.
         ends_at: where a confirmation said that the send ends, until the part's own answer comes.
+        confirmed_from: the cursor of the page that a confirmation was asked for last.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
         id_message: of a walk over many sends, the campaign; None for the account.
@@ -147,7 +148,7 @@ class Walk:
     longest: int = 0
     fruitless: int = 0
     agreeing: int = 1
-    confirming: bool = False
+    wants_cursor: bool = False
     empty_answers: int = 0
     empty_since: float | None = None
     witnessed: bool = False
@@ -162,6 +163,7 @@ class Walk:
     confirmation: Walk | None = field(default=None, compare=False, repr=False)
     confirms: Walk | None = field(default=None, compare=False, repr=False)
     ends_at: int | None = None
+    confirmed_from: int | None = None
     doubts: int = 0
     empty_from: int | None = None
     id_message: int | None = None
@@ -250,7 +252,7 @@ def confirm_from_further_back(walk: Walk) -> None:
     """Asks for the end once more, but from an anchor: what cuts answers, to one or a share, won't end there again."""
     if near := near_anchors(walk.key_range):
         walk.anchor = walk.key_range.short_answers % (near + 1) - 1
-        walk.confirming = walk.anchor >= 0
+        walk.wants_cursor = walk.anchor >= 0
 
 
 def note_empty(walk: Walk, now: float, trust: Trust, apart_s: float) -> bool:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
+import anyio
 import numpy as np
 import pytest
 
 from benchmarks.simulated.account import OneSend
 from benchmarks.simulated.harvest import Scene, play
+from harvester.api.client import Client
+from harvester.api.limiter import Permit
+from harvester.budget import Hold
 from harvester.datasets import MESSAGES
-from harvester.errors import ServerFailed, Unproven
-from harvester.harvest import confirming, parts, plan, taking
+from harvester.errors import ServerFailed, SliceRefused, Unproven
+from harvester.harvest import ending, parts, plan, taking
 from harvester.harvest.plan import Confirm, State, Wait
 from harvester.harvest.spacing import Spacing
 from harvester.harvest.trust import ASKINGS, Trust
@@ -60,8 +65,18 @@ class TestWhetherToConfirm:
 
     def test_once(self) -> None:
         lead = at_end()
-        confirming.confirmation(lead)
+        ending.confirmation(lead)
         assert decided(lead) == Wait()
+
+    def test_not_again_when_it_failed_or_said_nothing(self) -> None:
+        lead = at_end()
+        ending.note_failure(ending.confirmation(lead))
+        assert lead.confirmation is None
+        assert decided(lead) == Wait()
+        other = at_end()
+        answered(state(other, in_flight=2), ending.confirmation(other), range(991, 991 + LIMIT))
+        assert other.confirmation is None
+        assert decided(other) == Wait()
 
     def test_it_asks_from_further_back_and_for_as_many(self) -> None:
         lead = at_end()
@@ -80,7 +95,7 @@ class TestWhetherToConfirm:
             {"busy": False},
             {"failures": 1},
             {"anchor": 0},
-            {"ends_at": 1050},
+            {"confirmed_from": 1000},  # it was asked for before
             {"key_range": KeyRange(cursor=1000, held=1000, anchors=(999,), limit=LIMIT, short_answers=1)},
             {"key_range": KeyRange(cursor=1000, held=1000, anchors=(), limit=LIMIT)},
             {"key_range": KeyRange(cursor=1000, held=1000, anchors=(999,), limit=63)},
@@ -100,7 +115,7 @@ class TestWhetherToConfirm:
 
 def answered(state: State, walk: Walk, keys: Sequence[int]) -> Taken | None:
     """What becomes of an answer of these keys to a walk's query."""
-    if not confirming.is_awaited(walk):
+    if not ending.is_awaited(walk):
         return None
     return at_once(taking.take(state, walk, Page(walk.query(), batch(keys), 1), lambda _: None))
 
@@ -119,7 +134,7 @@ class TestAnswers:
         """The walk, and why it is complete, once both said where they end; ``first`` if the confirmation did first."""
         lead = at_end()
         further, here = parts.of(lead)[1], state(lead, in_flight=3)
-        confirmation = confirming.confirmation(lead)
+        confirmation = ending.confirmation(lead)
         answers = [(lead, keys_from(lead, own)), (confirmation, keys_from(confirmation, told))]
         answers = [(further, []), *(reversed(answers) if first else answers)]
         found = [answered(here, walk, keys) for walk, keys in answers]
@@ -143,24 +158,24 @@ class TestAnswers:
 
     def test_until_it_has_come_the_walk_waits_for_it(self) -> None:
         lead = at_end()
-        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
         answered(here, lead, keys_from(lead))
         lead.busy = False
         assert decided(lead) == Wait()
-        confirming.dropped(confirmation)
+        ending.note_failure(confirmation)
         assert decided(lead) == plan.Ask(lead), "it failed: the walk asks by itself"
 
     def test_where_the_walk_goes_on_after_all_nobody_waits_for_it(self) -> None:
         lead = at_end()
-        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
         answered(here, lead, range(1000, 1000 + LIMIT))
-        assert not confirming.is_awaited(confirmation)
+        assert not ending.is_awaited(confirmation)
         lead.busy = False
         assert isinstance(decided(lead), plan.Ask)
 
     def test_a_full_answer_says_nothing(self) -> None:
         lead = at_end()
-        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
         answered(here, confirmation, range(991, 991 + LIMIT))
         assert lead.ends_at is None
 
@@ -169,7 +184,7 @@ class TestAnswers:
         lead = at_end()
         further, here = parts.of(lead)[1], state(lead, in_flight=3)
         answered(here, further, [1400, 1500])
-        confirmation = confirming.confirmation(lead)
+        confirmation = ending.confirmation(lead)
         one, other = (confirmation, lead) if first else (lead, confirmation)
         answered(here, one, keys_from(one))
         with pytest.raises(Unproven, match="before the key 1400"):
@@ -179,7 +194,7 @@ class TestAnswers:
         lead = at_end()
         further, here = parts.of(lead)[1], state(lead, in_flight=2)
         further.busy, further.ready_at = False, 9.0
-        confirmation = confirming.confirmation(lead)
+        confirmation = ending.confirmation(lead)
         answered(here, lead, keys_from(lead))
         taken = answered(here, confirmation, keys_from(confirmation))
         assert taken is not None
@@ -188,20 +203,44 @@ class TestAnswers:
 
     def test_a_full_page_is_no_end_though_nothing_may_follow_it(self) -> None:
         lead = at_end()
-        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
         answered(here, confirmation, range(991, 1090))
         answered(here, lead, range(1000, 1090))
         assert lead.key_range.short_answers == ASKINGS
         other = at_end(fewer=90)
-        here, confirmation = state(other, in_flight=2), confirming.confirmation(other)
+        here, confirmation = state(other, in_flight=2), ending.confirmation(other)
         answered(here, confirmation, range(991, 1090))
         answered(here, other, range(1000, 1090))
         assert other.key_range.short_answers == 0
 
+    def test_an_empty_one_is_held_against_the_source(self) -> None:
+        lead = at_end()
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
+        assert answered(here, confirmation, []) is None
+        assert (here.trust.answers, here.trust.false_empties) == (0, 1)
+        assert lead.ends_at is None
+
+    def test_a_source_that_was_caught_meanwhile_has_to_say_it_more_often(self) -> None:
+        lead = at_end()
+        further, here = parts.of(lead)[1], state(lead, in_flight=2)
+        confirmation = ending.confirmation(lead)
+        answered(here, lead, keys_from(lead))
+        here.trust.false_ends = 1
+        further.busy = False
+        assert answered(here, confirmation, keys_from(confirmation)) is None
+        assert lead.key_range.short_answers == ASKINGS
+        assert parts.of(lead) == [lead, further], "it is not proven, so nothing comes to nothing"
+
+    def test_it_is_of_no_use_to_a_send_that_is_complete(self) -> None:
+        lead = at_end()
+        confirmation = ending.confirmation(lead)
+        lead.done = True
+        assert not ending.is_awaited(confirmation)
+
     @pytest.mark.parametrize("lacking", [991, 1000])
     def test_a_confirmation_that_lacks_a_known_record_says_nothing(self, lacking: int) -> None:
         lead = at_end()
-        here, confirmation = state(lead, in_flight=2), confirming.confirmation(lead)
+        here, confirmation = state(lead, in_flight=2), ending.confirmation(lead)
         answered(here, confirmation, [key for key in keys_from(confirmation) if key != lacking])
         assert lead.ends_at is None
 
@@ -229,7 +268,7 @@ class TestWalks:
             return seconds, queries, confirmations
 
         with_it = walked()
-        monkeypatch.setattr(confirming, "part_at_end", lambda _: None)
+        monkeypatch.setattr(ending, "part_at_end", lambda _: None)
         without = walked()
         assert with_it[2] >= 4
         assert with_it[0] < 0.98 * without[0]
@@ -254,13 +293,13 @@ class TestWalks:
 
     def test_one_that_fails_is_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         failed: list[Walk] = []
-        dropped = confirming.dropped
+        note_failure = ending.note_failure
 
         def noted(walk: Walk) -> None:
             failed.extend([walk] if walk.confirms is not None else [])
-            dropped(walk)
+            note_failure(walk)
 
-        monkeypatch.setattr(confirming, "dropped", noted)
+        monkeypatch.setattr(ending, "note_failure", noted)
         settings = {"rate": 1000.0, "burst": 12, "concurrency": 12, "limit": 200, "datasets": ("messages",)}
         for seed in range(12):
             keys = 1000 + np.arange(12_000 + 97 * seed)
@@ -269,6 +308,35 @@ class TestWalks:
             assert played.lake.complete == 1
             assert not played.lake.wrong()
         assert failed
+
+    def test_one_that_is_refused_once_the_send_is_complete_harms_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        attempt, asked = Client.attempt, list[Query]()
+
+        def any_part(lead: Walk) -> Walk | None:
+            able = [part for part in lead.parts if part.busy and part.key_range.cursor and part.confirmed_from is None]
+            return able[-1] if able else None
+
+        async def late(self: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
+            if query.limit == 77:
+                asked.append(query)
+                await anyio.sleep(60)
+                raise SliceRefused("Invalid ID_send")
+            return await attempt(self, query, permit, hold)
+
+        def marked(part: Walk, confirmation: Callable[[Walk], Walk] = ending.confirmation) -> Walk:
+            found = confirmation(part)
+            found.key_range = replace(found.key_range, limit=77)
+            return found
+
+        monkeypatch.setattr(ending, "part_at_end", any_part)
+        monkeypatch.setattr(ending, "confirmation", marked)
+        monkeypatch.setattr(Client, "attempt", late)
+        settings = {"rate": 1000.0, "burst": 12, "concurrency": 12, "limit": 200, "datasets": ("messages",)}
+        account = OneSend(1000 + np.arange(12_000), 12_000)
+        played = play(Scene(account, Behaviour(latency_s=(0.5, 0.5)), settings=settings))
+        assert asked
+        assert played.lake.complete == 1
+        assert not played.lake.gave_up
 
     @pytest.mark.parametrize("seed", range(20))
     def test_a_source_that_cuts_answers_and_fails_is_harvested_whole(self, seed: int) -> None:

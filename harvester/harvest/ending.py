@@ -4,6 +4,9 @@ Where no number of rows proves the end, two answers in a row do that end at the 
 after the other they take twice as long, and all other permits are idle then. A *confirmation* is the second one, asked
 for while the first is under way, from a record further back: what cuts answers, to so many or a share, won't end there
 again. It brings no rows; it says where the send ends, and counts only if the walk's own answer says the same.
+
+It is asked for once at most for each page. The two answers are less far apart in time than if one waited for the other;
+so a source that was caught ending answers early is asked one after the other.
 """
 
 from __future__ import annotations
@@ -32,22 +35,23 @@ def part_at_end(lead: Walk) -> Walk | None:
         return None
     before = [part for part in lead.parts if part.key_range.start < lead.empty_from]
     part = before[-1] if before else None
-    if part is None or not _is_asked(part):
+    if part is None or not _may_be_confirmed(part):
         return None
     stretches = [parts.stretch(one) for one in before]
     return part if is_foreseen(stretches, lead.rows, lead.expected, lead.empty_from) else None
 
 
-def _is_asked(part: Walk) -> bool:
-    """Whether a part asks for a further page, and nothing is in doubt: then its end may be confirmed."""
+def _may_be_confirmed(part: Walk) -> bool:
+    """Whether a part asks for a further page, nothing is in doubt, and that page was not to be confirmed before."""
     here = part.key_range
     calm = not (part.failures or here.short_answers or here.missing or part.anchor >= 0)
-    return part.busy and calm and part.confirmation is None and part.ends_at is None and walks.near_anchors(here) > 0
+    return part.busy and calm and part.confirmed_from != here.cursor and walks.near_anchors(here) > 0
 
 
 def confirmation(part: Walk) -> Walk:
     """A walk of one query that asks where a part ends."""
-    found = Walk(
+    part.confirmed_from = part.key_range.cursor
+    part.confirmation = Walk(
         slice_id=part.slice_id,
         dataset=part.dataset,
         id_send=part.id_send,
@@ -57,36 +61,49 @@ def confirmation(part: Walk) -> Walk:
         lead=part.of_slice,
         confirms=part,
     )
-    part.confirmation = found
-    return found
+    return part.confirmation
 
 
 def is_awaited(walk: Walk) -> bool:
     """Whether an answer to a walk is still of use: it is a part, or the confirmation of one that has not gone on."""
+    if walk.of_slice.done:
+        return False
     part = walk.confirms
     if part is None:
         return parts.is_part(walk)
     return part.confirmation is walk and parts.is_part(part)
 
 
-def told(walk: Walk, keys: pa.Int64Array, limit: int) -> bool:
-    """Takes a confirmation's answer; whether it is the second one now that says that its part ends where it is."""
+def note_confirmation(walk: Walk, keys: pa.Int64Array, limit: int) -> bool:
+    """A confirmation was answered. Whether it is the second answer by that, which says that its part ends where it is.
+
+    If the part's own answer is still to come, it is kept where the confirmation ended.
+    """
     part = walk.confirms
     assert part is not None
     part.confirmation = None
-    asked = walk.key_range
+    asked, here = walk.key_range, part.key_range
     known = pa.array([walk.asked_from, asked.cursor], pa.int64())
     if len(keys) >= limit or not pc.all(pc.is_in(known, value_set=keys)).as_py():
         return False
-    end, here = keys[-1].as_py(), part.key_range
+    end = keys[-1].as_py()
     if here.cursor == asked.cursor and not here.short_answers:
         part.ends_at = end
         return False
     return here.short_answers == 1 and here.cursor == end and not here.missing
 
 
-def confirmed(part: Walk, step: Step, ends_needed: int) -> Step:
-    """The step of a part's own page, in which a confirmation counts that was here before it, and says the same."""
+def note_failure(walk: Walk) -> None:
+    """A query failed. If it was a confirmation, its part asks for that by itself."""
+    if walk.confirms is not None and walk.confirms.confirmation is walk:
+        walk.confirms.confirmation = None
+
+
+def with_confirmation(part: Walk, step: Step, ends_needed: int) -> Step:
+    """The step of a part's own page, in which a confirmation counts that was here before it and says the same.
+
+    A page that is not the end has no use for one, whether it was here before or is still to come.
+    """
     end, part.ends_at = part.ends_at, None
     here = step.key_range
     if not step.short:
@@ -96,10 +113,11 @@ def confirmed(part: Walk, step: Step, ends_needed: int) -> Step:
     return replace(step, key_range=replace(here, short_answers=ASKINGS), at_end=ends_needed <= ASKINGS)
 
 
-def dropped(walk: Walk) -> None:
-    """A confirmation failed: its part asks for it by itself."""
-    if walk.confirms is not None and walk.confirms.confirmation is walk:
-        walk.confirms.confirmation = None
-
-
-__all__ = ["confirmation", "confirmed", "dropped", "is_awaited", "part_at_end", "told"]
+__all__ = [
+    "confirmation",
+    "is_awaited",
+    "note_confirmation",
+    "note_failure",
+    "part_at_end",
+    "with_confirmation",
+]
