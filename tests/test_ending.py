@@ -301,13 +301,15 @@ class TestWalks:
 
         monkeypatch.setattr(ending, "note_failure", noted)
         settings = {"rate": 1000.0, "burst": 12, "concurrency": 12, "limit": 200, "datasets": ("messages",)}
-        for seed in range(12):
+        for seed in range(60):
             keys = 1000 + np.arange(12_000 + 97 * seed)
             behaviour = Behaviour(latency_s=(0.35, 0.65), faults={Fault.FAILED: 0.2}, fault_seed=seed)
             played = play(Scene(OneSend(keys, 7_000), behaviour, settings=settings))
             assert played.lake.complete == 1
             assert not played.lake.wrong()
-        assert failed
+            if failed:
+                return
+        raise AssertionError("none failed")
 
     def test_one_that_is_refused_once_the_send_is_complete_harms_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         attempt, asked = Client.attempt, list[Query]()

@@ -20,7 +20,7 @@ _AHEAD = 2.0
 """Where nobody knows how many rows a send has, so many more than are known are looked for, as a share of these."""
 _SHOWN = 16.0
 """Where more come than were said, so many times as many further ones are looked for as have shown,"""
-_FURTHER = 0.15
+_FURTHER = 0.3
 """but not many more at a time than have shown: by so much, as a share of all that are known."""
 _ABOUT = 0.15
 

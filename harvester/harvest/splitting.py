@@ -61,7 +61,9 @@ _LEAST_WHOLE = 2.0
 _END_UNSURE = 0.5
 """unless so much of a page, or more, may be missing from where it seems to begin."""
 _STRIDE = 2.0
-"""Beyond what was said, one page in so many is looked at."""
+"""Beyond what was said, one page in so many is looked at,"""
+_LOOKING = 0.5
+"""by so many of the permits at most: the further ones find nothing more often."""
 _BETWEEN = 2.5
 """A range whose first page is awaited is split if it seems to have no more pages than this."""
 _ANY = 2**31
@@ -119,6 +121,11 @@ class _View:
     expected: int | None
 
     @property
+    def permits(self) -> int:
+        """How many the send has, those that are idle included."""
+        return sum(one.in_flight for one in self.stretches) + self.idle
+
+    @property
     def most_first(self) -> list[int]:
         """Which stretches may be split; the last one not where it lies beyond what was said, see ``_beyond``."""
         inner = self.known[:-1] if self.outlook.beyond else self.known
@@ -129,7 +136,7 @@ class _View:
 def _share_out(view: _View) -> Cut | None:
     """Takes as much off the stretch that has most left as comes to a permit, if that one has more than others."""
     pages, most_first = view.pages, view.most_first
-    share = sum(pages) / (sum(one.in_flight for one in view.stretches) + view.idle)
+    share = sum(pages) / view.permits
     if not most_first or pages[place := most_first[0]] <= max(1.0, _FAIR * share):
         return None
     stretch, most = view.known[place], _looks_further(view.stretches, place, view.rows, view.expected)
@@ -177,6 +184,9 @@ def _beyond(view: _View) -> Cut | None:
     last = stretches[-1]
     spacing = next((one.spacing for one in reversed(stretches) if one.spacing is not None), None)
     if not view.outlook.beyond or pages <= 1 or not last.in_flight or spacing is None:
+        return None
+    opened = max(place for place, one in enumerate(stretches) if one.cursor is not None)
+    if len(stretches) - 1 - opened >= _LOOKING * view.permits:
         return None
     rows = _STRIDE * last.page_rows
     here = last.start if last.cursor is None else last.cursor
