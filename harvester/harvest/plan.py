@@ -88,7 +88,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Ask for the send's end while the page of this walk is under way that may hold it. Only for a permit as above."""
+    """Ask for the send's end while the page of this walk is under way that may hold it. Only for such a permit, too."""
 
     walk: Walk
 
@@ -148,13 +148,18 @@ def choose(state: State, now: float) -> Decision:
         later = state.witness
     if later is not None and later.ready_at <= now:
         return Ask(later)
-    return _split(state) or _confirm(state) or Wait(None if later is None else later.ready_at)
+    return _put_to_use(state) or Wait(None if later is None else later.ready_at)
+
+
+def _put_to_use(state: State) -> Split | Confirm | None:
+    """What a permit that nobody is ready to use is good for, if anything."""
+    if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
+        return None
+    return _split(state) or _confirm(state)
 
 
 def _split(state: State) -> Split | None:
-    """Where a permit that nobody is ready to use is of most use, if a send is worth splitting."""
-    if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
-        return None
+    """Where such a permit is of most use, if a send is worth splitting."""
     workers = state.concurrency if state.answer_s is None else min(state.concurrency, state.rate * state.answer_s)
     idle = max(1, math.ceil(workers) - state.busy)
     best: Split | None = None
@@ -175,8 +180,8 @@ def _split(state: State) -> Split | None:
 
 
 def _confirm(state: State) -> Confirm | None:
-    """Whose end is worth asking for twice at once, with a permit that is of no other use."""
-    if not state.splits or state.busy >= state.concurrency or state.trust.ends_needed != ASKINGS:
+    """Whose end it may ask for, while the page is under way that may hold it."""
+    if state.trust.ends_needed != ASKINGS:
         return None
     ends = (ending.part_at_end(walk) for walk in state.walks.values())
     return next((Confirm(part) for part in ends if part is not None), None)
