@@ -37,10 +37,10 @@ ASKED_FROM, EMPTY_FROM = 1000, 1090
 EVEN = Spacing(100, 100, 0.0, 950)
 
 
-def at_end(*, expected: int | None = 900, **more: object) -> Walk:
+def at_end(**more: object) -> Walk:
     """A walk that asks for what is its last page; a part beyond had no keys, and one further on is asked."""
     here = KeyRange(cursor=ASKED_FROM, held=ASKED_FROM, anchors=(999, 997, 991, 973), limit=LIMIT)
-    lead = Walk(1, MESSAGES, ID_SEND, expected=expected, rows=ASKED_FROM, key_range=here, full_limit=LIMIT)
+    lead = Walk(1, MESSAGES, ID_SEND, expected=900, rows=ASKED_FROM, key_range=here, full_limit=LIMIT)
     lead.spacing = EVEN
     further = parts.split(lead, EMPTY_FROM + 200)
     parts.found_nothing(parts.split(lead, EMPTY_FROM), None)
@@ -80,7 +80,9 @@ class TestWhetherToConfirm:
 
     def test_it_asks_from_further_back_and_for_as_many(self) -> None:
         lead = at_end()
-        query = plan.asked(Confirm(lead)).query()  # type: ignore[union-attr]
+        walk = plan.asked(Confirm(lead))
+        assert walk is not None
+        query = walk.query()
         assert (query.start, query.limit) == (990, LIMIT)
         assert lead.query().start == 999
         assert parts.of(lead)[0] is lead
@@ -104,7 +106,7 @@ class TestWhetherToConfirm:
         ids=str,
     )
     def test_else_it_is_left_alone(self, more: dict[str, object]) -> None:
-        assert not isinstance(decided(at_end(**more)), Confirm)  # type: ignore[arg-type]
+        assert not isinstance(decided(at_end(**more)), Confirm)
 
     def test_not_of_a_source_that_was_caught(self) -> None:
         assert decided(at_end(), trust=Trust(answers=50, false_ends=1)) == Wait()
@@ -321,7 +323,7 @@ class TestWalks:
         async def late(self: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
             if query.limit == 77:
                 asked.append(query)
-                await anyio.sleep(60)
+                await anyio.sleep(60)  # in simulated time
                 raise SliceRefused("Invalid ID_send")
             return await attempt(self, query, permit, hold)
 
