@@ -58,11 +58,13 @@ class Outlook:
         profile: where its keys lie.
         rows: so many are left of each of its stretches.
         beyond: whether as many as were said have come, or seem to lie where keys are known, and its end was not seen.
+        awaited: so many of the stretches lie after the last one that has keys.
     """
 
     profile: Profile
     rows: Sequence[float]
     beyond: bool
+    awaited: int
 
 
 def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_from: int | None) -> Outlook | None:
@@ -94,7 +96,8 @@ def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_fr
         rest = min(_SHOWN * more, _FURTHER * there + more) - sum(left[opened:])
     else:
         rest = expected - rows - sum(left)
-    return Outlook(profile, [*left, min(max(0.0, rest), profile.rows(here[-1], past))], beyond)
+    left.append(min(max(0.0, rest), profile.rows(here[-1], past)))
+    return Outlook(profile, left, beyond, len(stretches) - 1 - opened)
 
 
 def is_foreseen(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_from: int) -> bool:

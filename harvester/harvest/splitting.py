@@ -185,8 +185,7 @@ def _beyond(view: _View) -> Cut | None:
     spacing = next((one.spacing for one in reversed(stretches) if one.spacing is not None), None)
     if not view.outlook.beyond or pages <= 1 or not last.in_flight or spacing is None:
         return None
-    opened = max(place for place, one in enumerate(stretches) if one.cursor is not None)
-    if len(stretches) - 1 - opened >= _LOOKING * view.permits:
+    if view.outlook.awaited >= _LOOKING * view.permits:
         return None
     rows = _STRIDE * last.page_rows
     here = last.start if last.cursor is None else last.cursor
