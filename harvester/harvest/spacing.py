@@ -8,14 +8,15 @@ expected records is off by about the spread times the square root of n.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import pyarrow as pa
 
@@ -28,7 +29,6 @@ _END_ROWS = 0.5
 """Where what came begins and ends is known to about so much of a record."""
 _EDGES = 1 / 3
 """The variance of a count between two edges that keys at regular distances have, whatever lies between."""
-_STEPS = 16
 _KEPT = 0.2
 """What a page says counts for so much when the next one has come."""
 
@@ -78,17 +78,15 @@ class Profile:
     Between two such places the density goes from the one to the other evenly; beyond the last one it stays as it is.
     """
 
-    def __init__(self, known: Sequence[tuple[int, float]]) -> None:
+    def __init__(self, known: Iterable[tuple[int, float]]) -> None:
         """``known`` are keys and the records to a key there, one at least."""
         places = sorted(dict(known).items())
-        self._base = places[0][0]
-        knots = np.array([key - self._base for key, _ in places], float)
-        keys = [np.linspace(*ends, _STEPS, endpoint=False) for ends in pairwise(knots)]
-        self._keys = np.concatenate([*keys, knots[-1:]])
-        densities = np.interp(self._keys, knots, [density for _, density in places])
-        steps = np.diff(self._keys) * (densities[1:] + densities[:-1]) / 2
-        self._rows = np.concatenate([[0.0], np.cumsum(steps)])
-        self._before, self._after = float(densities[0]), float(densities[-1])
+        self._keys = [key for key, _ in places]
+        self._densities = [density for _, density in places]
+        self._slopes = [(there - here) / (to - at) for (at, here), (to, there) in pairwise(places)]
+        steps = [(to - at) * (here + there) / 2 for (at, here), (to, there) in pairwise(places)]
+        self._rows = list(accumulate(steps, initial=0.0))
+        self._slopes.append(0.0)
 
     def rows(self, first: int, past: int) -> float:
         """Records from one key up to another."""
@@ -97,19 +95,19 @@ class Profile:
     def key_after(self, first: int, rows: float) -> int:
         """The key up to which so many records lie from another key on."""
         wanted = self._up_to(first) + rows
-        if wanted <= 0:
-            return self._base + int(wanted / self._before)
-        if wanted >= self._rows[-1]:
-            return self._base + int(self._keys[-1] + (wanted - self._rows[-1]) / self._after)
-        return self._base + int(np.interp(wanted, self._rows, self._keys))
+        place = bisect_right(self._rows, wanted) - 1
+        if place < 0:
+            return self._keys[0] + int(wanted / self._densities[0])
+        further, density = wanted - self._rows[place], self._densities[place]
+        ends_at = math.sqrt(max(0.0, density**2 + 2 * self._slopes[place] * further))
+        return self._keys[place] + int(2 * further / (density + ends_at))
 
     def _up_to(self, key: int) -> float:
-        here = key - self._base
-        if here <= 0:
-            return here * self._before
-        if here >= self._keys[-1]:
-            return float(self._rows[-1] + (here - self._keys[-1]) * self._after)
-        return float(np.interp(here, self._keys, self._rows))
+        place = bisect_right(self._keys, key) - 1
+        if place < 0:
+            return (key - self._keys[0]) * self._densities[0]
+        further = key - self._keys[place]
+        return self._rows[place] + further * (self._densities[place] + self._slopes[place] * further / 2)
 
 
 def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:
