@@ -19,7 +19,7 @@ from harvester.datasets import MESSAGES
 from harvester.simulator.behaviour import Behaviour, Chance, Fault, RateLimit
 from harvester.simulator.controls import Controls
 from harvester.simulator.envelopes import refused
-from harvester.simulator.faults import instead, status_only
+from harvester.simulator.faults import SPOILING, instead, status_only
 from harvester.simulator.hashing import salt
 from harvester.simulator.query import FUNCTIONS, NotACallError, RefusedError, parse_call, parse_query
 from harvester.simulator.replies import Exchange, Replies, cut_off, plain, sent_instead
@@ -154,29 +154,42 @@ class Server:
         return asked
 
     async def _query(self, exchange: Exchange, asked: Asked) -> web.StreamResponse:
-        """The answer to a query, or what it meets instead. Chance is drawn before anything is waited for."""
+        """The answer to a query, or what it meets instead. Chance is drawn before anything is waited for.
+
+        Answers are built while they are waited for: latency is the time until one begins, not before it is built.
+        """
         latency_s, fault, share = self._chance.latency_s(), self._chance.fault(), self._chance.share()
-        async with self._workers or nullcontext():
-            if latency_s:
-                await anyio.sleep(latency_s)
         if asked.id_send in self.fail_sends:
             fault = Fault.FAILED
+        selection = answer = None
+        async with self._workers or nullcontext():
+            begins_at = anyio.current_time() + latency_s
+            if fault is None or fault in SPOILING:
+                lacking = asked.days is not None and self._chance.lacking()
+                selection = select(self.account, asked, self.behaviour, lacking=lacking)
+                answer = await self._replies.built(exchange, selection, fault, share)
+            await anyio.sleep_until(begins_at)
         if fault is not None:
             self.stats.faults[fault.value] += 1
-            other = instead(fault, exchange.wire, exchange.request.remote, self.behaviour.retry_after_s)
-            if other is not None:
-                return sent_instead(exchange, other)
-        lacking = asked.days is not None and self._chance.lacking()
-        selection = select(self.account, asked, self.behaviour, lacking=lacking)
-        if fault is not None:
-            return await self._replies.spoilt(exchange, selection, fault, share)
-        response = await self._replies.whole(exchange, selection)
-        served = sum(run.count for run in selection.runs)
+        if fault is Fault.HANG:
+            return await self._replies.silence(exchange)
+        if answer is None or selection is None:
+            assert fault is not None
+            return sent_instead(
+                exchange, instead(fault, exchange.wire, exchange.request.remote, self.behaviour.retry_after_s)
+            )
+        response = await self._replies.sent(exchange, answer, fault, share)
+        if fault is None:
+            self._served(asked, selection.runs)
+        return response
+
+    def _served(self, asked: Asked, runs: tuple[Run, ...]) -> None:
+        """Counts what is served, and has what chance wants erased vanish."""
+        served = sum(run.count for run in runs)
         self.stats.messages += served
         if asked.dataset is MESSAGES and asked.id_send is not None and served >= asked.limit:
             self.stats.served_full(asked.id_send, asked.start)
-        self._vanish(selection.runs)
-        return response
+        self._vanish(runs)
 
     def _vanish(self, runs: tuple[Run, ...]) -> None:
         """Erases the record that the next query would name as its cursor, if chance wants it so."""

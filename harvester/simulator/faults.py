@@ -106,6 +106,21 @@ class Fault(StrEnum):
     """Headers and some bytes of the body, and nothing after them."""
 
 
+SPOILING = frozenset(
+    {
+        Fault.PARTIAL,
+        Fault.NOT_FOUND_DATA,
+        Fault.RESET,
+        Fault.TRUNCATE,
+        Fault.SHORT,
+        Fault.LENGTH,
+        Fault.TYPE,
+        Fault.BARE,
+        Fault.OTHER_WIRE,
+        Fault.SILENCE,
+    }
+)
+"""There is an answer, but something happens to it. Of all others but ``HANG`` something else is sent instead."""
 _PAUSES = {
     Fault.THROTTLED_SECONDS: 429,
     Fault.THROTTLED_DATE: 429,
@@ -156,11 +171,11 @@ class Instead:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def instead(fault: Fault, wire: Wire, remote: str | None, retry_after_s: float | None) -> Instead | None:
-    """What is sent instead of an answer; None if there is an answer, but something happens to it.
+def instead(fault: Fault, wire: Wire, remote: str | None, retry_after_s: float | None) -> Instead:
+    """What is sent instead of an answer.
 
     Args:
-        fault: what goes wrong.
+        fault: what goes wrong, and is not among those that spoil an answer.
         wire: over which wire.
         remote: the address that asks.
         retry_after_s: the behaviour's ``Retry-After``, in seconds.
@@ -171,15 +186,14 @@ def instead(fault: Fault, wire: Wire, remote: str | None, retry_after_s: float |
         return status_only(_PAUSES[fault], pause_s, dated=fault in _DATED)
     if fault is Fault.REDIRECTED:
         return Instead(b"", "text/html", 302, {"Location": "/elsewhere"})
-    if fault.isdecimal() and fault is not Fault.PARTIAL:
+    if fault.isdecimal():
         return status_only(int(fault), retry_after_s)
     if fault in _BODIES:
         headers = {"Content-Encoding": _ENCODINGS[fault]} if fault in _ENCODINGS else {}
         return Instead(_BODIES[fault](wire), content_type, headers=headers)
     if fault in {Fault.HTML, Fault.TEXT}:
         return Instead(_PAGE, "text/html") if fault is Fault.HTML else Instead(_LINE, "text/plain")
-    words = _words(fault, wire, remote)
-    return None if words is None else Instead(words, content_type)
+    return Instead(_words(fault, wire, remote), content_type)
 
 
 def status_only(status: int, retry_after_s: float | None, *, dated: bool = False) -> Instead:
@@ -191,12 +205,12 @@ def status_only(status: int, retry_after_s: float | None, *, dated: bool = False
     return Instead(f"{status}\n".encode(), "text/plain", status, headers)
 
 
-def _words(fault: Fault, wire: Wire, remote: str | None) -> bytes | None:
+def _words(fault: Fault, wire: Wire, remote: str | None) -> bytes:
     if fault is Fault.DISALLOWED:
         return envelopes.refused(wire, f"Disallowed IP {remote}")
     if fault is Fault.UNKNOWN_STATUS:
         return envelopes.unknown_status(wire, UNKNOWN_WORDS)
-    return envelopes.refused(wire, _WORDS[fault]) if fault in _WORDS else None
+    return envelopes.refused(wire, _WORDS[fault])
 
 
-__all__ = ["DEFAULT_RETRY_AFTER_S", "UNKNOWN_WORDS", "Fault", "Instead", "instead", "status_only"]
+__all__ = ["DEFAULT_RETRY_AFTER_S", "SPOILING", "UNKNOWN_WORDS", "Fault", "Instead", "instead", "status_only"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _THREADS = 2
 _LACKING_BYTES = 100
 """How much more than it sends a ``Content-Length`` promises that promises too much."""
+_OTHER = {Wire.JSON: Wire.XML, Wire.XML: Wire.JSON}
 _STATUSES = {Fault.PARTIAL: 206, Fault.NOT_FOUND_DATA: 404}
 
 
@@ -60,44 +61,48 @@ class Replies:
         """Ends the requests that hang."""
         self._stopping.set()
 
-    async def whole(self, exchange: Exchange, selection: Selection) -> web.StreamResponse:
-        """The answer as it should be."""
-        return _response(exchange, await self._body(exchange, selection))
-
-    async def spoilt(self, exchange: Exchange, selection: Selection, fault: Fault, share: float) -> web.StreamResponse:
-        """An answer that something happens to; of what is cut short, ``share`` is left."""
-        if fault is Fault.HANG:
-            return await self._silence(exchange)
+    async def built(self, exchange: Exchange, selection: Selection, fault: Fault | None, share: float) -> Body:
+        """The body of an answer, with what is wrong with it; of what is cut short, ``share`` is left."""
+        wire = exchange.wire
         if fault in {Fault.SHORT, Fault.PARTIAL, Fault.BARE}:
             left = 0.0 if fault is Fault.BARE else share
-            answer = await self._body(exchange, selection, share=left, bare=fault is Fault.BARE)
-            return _response(exchange, answer, status=_STATUSES.get(fault, 200))
+            return await self._body(exchange, selection, wire, share=left, bare=fault is Fault.BARE)
         if fault is Fault.TRUNCATE:
-            pieces = body.record_list(selection.account, selection.blocks(), exchange.wire)
+            pieces = body.record_list(selection.account, selection.blocks(), wire)
             text = await anyio.to_thread.run_sync(body.cut, pieces, share, limiter=self._threads)
-            return _response(exchange, await self._encoded(exchange, [text]))
-        wire = exchange.wire
-        if fault is Fault.OTHER_WIRE:
-            wire = Wire.XML if wire is Wire.JSON else Wire.JSON
-        answer = await self._body(exchange, selection, wire=wire)
+            return await self._encoded(exchange, [text])
+        return await self._body(exchange, selection, _OTHER[wire] if fault is Fault.OTHER_WIRE else wire)
+
+    async def sent(self, exchange: Exchange, answer: Body, fault: Fault | None, share: float) -> web.StreamResponse:
+        """Sends an answer, with what happens to it on the way."""
         if fault in {Fault.RESET, Fault.SILENCE, Fault.LENGTH}:
             return await self._partly(exchange, answer, fault, share)
+        wire = _OTHER[exchange.wire] if fault is Fault.OTHER_WIRE else exchange.wire
         content_type = "text/html" if fault is Fault.TYPE else ENVELOPES[wire].content_type
-        return _response(exchange, answer, status=_STATUSES.get(fault, 200), content_type=content_type)
+        exchange.stats.body_bytes += len(answer.data)
+        return web.Response(
+            body=answer.data,
+            status=200 if fault is None else _STATUSES.get(fault, 200),
+            headers={hdrs.CONTENT_ENCODING: "gzip"} if answer.gzipped else None,
+            content_type=content_type,
+        )
+
+    async def silence(self, exchange: Exchange) -> web.Response:
+        """Nothing is sent, and the connection stays open until the server stops."""
+        await self._stopping.wait()
+        return cut_off(exchange.request)
 
     async def _body(
         self,
         exchange: Exchange,
         selection: Selection,
+        wire: Wire,
         *,
         share: float | None = None,
         bare: bool = False,
-        wire: Wire | None = None,
     ) -> Body:
         blocks = selection.blocks(share)
-        return await self._encoded(
-            exchange, body.record_list(selection.account, blocks, wire or exchange.wire, bare=bare)
-        )
+        return await self._encoded(exchange, body.record_list(selection.account, blocks, wire, bare=bare))
 
     async def _encoded(self, exchange: Exchange, pieces: Iterable[bytes | memoryview]) -> Body:
         return await anyio.to_thread.run_sync(partial(body.encode, pieces, gzip=exchange.gzip), limiter=self._threads)
@@ -113,14 +118,10 @@ class Replies:
         await response.prepare(exchange.request)
         await response.write(answer.data if whole else answer.data[: shortened(len(answer.data), share)])
         if fault is Fault.SILENCE:
-            await self._silence(exchange)
+            await self.silence(exchange)
         elif fault is Fault.RESET:
             cut_off(exchange.request)
         return response
-
-    async def _silence(self, exchange: Exchange) -> web.Response:
-        await self._stopping.wait()
-        return cut_off(exchange.request)
 
 
 def plain(exchange: Exchange, answer: bytes) -> web.Response:
@@ -145,16 +146,6 @@ def cut_off(request: web.Request) -> web.Response:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     return web.Response(status=500)
-
-
-def _response(exchange: Exchange, answer: Body, *, status: int = 200, content_type: str | None = None) -> web.Response:
-    exchange.stats.body_bytes += len(answer.data)
-    return web.Response(
-        body=answer.data,
-        status=status,
-        headers={hdrs.CONTENT_ENCODING: "gzip"} if answer.gzipped else None,
-        content_type=content_type or ENVELOPES[exchange.wire].content_type,
-    )
 
 
 __all__ = ["Exchange", "Replies", "cut_off", "plain", "sent_instead"]

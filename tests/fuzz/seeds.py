@@ -14,7 +14,7 @@ from harvester.datasets import BOUNCES, CAMPAIGNS, CATALOGUE, MESSAGES, SENDS, D
 from harvester.simulator import Account, AccountSpec, Behaviour, Case, Fault, Nothing, Numbers, Shape, XmlTypes, listed
 from harvester.simulator.body import record_list
 from harvester.simulator.envelopes import refused
-from harvester.simulator.faults import instead
+from harvester.simulator.faults import SPOILING, instead
 from harvester.simulator.lists import Days
 from harvester.simulator.query import Asked
 from harvester.simulator.selection import select
@@ -115,10 +115,9 @@ def _queries(account: Account) -> Iterator[tuple[Dataset, Asked]]:
 def _odd(wire: Wire) -> Iterator[tuple[str, bytes]]:
     """Errors and faults, of which the two best-known datasets have one each."""
     for dataset in (BOUNCES, MESSAGES):
-        for fault in Fault:
-            answer = instead(fault, wire, "10.0.0.1", None)
-            if answer is not None and answer.body:
-                yield dataset.name, answer.body
+        for fault in (each for each in Fault if each not in SPOILING | {Fault.HANG}):
+            if body := instead(fault, wire, "10.0.0.1", None).body:
+                yield dataset.name, body
         yield dataset.name, refused(wire, "Disallowed IP 10.0.0.1")
     values = b"<array><data><value><struct><member><name>error</name><value>Error</value></member></struct></value>"
     yield (
