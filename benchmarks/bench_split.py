@@ -52,6 +52,7 @@ GAPS: Mapping[str, Callable[[Floats], Floats]] = {
     "to and fro": lambda at: 60 + 50 * np.sin(12 * at),
     "one gap": lambda at: 10 + 1e7 * _at_gaps(at, 1),
     "three gaps": lambda at: 10 + 3e6 * _at_gaps(at, 3),
+    "ten gaps": lambda at: 10 + 2e5 * _at_gaps(at, 10),
     "bursts": lambda at: np.where((at * 40).astype(np.int64) % 4 == 0, 400.0, 2.0),
 }
 """How far apart keys lie, by how much of the send is before them, as a share of it."""

@@ -45,6 +45,12 @@ def cut(*stretches: Stretch, idle: int, rows: int, expected: int | None, empty_f
     return found
 
 
+def after(hole: int) -> Stretch:
+    """The send's last range, from 20,000 on, and so many keys later its first one; a page of it has come."""
+    first = 20_000 + hole
+    return Stretch(20_000, KEY_END, first + 1000, EVEN, 100, True, False, EVEN, range(first, first + 160, 10))
+
+
 class TestCut:
     def test_permits_that_are_idle_together_share_what_is_left_in_whole_pages(self) -> None:
         first = stretch(0, cursor=1000)  # 100 rows are taken, 100 are under way
@@ -159,6 +165,20 @@ class TestCut:
         unopened = [left, stretch(2000, 3900), stretch(3900, 4000), opened]
         assert cut(*unopened, idle=1, rows=3500, expected=4000) == []
 
+    def test_a_hole_that_a_range_begins_in_goes_on_before_it(self) -> None:
+        left = stretch(0, 20_000, cursor=1000)
+        (at,) = cut(left, after(0), idle=1, rows=200, expected=2000)
+        (short,) = cut(left, after(9_000), idle=1, rows=200, expected=2000)
+        assert at > 8_000
+        assert 3_000 < short < 7_000, "half of what is left, if as much of the hole is before the range as in it"
+        (elsewhere,) = cut(left, after(18_500), idle=1, rows=200, expected=2000)
+        assert elsewhere > 20_000, "nothing is left before it"
+
+    def test_where_there_is_a_hole_ranges_are_cut_into_few_pieces(self) -> None:
+        even, among_holes = (cut(after(hole), idle=9, rows=200, expected=10_000) for hole in (0, 9_000))
+        assert [len(among_holes), len(even)] == [8, 9], "they are cut again, as long as permits are idle"
+        assert max(among_holes) - 9_000 < max(even)
+
     def test_a_stop_that_is_near_has_fewer_rows_asked_for(self) -> None:
         assert splitting.near_stop(stretch(0, 1300, cursor=1000)) == 30 * 1.1 + 8
         assert splitting.near_stop(stretch(0, 2000, cursor=1000)) is None
@@ -186,6 +206,12 @@ class TestSpacing:
         with_hole = learned(None, pa.array([*range(0, 2000, 5), *range(9_000_000, 9_002_000, 5)], pa.int64()))
         assert with_hole is not None
         assert with_hole.density == pytest.approx(0.2)
+
+    def test_several_holes_tell_that_there_will_be_more(self) -> None:
+        keys = [start + key for start in (0, 10_000, 20_000) for key in range(0, 2000, 5)]
+        with_holes = learned(None, pa.array(keys, pa.int64()))
+        assert with_holes is not None
+        assert with_holes.density == pytest.approx(1200 / 22_000, rel=0.01)
 
     def test_one_key_tells_nothing(self) -> None:
         assert learned(None, pa.array([7], pa.int64())) is None
@@ -306,15 +332,15 @@ def uneven(gap: Callable[[float], float], seed: int = 1) -> list[int]:
 
 
 UNEVEN: dict[str, tuple[Callable[[float], float], float, float]] = {
-    "further and further apart": (lambda at: 1 + 9 * at, 7.1, 1.14),
+    "further and further apart": (lambda at: 1 + 9 * at, 7.1, 1.15),
     "closer and closer": (lambda at: 10 - 9 * at, 7.1, 1.17),
     "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.05),
     "close later": (lambda at: 10 if at < 0.5 else 1, 7.1, 1.14),
     "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.8, 1.31),
     "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 8.1, 1.17),
     "one hole": (lambda at: 1 + 200_000 * (abs(at - 0.5) < 1 / ROWS), 7.1, 1.09),
-    "ten holes": (lambda at: 1 + 20_000 * (int(at * ROWS) % (ROWS // 10) == 7), 10.8, 1.34),
-    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 11.3, 1.7),
+    "ten holes": (lambda at: 1 + 20_000 * (int(at * ROWS) % (ROWS // 10) == 7), 10.1, 1.32),
+    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 11.6, 1.7),
 }
 """How keys lie; the most simulated seconds, and queries to the least there could be, on average of four sends."""
 

@@ -6,6 +6,7 @@ All of this is guessing: it decides what is asked, and never what is true.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harvester.harvest.spacing import Profile
@@ -23,6 +24,8 @@ _SHOWN = 16.0
 _FURTHER = 0.3
 """but not many more at a time than have shown: by so much, as a share of all that are known."""
 _ABOUT = 0.15
+_HOLE_ROWS = 32
+"""Where so many records would have found room, and none is, there is a hole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Stretch:
         page_rows: new records that a page brings.
         ended: whether it seems to have nothing left: it came to its stop, or to the send's end.
         first_spacing: how far apart they lie where it starts; None where no page tells.
+        first_keys: the first keys seen in it, where they are known.
         in_flight: whether a query of it is under way, or will soon be tried again. Nothing is taken from any other.
     """
 
@@ -48,6 +52,16 @@ class Stretch:
     in_flight: bool
     ended: bool = False
     first_spacing: Spacing | None = None
+    first_keys: Sequence[int] = ()
+
+    @property
+    def hole(self) -> int:
+        """How many keys of a hole it begins with; 0 if it doesn't begin in one."""
+        if len(self.first_keys) < 2 or self.first_spacing is None:  # noqa: PLR2004  a distance is between two
+            return 0
+        first, *_, last = self.first_keys
+        apart = max((last - first) / (len(self.first_keys) - 1), 1 / self.first_spacing.density)
+        return first - self.start if first - self.start > _HOLE_ROWS * apart else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +97,9 @@ def look(stretches: Sequence[Stretch], rows: int, expected: int | None, empty_fr
     past = KEY_END if empty_from is None else empty_from
     here = [one.start if one.cursor is None else one.cursor for one in stretches]
     last, places = stretches[-1], range(len(stretches) - 1)
-    left = [0.0 if stretches[at].ended else profile.rows(here[at], min(stretches[at].stop, past)) for at in places]
+    # A stretch that begins somewhere in a hole has probably as much of that before it as after.
+    stops = [left.stop - right.hole for left, right in pairwise(stretches)]
+    left = [0.0 if stretches[at].ended else profile.rows(here[at], min(stops[at], past)) for at in places]
     opened = max(at for at, one in enumerate(stretches) if one.cursor is not None)
     there = rows + sum(left[:opened])
     beyond = expected is not None and there >= expected and not last.ended

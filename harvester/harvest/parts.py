@@ -125,6 +125,7 @@ def stretch(walk: Walk) -> Stretch:
         page_rows=max(1, records - 1 - round(walk.spacing.density if walk.spacing else 0)),
         ended=ended or walk.met is not None,
         first_spacing=walk.first_spacing,
+        first_keys=here.first_keys,
         in_flight=_goes_on(walk),
     )
 

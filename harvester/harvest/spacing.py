@@ -111,11 +111,17 @@ class Profile:
 
 
 def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:
-    """Records and the keys that they span, without those that lie much further apart than most: there are holes."""
+    """Records and the keys that they span, without a few that lie much further apart than all others: there is a hole.
+
+    Where there are several, there will be more.
+    """
     ends = np.linspace(0, len(numbers) - 1, min(_BLOCKS, len(numbers) - 1) + 1).astype(int)
     rows, spans = np.diff(ends), np.diff(numbers[ends])
     gaps = spans / rows
     near = gaps <= _HOLE * np.median(gaps)
+    holes = np.count_nonzero(np.diff(near, prepend=True, append=True)) // 2
+    if holes > 1:
+        return len(numbers) - 1, float(numbers[-1] - numbers[0])
     return int(rows[near].sum()), float(spans[near].sum())
 
 

@@ -10,6 +10,8 @@ first. Where it is a full page, more come, and idle permits look there, at every
 One page foretells the rest where keys lie at regular distances, as numbers do that are given out one after the other to
 one send. Where they don't, only most of what it foretells is cut up, and permits that are left read what comes next.
 
+Where keys have holes, a range that begins in one tells of it: the keys before it are probably missing as well.
+
 All of this is guessing: it decides what is asked, and never what is true.
 """
 
@@ -66,6 +68,9 @@ _LOOKING = 0.5
 """by so many of the permits at most: the further ones find nothing more often."""
 _BETWEEN = 2.5
 """A range whose first page is awaited is split if it seems to have no more pages than this."""
+_AMONG_HOLES = 4
+"""Where there are holes, a range is cut into so many pieces at most, and its first one again: pieces that are alike may
+well begin in the same hole."""
 _ANY = 2**31
 """As many pieces as anybody wants."""
 _NEAR = 1.1
@@ -142,6 +147,8 @@ def _share_out(view: _View) -> Cut | None:
     stretch, most = view.known[place], _looks_further(view.stretches, place, view.rows, view.expected)
     foreseen = _foreseen(stretch, pages[place], view.rows)
     pieces = min(max(2, round(foreseen / share)), most)
+    if any(one.hole for one in view.stretches):
+        pieces = min(pieces, _AMONG_HOLES)
     at = None if view.expected is None else _end(stretch, pages[place], view.outlook.profile)
     if at is None and (most == _ANY or view.rows < _MANY * stretch.page_rows):
         alone = _is_longest(place, pages, view.idle)

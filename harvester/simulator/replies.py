@@ -75,7 +75,7 @@ class Replies:
 
     async def sent(self, exchange: Exchange, answer: Body, fault: Fault | None, share: float) -> web.StreamResponse:
         """Sends an answer, with what happens to it on the way."""
-        if fault in {Fault.RESET, Fault.SILENCE, Fault.LENGTH}:
+        if fault is not None and fault in {Fault.RESET, Fault.SILENCE, Fault.LENGTH}:
             return await self._partly(exchange, answer, fault, share)
         wire = _OTHER[exchange.wire] if fault is Fault.OTHER_WIRE else exchange.wire
         content_type = "text/html" if fault is Fault.TYPE else ENVELOPES[wire].content_type
