@@ -20,6 +20,7 @@ from harvester.harvest.walks import Walk
 from harvester.model import KEY_END, KeyRange
 from tests.walking import Source, Walking
 
+START = 2**60
 EVEN = Spacing(rows=1e9, keys=1e10, spread=0.0, at=0)
 """A record every ten keys."""
 
@@ -223,12 +224,25 @@ class TestSpacing:
         assert now.rows / now.keys == now.density > 0.2
 
     def test_a_profile_goes_from_one_density_to_the_next_evenly_and_stays_beyond(self) -> None:
-        profile = Profile([(2**60, 0.5), (2**60 + 1000, 0.1)])
-        assert profile.rows(2**60 - 100, 2**60) == pytest.approx(50)
-        assert profile.rows(2**60, 2**60 + 1000) == pytest.approx(300)
-        assert profile.rows(2**60 + 1000, 2**60 + 2000) == pytest.approx(100)
-        for key in (2**60 - 70, 2**60 + 333, 2**60 + 5000):
-            assert profile.key_after(2**60 - 100, profile.rows(2**60 - 100, key)) == pytest.approx(key, abs=2)
+        to_and_fro = Profile([(START - 1000, 0.1), (START, 0.5), (START + 1000, 0.1)])
+        assert to_and_fro.rows(START, START + 1000) == pytest.approx(300)
+        assert to_and_fro.rows(START, START + 500) == pytest.approx(200)
+        assert to_and_fro.rows(START + 1000, START + 2000) == pytest.approx(100)
+        assert to_and_fro.rows(START - 2000, START - 1000) == pytest.approx(100)
+        self.check_ways_back(to_and_fro)
+
+    def test_where_densities_only_fall_the_distance_of_neighbours_rises_evenly(self) -> None:
+        keys = list(accumulate(range(10, 40), initial=START))
+        falling = Profile([(keys[0], 1 / 10), (keys[10], 1 / 20), (keys[30], 1 / 40)])
+        for number, key in enumerate(keys):
+            assert falling.rows(START, key) == pytest.approx(number, rel=0.05)
+        assert falling.rows(keys[30], keys[30] + 1000) == pytest.approx(25)
+        self.check_ways_back(falling)
+
+    @staticmethod
+    def check_ways_back(profile: Profile) -> None:
+        for key in (START - 3000, START - 70, START, START + 333, START + 5000):
+            assert profile.key_after(START - 5000, profile.rows(START - 5000, key)) == pytest.approx(key, abs=2)
 
 
 def state(*begun: Walk, in_flight: int, concurrency: int = 4, splits: bool = True) -> State:
@@ -333,14 +347,14 @@ def uneven(gap: Callable[[float], float], seed: int = 1) -> list[int]:
 
 UNEVEN: dict[str, tuple[Callable[[float], float], float, float]] = {
     "further and further apart": (lambda at: 1 + 9 * at, 7.1, 1.15),
-    "closer and closer": (lambda at: 10 - 9 * at, 7.1, 1.17),
-    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.05),
+    "closer and closer": (lambda at: 10 - 9 * at, 7.3, 1.17),
+    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.1),
     "close later": (lambda at: 10 if at < 0.5 else 1, 7.1, 1.14),
-    "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.8, 1.31),
-    "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 8.1, 1.17),
+    "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.8, 1.34),
+    "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 8.1, 1.19),
     "one hole": (lambda at: 1 + 200_000 * (abs(at - 0.5) < 1 / ROWS), 7.1, 1.09),
     "ten holes": (lambda at: 1 + 20_000 * (int(at * ROWS) % (ROWS // 10) == 7), 10.1, 1.32),
-    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 11.6, 1.7),
+    "bursts": (lambda at: 0.2 if int(at * 40) % 4 else 40, 11.8, 1.77),
 }
 """How keys lie; the most simulated seconds, and queries to the least there could be, on average of four sends."""
 

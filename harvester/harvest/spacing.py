@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -29,6 +29,8 @@ _END_ROWS = 0.5
 """Where what came begins and ends is known to about so much of a record."""
 _EDGES = 1 / 3
 """The variance of a count between two edges that keys at regular distances have, whatever lies between."""
+_ALIKE = 1.2
+"""Densities that differ by a smaller factor than this don't."""
 _KEPT = 0.2
 """What a page says counts for so much when the next one has come."""
 
@@ -75,18 +77,25 @@ def learned(before: Spacing | None, keys: pa.Array[Any]) -> Spacing | None:
 class Profile:
     """How many records lie between two keys of a send, between and around the places where densities are known.
 
-    Between two such places the density goes from the one to the other evenly; beyond the last one it stays as it is.
+    Between two such places the density goes from the one to the other evenly, key by key. But where densities only rise
+    from place to place, or only fall, the distance of neighbours does so, record by record. Beyond the last place all
+    stays as it is.
     """
 
     def __init__(self, known: Iterable[tuple[int, float]]) -> None:
         """``known`` are keys and the records to a key there, one at least."""
         places = sorted(dict(known).items())
         self._keys = [key for key, _ in places]
-        self._densities = [density for _, density in places]
-        self._slopes = [(there - here) / (to - at) for (at, here), (to, there) in pairwise(places)]
-        steps = [(to - at) * (here + there) / 2 for (at, here), (to, there) in pairwise(places)]
+        densities = [density for _, density in places]
+        self._trend = _is_trend(densities)
+        lengths = [to - at for at, to in pairwise(self._keys)]
+        means = [2 / (1 / a + 1 / b) if self._trend else (a + b) / 2 for a, b in pairwise(densities)]
+        steps = [length * mean for length, mean in zip(lengths, means, strict=True)]
         self._rows = list(accumulate(steps, initial=0.0))
-        self._slopes.append(0.0)
+        # Records to a key, by key; or keys to a record, by record.
+        self._change = [1 / density for density in densities] if self._trend else densities
+        changes = zip(pairwise(self._change), steps if self._trend else lengths, strict=True)
+        self._slopes = [*((b - a) / over for (a, b), over in changes), 0.0]
 
     def rows(self, first: int, past: int) -> float:
         """Records from one key up to another."""
@@ -95,19 +104,36 @@ class Profile:
     def key_after(self, first: int, rows: float) -> int:
         """The key up to which so many records lie from another key on."""
         wanted = self._up_to(first) + rows
-        place = bisect_right(self._rows, wanted) - 1
-        if place < 0:
-            return self._keys[0] + int(wanted / self._densities[0])
-        further, density = wanted - self._rows[place], self._densities[place]
-        ends_at = math.sqrt(max(0.0, density**2 + 2 * self._slopes[place] * further))
-        return self._keys[place] + int(2 * further / (density + ends_at))
+        place, change, slope = self._at(self._rows, wanted)
+        convert = _sum if self._trend else _length
+        return self._keys[place] + int(convert(wanted - self._rows[place], change, slope))
 
     def _up_to(self, key: int) -> float:
-        place = bisect_right(self._keys, key) - 1
-        if place < 0:
-            return (key - self._keys[0]) * self._densities[0]
-        further = key - self._keys[place]
-        return self._rows[place] + further * (self._densities[place] + self._slopes[place] * further / 2)
+        place, change, slope = self._at(self._keys, key)
+        convert = _length if self._trend else _sum
+        return self._rows[place] + convert(key - self._keys[place], change, slope)
+
+    def _at(self, known: Sequence[float], wanted: float) -> tuple[int, float, float]:
+        """The last known place before what is wanted, and what changes from there on, and how much."""
+        place = bisect_right(known, wanted) - 1
+        return (place, self._change[place], self._slopes[place]) if place >= 0 else (0, self._change[0], 0.0)
+
+
+def _is_trend(densities: Sequence[float]) -> bool:
+    """Whether densities only rise, or only fall, but for small differences."""
+    rises = any(now > _ALIKE * least for now, least in zip(densities, accumulate(densities, min), strict=True))
+    falls = any(now * _ALIKE < most for now, most in zip(densities, accumulate(densities, max), strict=True))
+    return not (rises and falls)
+
+
+def _sum(length: float, first: float, slope: float) -> float:
+    """What comes together over a length of what changes evenly, by so much."""
+    return length * (first + slope * length / 2)
+
+
+def _length(total: float, first: float, slope: float) -> float:
+    """Over which length so much comes together, likewise."""
+    return 2 * total / (first + math.sqrt(max(0.0, first**2 + 2 * slope * total)))
 
 
 def _steady(numbers: np.ndarray[Any, Any]) -> tuple[int, float]:

@@ -38,7 +38,7 @@ _ODD = 0.05
 """So little of a page is left to the right rather than have a whole one more to the left."""
 _FAIR = 1.25
 """A range is split if it has so many times as much left as comes to each permit."""
-_SURE = 2.0
+_SURE = 1.8
 """So many standard deviations less than whole pages are left to a range: its last page has to pass its stop."""
 _SLACK_ROWS = 2
 _ROOM = 0.5
