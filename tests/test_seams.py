@@ -167,6 +167,20 @@ class TestParts:
         with pytest.raises(Unproven, match="end before the key 51"):
             parts.check_seam(first, None, at_end=True)
 
+    def test_a_part_of_which_no_record_comes_back_any_more_goes_on_from_its_neighbours(self) -> None:
+        first, second = split_at(50)
+        opened(second, 51)
+        second.lost = True
+        for _ in range(2):
+            with pytest.raises(Unproven, match="end before the key 51"):
+                parts.check_seam(first, None, at_end=True)
+        assert not parts.check_seam(first, None, at_end=True)
+        parts.end_here(first)
+        parts.settle(first)
+        assert parts.of(first) == [second]
+        here = second.key_range
+        assert (here.start, here.cursor, here.anchors[0]) == (0, 51, first.key_range.cursor), "it is asked from there"
+
     def test_the_last_part_waits_at_its_end_while_the_rows_of_all_may_prove_it(self) -> None:
         first, second = split_at(50)
         opened(second, 55)

@@ -175,6 +175,14 @@ class TestCut:
         (elsewhere,) = cut(left, after(18_500), idle=1, rows=200, expected=2000)
         assert elsewhere > 20_000, "nothing is left before it"
 
+    @pytest.mark.parametrize(("keys", "hole"), [(0, 0), (320, 0), (330, 330)])
+    def test_a_hole_is_where_many_records_would_have_found_room(self, keys: int, hole: int) -> None:
+        assert after(keys).hole == hole
+
+    def test_where_keys_lie_far_apart_at_first_there_is_no_hole(self) -> None:
+        far = range(29_000, 29_000 + 16 * 300, 300)
+        assert Stretch(20_000, KEY_END, 40_000, EVEN, 100, True, False, EVEN, far).hole == 0
+
     def test_where_there_is_a_hole_ranges_are_cut_into_few_pieces(self) -> None:
         even, among_holes = (cut(after(hole), idle=9, rows=200, expected=10_000) for hole in (0, 9_000))
         assert [len(among_holes), len(even)] == [8, 9], "they are cut again, as long as permits are idle"

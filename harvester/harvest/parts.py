@@ -217,16 +217,18 @@ def check_seam(walk: Walk, met: int | None, *, at_end: bool) -> bool:
         return False
     first = right.key_range.first_keys
     if met is None:
-        if at_end and first:
-            raise Unproven(f"the send seems to end before the key {first[0]}, which the source brought before")
-        return False
-    if ranges.seam(met, right.key_range) is not Seam.LEFT_LACKS:
+        if not (at_end and first):
+            return False
+        why = f"the send seems to end before the key {first[0]}, which the source brought before"
+    elif ranges.seam(met, right.key_range) is Seam.LEFT_LACKS:
+        why = f"the answer lacks the key {first[0]}, which the source brought before"
+    else:
         return False
     walk.doubts += 1
-    if walk.doubts < ABSENCES:
-        raise Unproven(f"the answer lacks the key {first[0]}, which the source brought before")
+    if walk.doubts < ABSENCES or (met is None and not right.lost):
+        raise Unproven(why)
     walk.doubts = 0
-    return met not in first
+    return met is not None and met not in first
 
 
 def erased_at_seam(walk: Walk, met: int | None) -> tuple[int, ...]:
@@ -271,9 +273,14 @@ def settle(walk: Walk) -> None:
 
 
 def end_here(walk: Walk) -> None:
-    """The send is proven to end with a part: parts to the right that have no rows come to nothing."""
+    """The send seems to end with a part: parts to the right that have no rows come to nothing.
+
+    One that has rows, of which none comes back any more, goes on from what does come back, its left neighbour's.
+    """
     while (right := right_of(walk)) is not None and right.key_range.cursor is None and not right.busy:
         withdraw(right)
+    if right is not None and right.lost:
+        walk.met = right.key_range.first_keys[0]
 
 
 def conclusion(walk: Walk, ends_needed: int) -> Proof | None:

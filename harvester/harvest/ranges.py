@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harvester.harvest.proof import anchors
+from harvester.model import MOST_ANCHORS
 
 if TYPE_CHECKING:
     from harvester.harvest.proof import Step
@@ -136,9 +137,11 @@ def split(key_range: KeyRange, at: int) -> tuple[KeyRange, KeyRange]:
 
 
 def joined(left: KeyRange, right: KeyRange) -> KeyRange:
-    """Two neighbours whose seam is proven, as one."""
+    """Two neighbours whose seam is proven, as one, which can be asked from the left one's records as well."""
     rows = left.rows + right.rows if left.start else 0
-    return replace(right, start=left.start, first_keys=left.first_keys, rows=rows)
+    older = () if left.cursor is None else (left.cursor, *left.anchors)
+    known = (*right.anchors, *older)[:MOST_ANCHORS]
+    return replace(right, start=left.start, first_keys=left.first_keys, rows=rows, anchors=known)
 
 
 __all__ = ["Inside", "Seam", "inside", "joined", "opened", "seam", "split", "stopped"]

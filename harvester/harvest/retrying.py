@@ -30,7 +30,7 @@ _LEAST_BACKOFF = 0.25
 def note_success(walk: Walk) -> None:
     """An answer was taken: failures are forgotten, and after some pages at a lowered limit a larger one is tried."""
     walk.failures = walk.lone = walk.size_failures = walk.absences = 0
-    walk.asked = walk.wants_cursor = False
+    walk.asked = walk.wants_cursor = walk.lost = False
     walk.failing_since = None
     walk.error = None
     walk.anchor = -1
@@ -84,10 +84,19 @@ def note_failure(
             _ask_for_less(walk)
     if isinstance(error, CursorAbsent):
         walk.absences += 1
-        if walk.absences >= ABSENCES and walk.key_range.anchors:
-            walk.absences = 0
-            walk.wants_cursor = False
-            walk.anchor = walk.anchor + 1 if walk.anchor + 1 < len(walk.key_range.anchors) else -1
+        if walk.absences >= ABSENCES:
+            _ask_from_further_back(walk)
+
+
+def _ask_from_further_back(walk: Walk) -> None:
+    """The record asked for is lacking: the next anchor is asked for, or, after the last one, the cursor again."""
+    anchors = walk.key_range.anchors
+    if walk.anchor + 1 == len(anchors):
+        walk.lost = True
+    if anchors:
+        walk.absences = 0
+        walk.wants_cursor = False
+        walk.anchor = -1 if walk.anchor + 1 == len(anchors) else walk.anchor + 1
 
 
 def _ask_for_less(walk: Walk) -> None:

@@ -119,7 +119,7 @@ def _take_part(state: State, walk: Walk, page: Page, step: Step, keys: pa.Int64A
     if step.at_end:
         parts.end_here(walk)
     parts.settle(walk)
-    if _may_be_cut(state, step, before, page) and parts.right_of(walk) is None:
+    if parts.is_part(walk) and _may_be_cut(state, step, before, page) and parts.right_of(walk) is None:
         walks.confirm_from_further_back(walk)
     why = parts.conclusion(walk, _ends_needed(state, walk))
     return replace(_taken(walk, new, why), erased=(*step.erased, *erased))
@@ -139,6 +139,7 @@ async def _take_confirmation(state: State, walk: Walk, part: Walk, page: Page) -
     part.key_range = replace(part.key_range, short_answers=ASKINGS)
     if at_end:
         parts.end_here(part)
+        parts.settle(part)
     why = parts.conclusion(part, ends_needed)
     return None if why is None else _taken(part, None, why)
 

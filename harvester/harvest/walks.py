@@ -83,6 +83,7 @@ class Walk:
         grow_after: so many of those, and a larger limit is tried.
         grown: whether the limit is such a larger one, still to prove itself.
         absences: well-formed answers in a row that lacked the record asked for.
+        lost: whether no record comes back any more that it could go on from, neither the cursor's nor an anchor.
         anchor: the place in ``key_range.anchors`` of the record that is asked for; -1 for the cursor.
         page_rows: the records of the last page; of the longest answer of an unpaged dataset.
         longest: the records of the longest page of the slice so far; kept by its lead.
@@ -143,6 +144,7 @@ class Walk:
     grow_after: int = GROW_AFTER
     grown: bool = False
     absences: int = 0
+    lost: bool = False
     anchor: int = -1
     page_rows: int = 0
     longest: int = 0

@@ -161,6 +161,8 @@ class Server:
         latency_s, fault, share = self._chance.latency_s(), self._chance.fault(), self._chance.share()
         if asked.id_send in self.fail_sends:
             fault = Fault.FAILED
+        if fault is not None:
+            self.stats.faults[fault.value] += 1
         selection = answer = None
         async with self._workers or nullcontext():
             begins_at = anyio.current_time() + latency_s
@@ -169,8 +171,6 @@ class Server:
                 selection = select(self.account, asked, self.behaviour, lacking=lacking)
                 answer = await self._replies.built(exchange, selection, fault, share)
             await anyio.sleep_until(begins_at)
-        if fault is not None:
-            self.stats.faults[fault.value] += 1
         if fault is Fault.HANG:
             return await self._replies.silence(exchange)
         if answer is None or selection is None:
