@@ -201,6 +201,8 @@ def _extend(left: Walk, stop: int) -> None:
 def check_seam(walk: Walk, met: int | None, *, at_end: bool) -> bool:
     """Holds what a page of a part met against what its right neighbour begins with, before the page is taken.
 
+    That the send ends before that neighbour's rows is believed only if none of them comes back any more.
+
     Args:
         walk: the part.
         met: the first key at or after its stop that the page held.
@@ -279,7 +281,7 @@ def end_here(walk: Walk) -> None:
     """
     while (right := right_of(walk)) is not None and right.key_range.cursor is None and not right.busy:
         withdraw(right)
-    if right is not None and right.lost:
+    if right is not None and right.lost and right.key_range.first_keys:
         walk.met = right.key_range.first_keys[0]
 
 

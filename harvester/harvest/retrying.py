@@ -91,12 +91,12 @@ def note_failure(
 def _ask_from_further_back(walk: Walk) -> None:
     """The record asked for is lacking: the next anchor is asked for, or, after the last one, the cursor again."""
     anchors = walk.key_range.anchors
-    if walk.anchor + 1 == len(anchors):
-        walk.lost = True
+    was_last = walk.anchor + 1 == len(anchors)
+    walk.lost |= was_last
     if anchors:
         walk.absences = 0
         walk.wants_cursor = False
-        walk.anchor = -1 if walk.anchor + 1 == len(anchors) else walk.anchor + 1
+        walk.anchor = -1 if was_last else walk.anchor + 1
 
 
 def _ask_for_less(walk: Walk) -> None:
