@@ -41,6 +41,18 @@ def part_at_end(lead: Walk) -> Walk | None:
     return part if is_foreseen(stretches, lead.rows, lead.expected, lead.empty_from) else None
 
 
+def is_in_sight(lead: Walk) -> bool:
+    """Whether the queries that are under way may well bring all that is left of a slice that is harvested first."""
+    if lead.done:
+        return True
+    parts_of = parts.of(lead)
+    if lead.refresh or lead.reopened or not all(part.busy or parts.waits(part) for part in parts_of):
+        return False
+    if lead.expected is None:
+        return parts_of[-1].key_range.short_answers > 0
+    return lead.rows + sum(part.query().limit or 0 for part in parts_of if part.busy) >= lead.expected
+
+
 def _may_be_confirmed(part: Walk) -> bool:
     """Whether a part asks for a further page, nothing is in doubt, and that page was not to be confirmed before."""
     here = part.key_range
@@ -116,6 +128,7 @@ def with_confirmation(part: Walk, step: Step, ends_needed: int) -> Step:
 __all__ = [
     "confirmation",
     "is_awaited",
+    "is_in_sight",
     "note_confirmation",
     "note_failure",
     "part_at_end",

@@ -1,6 +1,7 @@
 """Which walks are under way: how slices and scopes are taken in, a few at a time, and how they leave.
 
-A slice whose proof may need its send's messages waits for these. A walk over many sends that ends may leave slices that
+A slice whose proof may need its send's messages follows these: it begins once they are over, or when all of them are
+under way and a permit would go unused; then its answer waits for them. A walk over many sends that ends may leave slices that
 go on by themselves; then all that is wanted is looked through once more.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
 from harvester.datasets import CATALOGUE
@@ -65,8 +67,8 @@ class Intake:
         self._wide = wide
         self._changed = changed
         self._rewinds = False
-        self._later: dict[int, SliceRecord] = {}
         self._begun = 0
+        self._over: dict[int, anyio.Event] = {}
 
     async def feed(self) -> None:
         """Takes in the next few; or notes that there are no more."""
@@ -79,7 +81,7 @@ class Intake:
             if self._rewinds:
                 self._rewinds = False
                 self._wide.rewind()
-        under_way = {*self._state.walks, *(record.id for record in self._later.values())}
+        under_way = {*self._state.walks, *(record.id for record in self._state.followers.values())}
         taken = await to_thread.run_sync(self._slices.take, _FEED_SENDS)
         if not taken:
             self._state.fed = not self._rewinds
@@ -89,8 +91,7 @@ class Intake:
         for record in sorted(records, key=lambda record: not CATALOGUE[record.key.dataset].counted):
             messages = first_of_send.get(record.key.id_send)
             if messages is not None and not CATALOGUE[record.key.dataset].paged:
-                # Its proof may need the send's messages, so it goes after them.
-                self._later[messages.id] = record
+                self._state.followers[messages.id] = record
             else:
                 if CATALOGUE[record.key.dataset].counted:
                     first_of_send[record.key.id_send] = record
@@ -100,6 +101,26 @@ class Intake:
         """Slices may have joined those that are to be asked: all are looked through again."""
         self._rewinds = True
         self._state.fed = False
+
+    async def follow(self, messages: Walk) -> None:
+        """Begins what follows a send's messages, although these are not over."""
+        record = self._state.followers.pop(messages.slice_id)
+        self._over[messages.slice_id] = anyio.Event()
+        await self._begin(record)
+        walk = self._state.walks[record.id]
+        walk.follows = messages
+        self._state.walks.go_ahead(walk)
+
+    async def is_over(self, messages: Walk) -> bool:
+        """Waits until a send's messages are over; False if a drain comes first."""
+        while not self._state.draining and self._state.walks.get(messages.slice_id) is messages:
+            await self._over[messages.slice_id].wait()
+        return not self._state.draining
+
+    def drained(self) -> None:
+        """Nothing is waited for any more."""
+        for over in self._over.values():
+            over.set()
 
     async def _begin(self, record: SliceRecord) -> None:
         limit = self._state.worked_limit or self._limit
@@ -135,11 +156,13 @@ class Intake:
 
     async def ended(self, slice_id: int) -> None:
         """A slice is complete in the lake, or given up: what waited for it may begin."""
-        following = self._later.pop(slice_id, None)
+        following = self._state.followers.pop(slice_id, None)
         if following is not None:
             await self._begin(following)
             self._state.walks.go_ahead(self._state.walks[following.id])
         self._state.walks.pop(slice_id, None)
+        if (over := self._over.pop(slice_id, None)) is not None:
+            over.set()
         self._changed()
 
     async def ended_wide(self, walk: Walk) -> None:

@@ -15,6 +15,7 @@ from harvester.harvest.trust import ASKINGS, Trust
 if TYPE_CHECKING:
     from harvester.harvest.lineup import Lineup
     from harvester.harvest.walks import Walk
+    from harvester.lake.entries import SliceRecord
 
 _WAITING_CAP = 4096
 """So many slices may wait after failures; beyond that no more are begun."""
@@ -45,6 +46,7 @@ class State:
         splits: whether the pages of a send may come in another order than their keys', so that it may be split.
         rate: permits a second.
         answer_s: how long an answer takes, in seconds; None before the first.
+        followers: slices whose proof may need their send's messages, by the number of the slice of these.
     """
 
     walks: Lineup
@@ -66,6 +68,7 @@ class State:
     splits: bool = False
     rate: float = 1.0
     answer_s: float | None = None
+    followers: dict[int, SliceRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,13 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """Begin what follows this walk, all of which is under way: its answer is judged when this walk is over."""
+
+    walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """Take more slices from the ledger."""
 
@@ -110,7 +120,7 @@ class Finished:
     """There is nothing left to do."""
 
 
-Decision = Ask | Split | Confirm | Feed | Wait | Finished
+Decision = Ask | Split | Confirm | Follow | Feed | Wait | Finished
 
 
 def asked(decision: Decision) -> Walk | None:
@@ -151,11 +161,11 @@ def choose(state: State, now: float) -> Decision:
     return _put_to_use(state) or Wait(None if later is None else later.ready_at)
 
 
-def _put_to_use(state: State) -> Split | Confirm | None:
+def _put_to_use(state: State) -> Split | Confirm | Follow | None:
     """What a permit that nobody is ready to use is good for, if anything."""
     if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
         return None
-    return _split(state) or _confirm(state)
+    return _split(state) or _confirm(state) or _follow(state)
 
 
 def _split(state: State) -> Split | None:
@@ -185,6 +195,12 @@ def _confirm(state: State) -> Confirm | None:
         return None
     ends = (ending.part_at_end(walk) for walk in state.walks.values())
     return next((Confirm(part) for part in ends if part is not None), None)
+
+
+def _follow(state: State) -> Follow | None:
+    """Of what it may ask before the messages are complete that may prove it, since these are all under way."""
+    walks = (state.walks.get(number) for number in state.followers)
+    return next((Follow(walk) for walk in walks if walk is not None and ending.is_in_sight(walk)), None)
 
 
 def _fits(state: State) -> bool:
@@ -219,6 +235,7 @@ __all__ = [
     "Decision",
     "Feed",
     "Finished",
+    "Follow",
     "Split",
     "State",
     "Wait",

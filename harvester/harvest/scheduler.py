@@ -26,7 +26,7 @@ from harvester.harvest import ending, parts, plan, retrying, taking, walks, wide
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
-from harvester.harvest.plan import Ask, Confirm, Feed, Finished, Split, State, Wait
+from harvester.harvest.plan import Ask, Confirm, Feed, Finished, Follow, Split, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.trust import ASKINGS
@@ -135,6 +135,7 @@ class Scheduler:
     def drain(self) -> None:
         """Begins nothing more; what is in flight is finished and delivered."""
         self.state.draining = True
+        self._intake.drained()
         if self._permit_wait is not None:
             self._permit_wait.cancel()
         self._change()
@@ -171,6 +172,8 @@ class Scheduler:
                     case Split() | Confirm():
                         self._idle_wait = True  # whatever changes, it is decided again
                         await self._ask_next(asking)
+                    case Follow(walk):
+                        await self._intake.follow(walk)
                     case Feed():
                         await self._intake.feed()
                     case Wait(until):
@@ -251,7 +254,7 @@ class Scheduler:
             page = await self._client.attempt(walk.query(), permit, hold)
             self._reached(page, anyio.current_time() - asked_at)
             self._change()  # it is parked no more
-            if self._is_over(walk):
+            if not await self._may_be_judged(walk, hold) or self._is_over(walk):
                 return False
             try:
                 if walk is not self.state.witness:
@@ -269,6 +272,23 @@ class Scheduler:
             if not self._is_over(walk):
                 await self._intake.give_up(walk, str(error))
         return False
+
+    async def _may_be_judged(self, walk: Walk, hold: Hold) -> bool:
+        """Waits with an answer for the messages that may prove it, if it came before they were complete.
+
+        Where a drain comes first, or answers that wait have no room for it, it is not taken.
+        """
+        if walk.follows is None:
+            return True
+        hold.park()
+        kept = self._budget.parked <= self._budget.share
+        if not kept:
+            hold.release()
+        if not await self._intake.is_over(walk.follows) or not kept:
+            walk.follows = None
+            return False
+        await hold.work(0)
+        return True
 
     def _is_over(self, walk: Walk) -> bool:
         """Whether an answer comes too late: its slice is complete or given up, or its part was joined to another."""

@@ -294,6 +294,10 @@ async def _take_list(
 ) -> Taken | None:
     assert walk.id_send is not None
     keys, failed, rows, asking = await to_thread.run_sync(_read_list, page, walk.id_send, failed_keys)
+    early, walk.follows = walk.follows is not None, None
+    if early and proof.lacks(keys, failed):  # they failed since it was asked for: that says nothing of the source
+        retrying.note_success(walk)
+        return None
     if rows.num_rows == 0:
         return _take_empty(state, walk, failed=failed)
     refresh = walk.refresh

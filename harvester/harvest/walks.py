@@ -108,6 +108,7 @@ class Walk:
         confirms: of a confirmation, the part.
         ends_at: where a confirmation said that the send ends, until the part's own answer comes.
         confirmed_from: the cursor of the page that a confirmation was asked for last.
+        follows: the walk of its send's messages, if it was begun before they were complete; see ``plan.Follow``.
         doubts: answers in a row that did not fit what its right neighbour begins with.
         empty_from: a key from which on the source had nothing, by an answer that is no proof of it.
         id_message: of a walk over many sends, the campaign; None for the account.
@@ -166,6 +167,7 @@ class Walk:
     confirms: Walk | None = field(default=None, compare=False, repr=False)
     ends_at: int | None = None
     confirmed_from: int | None = None
+    follows: Walk | None = field(default=None, compare=False, repr=False)
     doubts: int = 0
     empty_from: int | None = None
     id_message: int | None = None
