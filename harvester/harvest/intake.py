@@ -1,8 +1,8 @@
 """Which walks are under way: how slices and scopes are taken in, a few at a time, and how they leave.
 
 A slice whose proof may need its send's messages follows these: it begins once they are over, or when all of them are
-under way and a permit would go unused; then its answer waits for them. A walk over many sends that ends may leave slices that
-go on by themselves; then all that is wanted is looked through once more.
+under way and a permit would go unused; then its answer waits for them. A walk over many sends that ends may leave
+slices that go on by themselves; then all that is wanted is looked through once more.
 """
 
 from __future__ import annotations
