@@ -98,7 +98,7 @@ class TestInARun:
 
     async def test_a_list_without_room_to_wait_is_asked_for_again(self, tmp_path: Path, order: Order) -> None:
         def swell(client: Client, page: Page, hold: Hold) -> Page:
-            client.budget.change(hold, client.budget.share + 1)
+            client.budget.change(hold, client.budget.share // 2 + 1)
             return page
 
         order.after = swell

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 _MOST_MET = 1000
 _PACKED_PART = 8
+_KEPT_PART = 2
+"""Answers that wait for others to prove them leave half of the room to those that come in."""
 _FORGET = 0.9
 _NEWS = 0.2
 _LEAST_BODY_BYTES = 2 * READ_BYTES
@@ -276,12 +278,12 @@ class Scheduler:
     async def _may_be_judged(self, walk: Walk, hold: Hold) -> bool:
         """Waits with an answer for the messages that may prove it, if it came before they were complete.
 
-        Where a drain comes first, or answers that wait have no room for it, it is not taken.
+        Where a drain comes first, or it would leave others too little room to come in, it is not taken.
         """
         if walk.follows is None:
             return True
         hold.park()
-        kept = self._budget.parked <= self._budget.share
+        kept = self._budget.parked * _KEPT_PART <= self._budget.share
         if not kept:
             hold.release()
         if not await self._intake.is_over(walk.follows) or not kept:
