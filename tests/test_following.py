@@ -15,6 +15,7 @@ from harvester.budget import Hold
 from harvester.datasets import BOUNCES, MESSAGES
 from harvester.errors import ServerFailed, SliceRefused
 from harvester.harvest import ending, parts, plan
+from harvester.harvest.intake import Intake
 from harvester.harvest.plan import Ask, Follow, State, Wait
 from harvester.harvest.walks import Walk
 from harvester.lake.entries import SliceRecord
@@ -109,7 +110,11 @@ class TestInARun:
         assert order.lists == 2
         assert result.queries == 3, "asking again is no further query"
 
-    async def test_a_list_that_waits_does_not_hold_up_a_drain(self, tmp_path: Path, order: Order) -> None:
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_a_drain_waits_with_it_for_what_is_in_flight_and_no_longer(
+        self, tmp_path: Path, order: Order, fails: bool
+    ) -> None:
+        order.last_page = ServerFailed("on purpose") if fails else None
         async with field(tmp_path, SPEC, limit=LIMIT) as account:
             harvest = account.harvest(SENDS)
 
@@ -118,11 +123,36 @@ class TestInARun:
                 return page
 
             order.after = drain
-            assert not (await harvest.run()).complete
-            result = await account.run(SENDS)
-            assert result.complete
+            assert (await harvest.run()).complete is not fails
+            assert account.server.stats.requests == 3
+            assert (await account.run(SENDS)).complete
             account.assert_exact()
-            assert account.server.stats.requests == 4, "the list alone came twice"
+            assert account.server.stats.requests == (5 if fails else 3)
+
+    async def test_a_drain_keeps_a_list_whose_messages_are_complete(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempt, ended, over = Client.attempt, Intake.ended, anyio.Event()
+
+        async def told(intake: Intake, slice_id: int) -> None:
+            await ended(intake, slice_id)
+            over.set()
+
+        monkeypatch.setattr(Intake, "ended", told)
+        async with field(tmp_path, SPEC, limit=LIMIT) as account:
+            harvest = account.harvest(SENDS)
+
+            async def late(client: Client, query: Query, permit: Permit, hold: Hold) -> Page:
+                page = await attempt(client, query, permit, hold)
+                if query.dataset is BOUNCES:
+                    await over.wait()
+                    harvest.drain()
+                return page
+
+            monkeypatch.setattr(Client, "attempt", late)
+            assert (await harvest.run()).complete
+            account.assert_exact()
+            assert account.server.stats.requests == 3
 
     async def test_where_the_last_messages_fail_it_waits_for_the_next_attempt(
         self, tmp_path: Path, order: Order

@@ -137,9 +137,28 @@ class TestProofs:
             result = await account.run([Send(601, expected=9), Send(602)], datasets=("messages",))
             assert not result.complete
             said, _, asked = str(outcomes(result)["messages", 601].error).partition(" (asked for ")
-            assert said == "the answer is empty, though the list of sends says 9 messages"
+            assert said == "the answer is empty, though the send is said to have 9 messages"
             assert asked == "messages of send 601 limit 25000)"
             assert outcomes(result)["messages", 602].proof == "tail"
+
+    async def test_a_number_of_the_user_s_own_that_is_wrong_says_nothing_of_the_source_and_can_be_taken_back(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with field(tmp_path, AccountSpec(sends=listed({601: 0, 602: 50})), patience_s=0.1) as account:
+            result = await account.run([Send(601, expected=9), Send(602)])
+            assert not result.complete
+            assert "the source said" not in caplog.text
+            assert (await account.run([Send(601, expected=0), Send(602)])).complete
+            account.assert_exact()
+
+    @pytest.mark.parametrize("expected", [None, 400])
+    async def test_one_record_is_not_taken_for_all_because_two_answers_held_nothing_else(
+        self, tmp_path: Path, expected: int | None
+    ) -> None:
+        behaviour = Behaviour(script=(Fault.BARE, Fault.BARE))
+        async with field(tmp_path, AccountSpec(sends=listed({601: 400})), behaviour) as account:
+            assert (await account.run([Send(601, expected=expected)])).complete
+            account.assert_exact()
 
     async def test_erased_records_at_the_cursor_are_passed_over_and_counted(self, tmp_path: Path) -> None:
         spec = AccountSpec(seed=2, sends=equal(2, 400), gap=3)

@@ -167,6 +167,10 @@ class TestTrust:
         assert Trust(answers=3).empties_needed == 5
         assert Trust(answers=3).ends_needed == 2
 
+    def test_an_end_after_one_record_is_asked_for_more_often_too(self) -> None:
+        assert [Trust(answers=answers).lone_ends_needed for answers in (1, 3, 30, 300)] == [7, 5, 2, 2]
+        assert Trust(answers=98, false_ends=9).lone_ends_needed == 6
+
     def test_the_end_of_many_sends_is_asked_for_more_often_from_a_source_that_little_is_known_of(self) -> None:
         assert [Trust(answers=answers).wide_ends_needed for answers in (3, 30, 300, 3000)] == [9, 4, 3, 2]
 

@@ -385,7 +385,7 @@ class TestSplit:
 class TestTrouble:
     async def test_faults_make_no_difference(self, tmp_path: Path) -> None:
         faults = dict.fromkeys(
-            [Fault.RESET, Fault.TRUNCATE, Fault.SHORT, Fault.EMPTY, Fault.HTML, Fault.FAILED, Fault.ERROR], 0.05
+            [Fault.RESET, Fault.TRUNCATE, Fault.SHORT, Fault.EMPTY, Fault.HTML, Fault.FAILED, Fault.ERROR], 0.03
         )
         behaviour = Behaviour(faults=faults, fault_seed=5)
         async with field(tmp_path, SMALL, behaviour, **given(limit=20)) as account:

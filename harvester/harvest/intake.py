@@ -112,15 +112,18 @@ class Intake:
         self._state.walks.go_ahead(walk)
 
     async def is_over(self, messages: Walk) -> bool:
-        """Waits until a send's messages are over; False if a drain comes first."""
-        while not self._state.draining and self._state.walks.get(messages.slice_id) is messages:
+        """Waits until a send's messages are over; False if a drain leaves them unfinished."""
+        while self._state.walks.get(messages.slice_id) is messages:
+            if self._state.draining and not (messages.done or any(part.busy for part in parts.of(messages))):
+                return False
             await self._over[messages.slice_id].wait()
-        return not self._state.draining
+        return True
 
-    def drained(self) -> None:
-        """Nothing is waited for any more."""
-        for over in self._over.values():
+    def look_again(self) -> None:
+        """Something changed while the run is drained: whoever waits for messages looks whether they still come."""
+        for slice_id, over in self._over.items():
             over.set()
+            self._over[slice_id] = anyio.Event()
 
     async def _begin(self, record: SliceRecord) -> None:
         limit = self._state.worked_limit or self._limit

@@ -271,7 +271,7 @@ def check_may_be_empty(*, rows: int, expected: int | None, failed: pa.Int64Array
     if rows:
         raise Unproven(f"the answer is empty, though {rows} rows were harvested before")
     if expected:
-        raise Unproven(f"the answer is empty, though the list of sends says {expected} messages")
+        raise Unproven(f"the answer is empty, though the send is said to have {expected:,} messages")
     if failed is not None and len(failed):
         raise Unproven(f"the answer is empty, though {len(failed)} messages of the send failed")
 

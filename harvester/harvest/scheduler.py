@@ -137,7 +137,6 @@ class Scheduler:
     def drain(self) -> None:
         """Begins nothing more; what is in flight is finished and delivered."""
         self.state.draining = True
-        self._intake.drained()
         if self._permit_wait is not None:
             self._permit_wait.cancel()
         self._change()
@@ -197,6 +196,8 @@ class Scheduler:
 
     def _change(self) -> None:
         self._changed.set()
+        if self.state.draining:
+            self._intake.look_again()
         if self._idle_wait and self._permit_wait is not None:
             self._permit_wait.cancel()
 
@@ -278,7 +279,7 @@ class Scheduler:
     async def _may_be_judged(self, walk: Walk, hold: Hold) -> bool:
         """Waits with an answer for the messages that may prove it, if it came before they were complete.
 
-        Where a drain comes first, or it would leave others too little room to come in, it is not taken.
+        Where a drain leaves them unfinished, or it would leave others too little room to come in, it is not taken.
         """
         if walk.follows is None:
             return True

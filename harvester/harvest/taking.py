@@ -251,7 +251,11 @@ def _may_be_cut(state: State, step: Step, before: int, page: Page) -> bool:
 
 def _ends_needed(state: State, walk: Walk) -> int:
     """How many answers in a row that end at the cursor's record prove that this walk ends there."""
-    return state.trust.ends_needed if walk.scope is None else state.trust.wide_ends_needed
+    if walk.scope is not None:
+        return state.trust.wide_ends_needed
+    lone = walk.key_range.cursor is not None and not walk.key_range.anchors and not walk.of_slice.parts
+    seen_before = walk.refresh is not None or walk.reopened
+    return state.trust.lone_ends_needed if lone and not seen_before else state.trust.ends_needed
 
 
 def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None = None) -> pa.RecordBatch:
@@ -345,7 +349,8 @@ def _take_empty(state: State, walk: Walk, failed: pa.Int64Array | None) -> Taken
         try:
             proof.check_may_be_empty(rows=walk.rows, expected=walk.expected, failed=failed)
         except Unproven:
-            state.trust.false_empties += 1
+            # A number that may be the user's own, and wrong, says nothing of the source.
+            state.trust.false_empties += bool(walk.rows or walk.listed or (failed is not None and len(failed)))
             raise
     if refresh is None and walk.listed == 0:
         proven = True

@@ -2,8 +2,8 @@
 
 Two such answers prove an end (DESIGN), as long as there is reason to believe the source. Once it has said "nothing
 more" where there was more, so many are asked for that all of them being wrong is less likely than one in a million; for
-the end of many sends at once so many from the start. And a source that says "nothing at all" before it has answered
-much is asked a few times more.
+the end of many sends at once so many from the start. And a source that says "nothing at all", or brings one record and
+"nothing more", before it has answered much is asked a few times more.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ class Trust:
     def ends_needed(self) -> int:
         """How many answers in a row that end at the cursor's record prove a ``tail``."""
         return self._askings(self.false_ends, _DOUBT_AFTER_LIES) if self.false_ends else ASKINGS
+
+    @property
+    def lone_ends_needed(self) -> int:
+        """How many prove it where only one record came: no other can be asked from, so all of them are one question.
+
+        A few more, as for no records, before the source has answered much.
+        """
+        return self._askings(self.false_ends, _DOUBT_AFTER_LIES if self.false_ends else _DOUBT)
 
     @property
     def wide_ends_needed(self) -> int:
