@@ -123,7 +123,11 @@ class FakeHarvest:
                 await self._drained.wait()
                 return self._result([outcome(1)], interrupted=False, complete=True)
             case "partly":
-                slices = [outcome(1), outcome(2, rows=3, error="the server answered 500"), outcome(3, rows=0)]
+                slices = [
+                    replace(outcome(1), expected=7),
+                    outcome(2, rows=3, error="the server answered 500"),
+                    outcome(3, rows=0),
+                ]
                 return self._result(slices, complete=False)
             case "many":
                 return self._result((outcome(number) for number in range(1, 20_001)), complete=True)
@@ -323,6 +327,7 @@ def test_the_summary_is_all_that_standard_output_holds(finished: Finished) -> No
     assert returncode == 1
     assert out.startswith("Incomplete: 2 of 3 slices complete.\n")
     assert "No rows at all: send 3." in out
+    assert "messages of send 1: 100 rows, 93 more than the 7 expected" in out
     assert "progress" in err
 
 
@@ -335,6 +340,7 @@ def test_standard_error_can_be_a_json_object_a_line(finished: Finished) -> None:
         "progress",
         "finished",
         "no rows at all: perhaps a mistyped id",
+        "proven complete, yet not as many rows as expected",
     ]
     _, _, err = finished("unauthorized", "--log-format", "json")
     assert json.loads(err.splitlines()[-1])["level"] == "error"

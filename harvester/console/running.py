@@ -109,6 +109,14 @@ def _print_json(ending: Ending, _settings: Settings) -> Exception | None:
     )
     for send in findings.rowless.shown:
         structlog.get_logger().warning("no rows at all: perhaps a mistyped id", id_send=send)
+    for one in findings.miscounted.shown:
+        structlog.get_logger().warning(
+            "proven complete, yet not as many rows as expected",
+            dataset=one.dataset,
+            id_send=one.id_send,
+            rows=one.rows,
+            expected=one.expected,
+        )
     return failed
 
 
