@@ -45,12 +45,12 @@ def is_in_sight(lead: Walk) -> bool:
     """Whether the queries that are under way may well bring all that is left of a slice that is harvested first."""
     if lead.done:
         return True
-    parts_of = parts.of(lead)
-    if lead.refresh or lead.reopened or not all(part.busy or parts.waits(part) for part in parts_of):
+    ranges = parts.of(lead)
+    if lead.refresh or lead.reopened or not all(part.busy or parts.waits(part) for part in ranges):
         return False
     if lead.expected is None:
-        return parts_of[-1].key_range.short_answers > 0
-    return lead.rows + sum(part.query().limit or 0 for part in parts_of if part.busy) >= lead.expected
+        return ranges[-1].key_range.short_answers > 0
+    return lead.rows + sum(part.query().limit or 0 for part in ranges if part.busy) >= lead.expected
 
 
 def _may_be_confirmed(part: Walk) -> bool:

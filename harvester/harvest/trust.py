@@ -46,7 +46,7 @@ class Trust:
 
         A few more, as for no records, before the source has answered much.
         """
-        return self._askings(self.false_ends, _DOUBT_AFTER_LIES if self.false_ends else _DOUBT)
+        return self._more_at_first(self.false_ends)
 
     @property
     def wide_ends_needed(self) -> int:
@@ -59,7 +59,7 @@ class Trust:
     @property
     def empties_needed(self) -> int:
         """How many answers in a row without records prove an ``empty`` slice."""
-        return self._askings(self.false_empties, _DOUBT_AFTER_LIES if self.false_empties else _DOUBT)
+        return self._more_at_first(self.false_empties)
 
     def note_page(self, rows: int) -> None:
         """An answer with so many records came."""
@@ -73,6 +73,9 @@ class Trust:
         """
         if rows < min(limit, self.largest_page):
             self.false_ends += 1
+
+    def _more_at_first(self, lies: int) -> int:
+        return self._askings(lies, _DOUBT_AFTER_LIES if lies else _DOUBT)
 
     def _askings(self, lies: int, doubt: float) -> int:
         share = min((lies + 1) / (self.answers + 2), 0.5)  # the rule of succession
