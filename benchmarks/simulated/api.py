@@ -61,6 +61,7 @@ class Asked:
         in_pause: attempts that came while a pause went on that it had asked for.
         in_flight: attempts under way.
         most_in_flight: the most of them at a time.
+        lost: attempts that a kill cut off before their answers were there.
         sent_bytes: bytes of all answers.
         last_at: when the last answer was sent.
     """
@@ -70,6 +71,7 @@ class Asked:
     in_pause: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    lost: int = 0
     sent_bytes: int = 0
     last_at: float = 0.0
 
@@ -111,6 +113,9 @@ class SimulatedApi:
         asked.most_in_flight = max(asked.most_in_flight, asked.in_flight)
         try:
             return await self._answer(msgspec.json.decode(payload), hold, now)
+        except asyncio.CancelledError:
+            asked.lost += 1
+            raise
         finally:
             asked.in_flight -= 1
             asked.last_at = asyncio.get_running_loop().time()

@@ -92,16 +92,17 @@ async def _play(scene: Scene, watch: Watch | None) -> Played:
     api = SimulatedApi(scene.account, scene.behaviour, bytes_per_s=scene.bytes_per_s)
     wide = settings.scope is Scope.ACCOUNT
     lake = SimulatedLake(scene.account, settings.datasets, settings.limit, sized=scene.sized, wide=wide)
-    queries = 0
+    queries, admitted = 0, False
     for killed_after in (*scene.kills, math.inf):
         limiter = Limiter(settings.rate, settings.burst, settings.concurrency)
         client = Client(settings, as_transport(api), limiter, SimulatedSpeaker(settings, scene.account))
+        client.admitted = admitted  # as the ledger keeps it: see harvest.learning
         deliver, delivered = anyio.create_memory_object_stream[Delivery](32)
         scheduler = Scheduler(settings, client=client, slices=lake, deliver=deliver, wide=lake.wide)
         lake.begin(scheduler.workload)
         with anyio.move_on_after(killed_after):
             await _run(scheduler, lake, delivered, watch)
-        queries += scheduler.queries
+        queries, admitted = queries + scheduler.queries, client.admitted
     return Played(anyio.current_time(), queries, api.asked, lake)
 
 

@@ -26,7 +26,16 @@ from harvester.api.transport import ConnectedLate, Transport
 from harvester.api.unpack import counted_size, said_size, unpacked
 from harvester.api.wires import speaker
 from harvester.budget import Budget
-from harvester.errors import AttemptFailed, HarvesterError, NotConnected, NotData, OverCap, Throttled, TurnedAway
+from harvester.errors import (
+    AttemptFailed,
+    HarvesterError,
+    NotConnected,
+    NotData,
+    OverCap,
+    SliceRefused,
+    Throttled,
+    TurnedAway,
+)
 from harvester.model import Page
 
 if TYPE_CHECKING:
@@ -64,6 +73,8 @@ class Client:
         budget: what answers may take in memory, all together.
         attempts: attempts made so far.
         reached: whether the server was connected to at least once.
+        admitted: whether the API is known to let this account in. Until then one query goes at a time, since it may be
+            refused.
         earnest_bytes: the size, as it came, of the first answer that is too long to be a refusal; 0 before that.
     """
 
@@ -76,6 +87,7 @@ class Client:
         self.budget = Budget(settings.memory)
         self.attempts = 0
         self.reached = False
+        self.admitted = False
         self.earnest_bytes = 0
         self._settings = settings
         self._hide = settings.client_md5.hidden_in
@@ -138,10 +150,14 @@ class Client:
         """
         try:
             with self.budget.parking() if hold is None else nullcontext(hold) as held:
-                return await self._attempt(query, permit, held)
+                page = await self._attempt(query, permit, held)
         except HarvesterError as error:
+            if not isinstance(error, AttemptFailed):
+                self.admitted = isinstance(error, SliceRefused)
             error.args = (self._hide(str(error)),)
             raise
+        self.admitted = True
+        return page
 
     async def _attempt(self, query: Query, permit: Permit, hold: Hold) -> Page:
         with permit:
@@ -180,6 +196,7 @@ class Client:
         self._learn(leaving.sent, now, failure)
         if failure is None and not self.earnest_bytes and answer.wire_bytes > _LONGEST_REFUSAL_BYTES:
             self.earnest_bytes = answer.wire_bytes
+            self.admitted = True  # reading so long an answer takes its time
         return answer, failure, now - leaving.sent.at
 
     def _learn(self, sent: Sent, now: float, failure: HarvesterError | None) -> None:

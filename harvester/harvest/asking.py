@@ -87,7 +87,7 @@ class Asker:
             if not begins and not self._busy:
                 return
             until: float | None = None
-            if begins and self._busy < (1 if self._reach.alone else self._client.limiter.concurrency):
+            if begins and self._busy < (self._client.limiter.concurrency if self._client.admitted else 1):
                 until = self._waiting[0][0]
                 if until <= anyio.current_time():
                     await self._begin(group)

@@ -31,7 +31,7 @@ class State:
         concurrency: the most queries in flight.
         in_flight: queries in flight.
         busy: pages on their way, from the permit until the lake's wing has them.
-        alone: whether the run's first answer is still to come: its query goes alone, since it may be refused.
+        alone: whether it is not known yet that the API lets the account in: until then one query goes at a time.
         fed: whether every slice of the selection has been begun.
         draining: whether nothing more is begun.
         share: how many bytes answers may take while they come in and wait to be read.

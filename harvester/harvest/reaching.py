@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 
 
 class Reach:
-    """What became of attempts so far.
-
-    Attributes:
-        alone: whether no answer has come yet: until then one query goes at a time, since it may be refused.
-    """
+    """What became of attempts so far."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
-        self.alone = True
         self._settings = settings
         self._client = client
+        self._has_answered = False
         self._unreachable_since: float | None = None
         self._unreachable_times = 0
         self._fruitless_since: float | None = None
 
     def answered(self) -> None:
         """The API answered."""
-        self.alone = False
+        self._has_answered = True
         self._unreachable_since = self._fruitless_since = None
 
     def failed(self, error: AttemptFailed, now: float, failures: int) -> bool:
@@ -59,7 +55,7 @@ class Reach:
             if fruitless_s >= patience_s:
                 raise ServerNotReached(f"{error}; it has done nothing else for {fruitless_s:.0f} s")
             return False
-        never = self.alone and fruitless_s >= min(patience_s, self._settings.tuning.never_reached_s)
+        never = not self._has_answered and fruitless_s >= min(patience_s, self._settings.tuning.never_reached_s)
         if isinstance(error, NotTheApi) and never and failures:
             raise ServerNotReached(f"{error}, and nothing else came from {self._settings.endpoint}: see --endpoint")
         return True

@@ -185,9 +185,9 @@ class Scheduler:
 
     def _decide(self, in_hand: int = 0) -> plan.Decision:
         """Decides over how things are now; ``in_hand`` permits are taken and not used yet."""
-        if self.state.alone and self._client.earnest_bytes:
-            self.state.alone = False  # reading so long an answer takes its time
-            self.state.body_bytes = max(self._client.earnest_bytes, _LEAST_BODY_BYTES)
+        if self.state.alone and self._client.admitted:
+            self.state.alone = False
+            self.state.body_bytes = max(self._client.earnest_bytes or self.state.body_bytes, _LEAST_BODY_BYTES)
         self.state.in_flight = self._limiter.in_flight - in_hand
         self.state.concurrency = self._limiter.concurrency
         self.state.rate = self._limiter.rate
@@ -271,7 +271,7 @@ class Scheduler:
                 self.tempo.note_failure(now, self._limiter.in_flight, now - asked_at)
             await self._failed(walk, error, among_answers=self.state.trust.answers > answers)
         except SliceRefused as error:
-            self._answered()
+            self._reach.answered()
             if not self._is_over(walk):
                 await self._intake.give_up(walk, str(error))
         return False
@@ -306,15 +306,11 @@ class Scheduler:
         met = self.met[page.query.dataset.name]
         if len(met) < _MOST_MET:
             met |= page.met
-        self._answered()
+        self._reach.answered()
         guess = int(self.state.body_bytes * _FORGET) if self.queries > 1 else 0
         self.state.body_bytes = max(page.wire_bytes, guess, _LEAST_BODY_BYTES)
         self.fitting.note(page)
         self.tempo.note_answer(anyio.current_time(), self._limiter.in_flight, page.batch.num_rows, page.seconds)
-
-    def _answered(self) -> None:
-        self.state.alone = False
-        self._reach.answered()
 
     async def _take(self, walk: Walk, page: Page, hold: Hold) -> bool:
         """Takes a page; whether it is delivered, and its hold with it."""

@@ -1,4 +1,4 @@
-"""What the server was found to bear, kept in the ledger from one run to the next.
+"""What a run found out of the server, kept in the ledger for the next one: what it bears, and that it answers at all.
 
 Everything here is blocking: call it from a worker thread.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harvester.lake.ledgers.database import Database
 
 _NAME = "borne"
+_ADMITTED = "admitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Bearing:
-    """What the server bears, in the ledger's ``facts``."""
+    """What is known of the server, in the ledger's ``facts``."""
 
     database: Database
 
@@ -52,6 +53,25 @@ class Bearing:
                 return
             value = json.dumps({"rate": borne.rate, "concurrency": borne.concurrency, "at": as_text(now)})
             connection.execute(PUT_FACT.on(connection), {"name": _NAME, "value": value})
+
+    def admitted(self, way: str) -> datetime | None:
+        """When a run that did not come to its own end was last let in, in UTC without a zone; None if it never was.
+
+        ``way`` says whose account, from where and to where: only what is known of the same one counts.
+        """
+        with self.database.reading() as connection:
+            text = connection.scalar(sa.select(facts.c.value).where(facts.c.name == _ADMITTED))
+        found = json.loads(text) if text is not None else {}
+        return datetime.fromisoformat(found["at"]) if found.get("way") == way else None
+
+    def note_admitted(self, way: str, now: datetime | None) -> None:
+        """Notes that the account is let in now; with None, that it is not known to be any more."""
+        with self.database.writing() as connection:
+            if now is None:
+                connection.execute(facts.delete().where(facts.c.name == _ADMITTED))
+                return
+            value = json.dumps({"way": way, "at": as_text(now)})
+            connection.execute(PUT_FACT.on(connection), {"name": _ADMITTED, "value": value})
 
 
 __all__ = ["Bearing", "Remembered"]

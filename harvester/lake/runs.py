@@ -79,7 +79,7 @@ class Runs:
             if others and not connection.scalar(_HOLDS_ANYTHING):
                 for table in (ranges, refreshes, erased, scope_segments, scope_ranges, scopes, superseded, slices):
                     connection.execute(table.delete())
-                connection.execute(facts.delete().where(facts.c.name == "borne"))
+                connection.execute(facts.delete().where(facts.c.name.in_(("borne", "admitted"))))
                 known = {"run": known.get("run", "0")}
             if known.get("account", account) != account:
                 message = (
@@ -117,6 +117,7 @@ class Runs:
         """Notes that a run came to its own end, so that the next one does not resume it."""
         with self.database.writing() as connection:
             _put_facts(connection, ended_run=run)
+            connection.execute(facts.delete().where(facts.c.name == "admitted"))
 
     def account(self) -> str | None:
         """Whose lake it is, by client id; None before its first run."""

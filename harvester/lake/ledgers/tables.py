@@ -48,8 +48,9 @@ facts = Table(
 is, absent in ledgers of early versions, which did nothing); ``partition_by`` (absent in those, which knew ``send``
 alone); ``run`` (the last run's number) and ``last_run`` (when it began: UTC, ISO 8601); ``since_run`` (the first of the
 runs that resume each other, up to the last one); ``ended_run`` (the last run that came to its own end); ``borne`` (what
-the server was found to bear, as JSON; see ``bearing``); ``table`` (the format of the tables that follow it; absent
-where there are none) and ``catalog`` (where Iceberg tables are, if not in the lake's own).
+the server was found to bear, as JSON) and ``admitted`` (when it let a run in that has not come to its own end;
+likewise, see ``bearing`` for both); ``table`` (the format of the tables that follow it; absent where there are none)
+and ``catalog`` (where Iceberg tables are, if not in the lake's own).
 """
 
 PUT_FACT = upsert(facts, ["name"], lambda new: {"value": new["value"]})
