@@ -1,10 +1,10 @@
 """One large send by many cursors, in simulated time: how much sooner than one cursor could, and at how many queries.
 
 Where a send is split is guessed by where its keys lie and by how many it says that it has. So this measures it where
-they lie evenly, where they don't, and where the number is wrong: 120,000 messages at 2,000 to a page, 12 queries at
-once, answers after half a second, less or more by three tenths. Whatever is guessed, every row has to come once. Each
-round has keys and latencies of its own; with --whole there are 40 of them, which tells more of what is up to chance,
-and more has a goal.
+they lie evenly, where they don't, and where the number is wrong, or has to be asked for: 120,000 messages at 2,000 to
+a page, 12 queries at once, answers after half a second, less or more by three tenths. Whatever is guessed, every row
+has to come once. Each round has keys and latencies of its own; with --whole there are 40 of them, which tells more of
+what is up to chance, and more has a goal.
 Where queries fail, or a run is killed and another one goes on, the time that this loses counts too; starting a process
 doesn't. The least queries are then those of the send, and those that a kill found in flight: they are asked again.
 """
@@ -90,7 +90,7 @@ def measured(
     found: Callable[[int], npt.NDArray[np.int64]],
     rounds: int,
     *,
-    said: float = 1.0,
+    said: float | None = 1.0,
     faults: Mapping[Fault, float] | None = None,
     killed: bool = False,
     judged: bool = False,
@@ -101,7 +101,8 @@ def measured(
         name: what they are.
         found: a send's keys, by its number.
         rounds: how many sends.
-        said: how many messages they say that they have, as a share of those that they have.
+        said: how many messages they say that they have, as a share of those that they have; None where they are named
+            without a number, and the list of their campaign's sends says it.
         faults: what fails how often.
         killed: whether a run is killed in its middle, and another one goes on; at another instant each.
         judged: whether what comes of it is a goal.
@@ -119,9 +120,9 @@ def measured(
     over: list[float] = []
     for seed in range(rounds):
         behaviour = Behaviour(latency_s=LATENCY_S, faults=faults or {}, fault_seed=seed)
-        account = OneSend(found(seed), round(said * ROWS))
+        account = OneSend(found(seed), round((said or 1.0) * ROWS))
         kills = (float(np.interp(seed + 0.5, (0, rounds), KILLED_S)),) if killed else ()
-        played = play(Scene(account, behaviour, settings=settings, kills=kills))
+        played = play(Scene(account, behaviour, settings=settings, sized=said is not None, kills=kills))
         if played.lake.gave_up or played.lake.wrong() or not played.lake.complete:
             raise WrongResult(f"{name}: {played.lake.wrong() or played.lake.gave_up or 'it is not complete'}")
         sooner.append(least * sum(LATENCY_S) / 2 / played.seconds)
@@ -151,6 +152,7 @@ def measure(options: Options) -> Report:
         for share in SAID:
             judged = options.whole and share >= LEAST_SAID
             figures += measured(f"{name}, {share:g} times as many said", found, rounds, said=share, judged=judged)
+    figures += measured("named without a number", evenly, rounds, said=None, judged=options.whole)
     for one_in in FAILING:
         faults = {kind: share / one_in for kind, share in FAULTS.items()}
         figures += measured(f"one query in {one_in} fails", evenly, rounds, faults=faults, judged=options.whole)

@@ -365,7 +365,7 @@ class TestRuns:
         assert all(target / 3 < path.stat().st_size < target * 2 for path in files[:-1])
         footers = [Footer.decode(pq.read_metadata(path).metadata or {}) for path in files]
         assert [footer.start for footer in footers] == [0, *(footer.stop for footer in footers[:-1])]
-        assert [footer.proof for footer in footers] == [None] * (len(files) - 1) + ["tail"]
+        assert [footer.proof for footer in footers] == [None] * (len(files) - 1) + ["count"]
         assert footers[-1].stop == KEY_END
         keys = lake_table(tmp_path, "messages", 601_181)["id_send_message"].combine_chunks()
         assert len(keys) == 40_000

@@ -7,12 +7,13 @@ of its send has failed, and is in the send's list of bounces.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
-from harvester.datasets import BOUNCES, EXTRA, MESSAGES, PAGE_CAP
+from harvester.datasets import BOUNCES, EXTRA, MESSAGES, PAGE_CAP, SENDS
 from harvester.model import Send
 
 if TYPE_CHECKING:
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from harvester.datasets import Dataset
-
     Integers = npt.NDArray[np.int64]
 
 FIRST_ID_SEND = 601_181
 FIRST_ID_MESSAGE = 32_443
 FIRST_KEY = 723_043_606
 BOUNCED = 2_000
+SENT_AT = datetime(2020, 3, 1, 9)  # noqa: DTZ001  the API's dates have no zone
 _BETWEEN_SENDS = 16
 
 
@@ -86,16 +86,16 @@ class SimulatedAccount:
     def messages(self, first: int, count: int) -> pa.RecordBatch:
         """So many messages from that number on."""
         if not count:
-            return _records(MESSAGES, _NO_KEYS, _NO_KEYS)
+            return _messages(_NO_KEYS, _NO_KEYS, FIRST_ID_MESSAGE)
         place = int(np.searchsorted(self._before, first, "right")) - 1
         key = int(self._first_keys[place]) + (first - int(self._before[place])) * self.stride
         if first + count <= self._before[place + 1]:
             keys = np.arange(key, key + count * self.stride, self.stride, dtype=np.int64)
-            return _records(MESSAGES, keys, np.full(count, FIRST_ID_SEND + place, np.int64))
+            return _messages(keys, np.full(count, FIRST_ID_SEND + place, np.int64), self.campaign(place))
         numbers = np.arange(first, first + count, dtype=np.int64)
         places = np.searchsorted(self._before, numbers, "right") - 1
         keys = self._first_keys[places] + (numbers - self._before[places]) * self.stride
-        return _records(MESSAGES, keys, FIRST_ID_SEND + places)
+        return _messages(keys, FIRST_ID_SEND + places, self.campaign(int(places[0])))
 
     def failed(self, place: int) -> pa.Int64Array:
         """The keys of a send's messages that failed, ascending."""
@@ -106,7 +106,20 @@ class SimulatedAccount:
     def bounces(self, place: int) -> pa.RecordBatch:
         """A send's list of bounces."""
         keys = self.failed(place).to_numpy()
-        return _records(BOUNCES, keys, np.full(len(keys), FIRST_ID_SEND + place, np.int64))
+        ids = np.full(len(keys), FIRST_ID_SEND + place, np.int64)
+        columns: list[pa.Array[Any]] = [pa.array(ids), pa.array(keys), _NOTHING_EXTRA.slice(0, len(keys))]
+        return pa.RecordBatch.from_arrays(columns, schema=_SEEN[BOUNCES.name])
+
+    def listed(self, place: int, count: int) -> pa.RecordBatch:
+        """The list of so many sends from that place on, with how many messages each says that it has."""
+        columns: dict[str, Integers] = {
+            SENDS.key: FIRST_ID_SEND + np.arange(place, place + count),
+            "send_count": self.said[place : place + count],
+        }
+        return pa.RecordBatch.from_arrays(
+            [pa.array(columns[one.name]) if one.name in columns else pa.nulls(count, one.type) for one in SENDS.schema],
+            schema=SENDS.schema,
+        )
 
     def key_sum(self, place: int) -> int:
         """The sum of a send's keys."""
@@ -131,7 +144,7 @@ class OneSend(SimulatedAccount):
     def messages(self, first: int, count: int) -> pa.RecordBatch:
         """As of any account."""
         keys = self._keys[first : first + count]
-        return _records(MESSAGES, keys, np.full(len(keys), FIRST_ID_SEND, np.int64))
+        return _messages(keys, np.full(len(keys), FIRST_ID_SEND, np.int64), FIRST_ID_MESSAGE)
 
     def failed(self, place: int) -> pa.Int64Array:  # noqa: ARG002
         """As of any account."""
@@ -143,17 +156,21 @@ class OneSend(SimulatedAccount):
 
 
 _SEEN = {
-    dataset.name: pa.schema([dataset.schema.field(name) for name in ("id_send", dataset.key, EXTRA)])
-    for dataset in (MESSAGES, BOUNCES)
+    dataset.name: pa.schema([dataset.schema.field(name) for name in ("id_send", dataset.key, EXTRA, *more)])
+    for dataset, more in ((MESSAGES, ("id_message", "message_date", "date_sent")), (BOUNCES, ()))
 }
 """What a harvest looks at of a record on its way; all else it only hands on."""
 _NO_KEYS: Integers = np.zeros(0, np.int64)
 _NOTHING_EXTRA = pa.nulls(PAGE_CAP, pa.string())
+_DATES = pa.repeat(pa.scalar(SENT_AT, pa.timestamp("us")), PAGE_CAP)
 
 
-def _records(dataset: Dataset, keys: Integers, ids: Integers) -> pa.RecordBatch:
-    columns: list[pa.Array[Any]] = [pa.array(ids), pa.array(keys), _NOTHING_EXTRA.slice(0, len(keys))]
-    return pa.RecordBatch.from_arrays(columns, schema=_SEEN[dataset.name])
+def _messages(keys: Integers, ids: Integers, campaign: int) -> pa.RecordBatch:
+    """Records of messages; of which campaign is that of the first."""
+    count = len(keys)
+    columns: list[pa.Array[Any]] = [pa.array(ids), pa.array(keys), _NOTHING_EXTRA.slice(0, count)]
+    columns += [pa.repeat(pa.scalar(campaign, pa.int64()), count), _DATES.slice(0, count), _DATES.slice(0, count)]
+    return pa.RecordBatch.from_arrays(columns, schema=_SEEN[MESSAGES.name])
 
 
 __all__ = ["BOUNCED", "FIRST_ID_MESSAGE", "FIRST_ID_SEND", "FIRST_KEY", "OneSend", "SimulatedAccount"]

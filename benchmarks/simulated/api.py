@@ -20,7 +20,7 @@ from benchmarks.simulated.link import Link
 from harvester.api.records import RawTable, Words
 from harvester.api.transport import Answer, ConnectedLate
 from harvester.api.wires import JsonSpeaker
-from harvester.datasets import BOUNCES, MESSAGES, PAGE_CAP
+from harvester.datasets import BOUNCES, MESSAGES, PAGE_CAP, SENDS
 from harvester.errors import Cut
 from harvester.simulator.behaviour import Behaviour, Chance, Fault, RateLimit
 
@@ -154,8 +154,10 @@ class SimulatedApi:
             assert id_send is not None
             place = id_send - FIRST_ID_SEND
             return place, 0, self._account.bounces(place).num_rows
-        assert function == MESSAGES.function
         scope = self._account.scope(id_send, _number(parameters, "ID_message"))
+        if function == SENDS.function:
+            return scope[0], 0, scope[1] - scope[0]
+        assert function == MESSAGES.function
         limit = min(_number(parameters, "limit") or PAGE_CAP, self._behaviour.page_cap)
         first, rows = self._account.part(scope, _number(parameters, "ID_send_message"), limit)
         return -1, first, rows
@@ -201,6 +203,8 @@ class SimulatedSpeaker(JsonSpeaker):
     def typed(self, decoded: RawTable, query: Query) -> pa.RecordBatch:
         """As ``Speaker.typed``."""
         assert isinstance(decoded, _Part)
+        if query.dataset is SENDS:
+            return self._account.listed(decoded.place, decoded.rows)
         if decoded.place < 0 or not decoded.rows:
             return (
                 self._account.messages(decoded.first, decoded.rows)

@@ -127,6 +127,9 @@ class SimulatedLake:
         name, place = self._slice(slice_id)
         self.gave_up[SliceKey(name, FIRST_ID_SEND + place)] = error
 
+    def note_size(self, slice_id: int, expected: int) -> None:
+        """As ``Slices.note_size``."""
+
     def note(self, slice_id: int, error: str | None, queries: int) -> None:
         """As ``Slices.note``."""
 

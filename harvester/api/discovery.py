@@ -9,7 +9,7 @@ that has no usable id: what can't be named can't be harvested, and would be miss
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -146,6 +146,13 @@ def first_day(page: Page) -> date | None:
     return min(found).date() if found else None
 
 
+def origin(page: Page) -> tuple[int, date] | None:
+    """The campaign and the day of the first record of ``raw.messages``; None if it doesn't say both."""
+    first = replace(page, batch=page.batch.slice(0, 1))
+    id_message, day = first.batch.column("id_message").to_pylist(), first_day(first)
+    return (id_message[0], day) if id_message and id_message[0] is not None and day is not None else None
+
+
 def total(counts: Sequence[int | None]) -> int | None:
     """The counts added up; None if one is not known."""
     return None if None in counts else sum(count for count in counts if count is not None)
@@ -193,6 +200,7 @@ __all__ = [
     "campaigns",
     "first_day",
     "joined",
+    "origin",
     "parts",
     "same",
     "sends",

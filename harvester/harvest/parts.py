@@ -101,7 +101,7 @@ def left_of(walk: Walk) -> Walk | None:
     return parts[_place(walk) - 1] if parts and parts[0] is not walk else None
 
 
-def may_be_split(lead: Walk) -> bool:
+def may_be_split(lead: Walk, expected: int | None) -> bool:
     """Whether a slice may be split at all: messages that are harvested for the first time, once a page has come.
 
     So may a walk over many sends.
@@ -109,7 +109,7 @@ def may_be_split(lead: Walk) -> bool:
     plain = lead.dataset.counted and lead.refresh is None and not lead.reopened
     if not plain or lead.done or not lead.rows or len(lead.parts) >= _MOST_PARTS:
         return False
-    return bool(lead.parts) or worth_a_look(lead.rows, lead.expected, lead.key_range.limit)
+    return bool(lead.parts) or worth_a_look(lead.rows, expected, lead.key_range.limit)
 
 
 def stretch(walk: Walk) -> Stretch:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harvester.harvest import ending, parts, splitting
+from harvester.harvest.sizing import Sizes
 from harvester.harvest.trust import ASKINGS, Trust
 
 if TYPE_CHECKING:
     from harvester.harvest.lineup import Lineup
     from harvester.harvest.walks import Walk
     from harvester.lake.entries import SliceRecord
+    from harvester.model import Query
 
 _WAITING_CAP = 4096
 """So many slices may wait after failures; beyond that no more are begun."""
@@ -47,6 +49,7 @@ class State:
         rate: permits a second.
         answer_s: how long an answer takes, in seconds; None before the first.
         followers: slices whose proof may need their send's messages, by the number of the slice of these.
+        sizes: what was asked of how large sends are that were named without a number.
     """
 
     walks: Lineup
@@ -69,6 +72,7 @@ class State:
     rate: float = 1.0
     answer_s: float | None = None
     followers: dict[int, SliceRecord] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,13 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Ask for the list that says how large a send is, so that its keys can be shared out."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """Take more slices from the ledger."""
 
@@ -120,7 +131,7 @@ class Finished:
     """There is nothing left to do."""
 
 
-Decision = Ask | Split | Confirm | Follow | Feed | Wait | Finished
+Decision = Ask | Split | Confirm | Follow | Size | Feed | Wait | Finished
 
 
 def asked(decision: Decision) -> Walk | None:
@@ -161,11 +172,17 @@ def choose(state: State, now: float) -> Decision:
     return _put_to_use(state) or Wait(None if later is None else later.ready_at)
 
 
-def _put_to_use(state: State) -> Split | Confirm | Follow | None:
+def _put_to_use(state: State) -> Size | Split | Confirm | Follow | None:
     """What a permit that nobody is ready to use is good for, if anything."""
     if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
         return None
-    return _split(state) or _confirm(state) or _follow(state)
+    return _size(state) or _split(state) or _confirm(state) or _follow(state)
+
+
+def _size(state: State) -> Size | None:
+    """Which list it may ask for, so that others know what there is."""
+    queries = (state.sizes.wanted(walk) for walk in state.walks.values())
+    return next((Size(query) for query in queries if query is not None), None)
 
 
 def _split(state: State) -> Split | None:
@@ -175,13 +192,14 @@ def _split(state: State) -> Split | None:
     best: Split | None = None
     most = 0.0
     for walk in state.walks.values():
-        if not parts.may_be_split(walk):
+        expected = state.sizes.expected(walk, workers)
+        if not parts.may_be_split(walk, expected):
             continue
         cut = splitting.cut(
             [parts.stretch(part) for part in parts.of(walk)],
             idle=idle,
             rows=walk.rows,
-            expected=walk.expected,
+            expected=expected,
             empty_from=walk.empty_from,
         )
         if cut is not None and cut.pages > most:
@@ -236,6 +254,7 @@ __all__ = [
     "Feed",
     "Finished",
     "Follow",
+    "Size",
     "Split",
     "State",
     "Wait",

@@ -10,29 +10,34 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from harvester.api.transport import READ_BYTES
 from harvester.errors import (
     AttemptFailed,
     PageRefused,
     SliceRefused,
+    Unauthorized,
 )
 from harvester.events import log
 from harvester.harvest import ending, parts, plan, retrying, taking, walks, widewalks
 from harvester.harvest.fitting import Fitting
 from harvester.harvest.intake import Intake
 from harvester.harvest.lineup import Lineup
-from harvester.harvest.plan import Ask, Confirm, Feed, Finished, Follow, Split, State, Wait
+from harvester.harvest.plan import Ask, Confirm, Feed, Finished, Follow, Size, Split, State, Wait
 from harvester.harvest.reaching import Reach
 from harvester.harvest.timeleft import Tempo, time_left
 from harvester.harvest.trust import ASKINGS
 from harvester.harvest.workload import Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anyio.streams.memory import MemoryObjectSendStream
 
     from harvester.api.client import Client
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
     from harvester.harvest.walks import Walk
     from harvester.harvest.widewalks import Wide
     from harvester.lake.staging import Taken
-    from harvester.model import Page
+    from harvester.model import Page, Query
 
 
 _MOST_MET = 1000
@@ -170,7 +175,7 @@ class Scheduler:
                 match self._decide():
                     case Ask():
                         await self._ask_next(asking)
-                    case Split() | Confirm():
+                    case Split() | Confirm() | Size():
                         self._idle_wait = True  # whatever changes, it is decided again
                         await self._ask_next(asking)
                     case Follow(walk):
@@ -217,7 +222,14 @@ class Scheduler:
         self._idle_wait = False
         if permit is None:
             return
-        walk = plan.asked(self._decide(in_hand=1))
+        decision = self._decide(in_hand=1)
+        if isinstance(decision, Size):
+            self.state.sizes.begin(decision.query)
+            self.state.busy += 1
+            self.queries += 1
+            asking.start_soon(self._ask_size, decision.query, permit)
+            return
+        walk = plan.asked(decision)
         if walk is None:
             permit.unused()
             return
@@ -234,20 +246,28 @@ class Scheduler:
 
     # --- one query
 
-    async def _ask(self, walk: Walk, permit: Permit, hold: Hold) -> None:
-        delivered = False
+    @contextmanager
+    def _turn(self, permit: Permit) -> Iterator[None]:
+        """As long as a query is busy that a permit was given to."""
         try:
-            delivered = await self._ask_once(walk, permit, hold)
+            yield
         except BaseException:
             self.state.draining = True  # the run ends: no query goes out before that has come round
             raise
         finally:
-            if not delivered:
-                hold.release()
             permit.release()
-            walk.busy = False
             self.state.busy -= 1
             self._change()
+
+    async def _ask(self, walk: Walk, permit: Permit, hold: Hold) -> None:
+        delivered = False
+        with self._turn(permit):
+            try:
+                delivered = await self._ask_once(walk, permit, hold)
+            finally:
+                if not delivered:
+                    hold.release()
+                walk.busy = False
 
     async def _ask_once(self, walk: Walk, permit: Permit, hold: Hold) -> bool:
         """One attempt, and what follows from it; whether a page is delivered, and its hold with it."""
@@ -365,6 +385,26 @@ class Scheduler:
         elif committed.complete:
             self._intake.rewind()
         self._change()
+
+    # --- sizes
+
+    async def _ask_size(self, query: Query, permit: Permit) -> None:
+        """One attempt at a list that says how large sends are. Whatever becomes of it, the harvest goes on."""
+        sizes = self.state.sizes
+        with self._turn(permit):
+            try:
+                sizes.take(await self._client.attempt(query, permit))
+            except (AttemptFailed, SliceRefused, Unauthorized) as error:
+                log.info("how many messages a send has is not known yet", query=str(query), reason=str(error))
+                if isinstance(error, Unauthorized):
+                    sizes.barred = self._client.admitted = True  # it was let in to messages
+            finally:
+                sizes.end(query)
+            learned = sizes.learned(self.state.walks)
+            for walk, expected in learned:
+                self.workload.sized(walk, expected)
+        for walk, expected in learned:
+            await to_thread.run_sync(self._slices.note_size, walk.slice_id, expected)
 
     # --- failures
 

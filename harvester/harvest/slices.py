@@ -45,6 +45,10 @@ class Slices(Protocol):
         """A slice is left unfinished."""
         ...
 
+    def note_size(self, slice_id: int, expected: int) -> None:
+        """How many messages the send of a slice has was found out."""
+        ...
+
     def plan_refresh(self, record: SliceRecord) -> RefreshPlan:
         """What is to be asked again of a slice that is due for that."""
         ...
@@ -67,6 +71,7 @@ class LakeSlices:
         """``run`` is the run's number in that ledger, ``limit`` how many records one query brings."""
         self.give_up = lake.ledger.give_up
         self.note = lake.ledger.note
+        self.note_size = lake.ledger.note_size
         self.plan_refresh = lake.plan_refresh
         self.forget_refresh = lake.forget_refresh
         self.failed_keys = lake.failed_keys

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from anyio import to_thread
 
+from harvester.api import discovery
 from harvester.errors import Unproven
-from harvester.harvest import ending, parts, plan, proof, ranges, retrying, spacing, splitting, walks
+from harvester.harvest import ending, parts, plan, proof, ranges, retrying, sizing, spacing, splitting, walks
 from harvester.harvest.trust import ASKINGS
 from harvester.lake.merging import in_lake_order
 from harvester.lake.staging import Taken, Whole
@@ -282,7 +283,10 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         rows=here.rows + new.num_rows if here.start else 0,
     )
     lead = walk.of_slice
-    if lead.parts or splitting.worth_a_look(lead.rows + new.num_rows, lead.expected, limit):  # most are never split
+    if page.batch.num_rows >= limit and sizing.wants_origin(lead):
+        lead.origin = discovery.origin(page)
+    large = lead.origin is not None or splitting.worth_a_look(lead.rows + new.num_rows, lead.expected, limit)
+    if lead.parts or large:  # most are never split
         walk.spacing = spacing.learned(walk.spacing, page.batch.column(walk.dataset.key))
     state.worked_limit = max(state.worked_limit, limit)
     return new

@@ -16,7 +16,7 @@ from harvester.lake.entries import Progress
 from harvester.model import KeyRange, Query, SliceKey
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from harvester.datasets import Dataset
     from harvester.harvest.spacing import Spacing
@@ -63,6 +63,7 @@ class Walk:
         rows: rows taken, of this and earlier runs.
         reopened: whether it was complete before.
         proof: why it is complete, or was before it was to be refreshed; None where it never was.
+        origin: of a send whose size is not known, its campaign and its first day, once a full page has said them.
         listed: its send's ``SEND_COUNT`` by a proven list; None if there is none.
         since: when its send was sent or first seen, without a zone; None if that is not known.
         refresh: what is to be asked again of it, as long as that goes on; None where nothing is.
@@ -126,6 +127,7 @@ class Walk:
     reopened: bool = False
     proof: Proof | None = None
     listed: int | None = None
+    origin: tuple[int, date] | None = None
     since: datetime | None = None
     refresh: Refreshing | None = None
     key_range: KeyRange = field(default_factory=KeyRange)

@@ -105,6 +105,11 @@ class Workload:
         if self.waiting is not None:
             self.waiting.add(its, -1)
 
+    def sized(self, walk: Walk, expected: int) -> None:
+        """A slice that was begun turns out to have so many rows."""
+        walk.expected = expected
+        walk.foreseen = pages(expected, self.limit)
+
     def complete(self, walk: Walk) -> None:
         """A slice is complete."""
         seen = self._kind(walk)

@@ -129,6 +129,11 @@ class Ledger:
             change = {"error": printable(error), "queries": queries}
             connection.execute(slices.update().where(slices.c.id == slice_id).values(change))
 
+    def note_size(self, slice_id: int, expected: int) -> None:
+        """Notes how many messages the send of a slice has."""
+        with self.database.writing() as connection:
+            connection.execute(slices.update().where(slices.c.id == slice_id).values(expected=expected))
+
 
 _DATE = sa.bindparam("date", type_=slices.c.newest.type)
 _COUNT = (

@@ -71,6 +71,9 @@ class Selection:
         """A slice is proven, and all of its rows were yielded."""
         self.proofs[self._under_way.pop(slice_id)] = proof
 
+    def note_size(self, slice_id: int, expected: int) -> None:
+        """As ``Slices.note_size``: nothing is split, so nobody asks."""
+
     def give_up(self, slice_id: int, error: str, queries: int, limit: int) -> None:  # noqa: ARG002  nobody resumes it
         """A slice is given up, for what reason."""
         self.incomplete[self._under_way.pop(slice_id)] = error
