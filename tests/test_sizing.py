@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pyarrow as pa
 import pytest
 
@@ -158,6 +159,28 @@ class TestRuns:
         async with field(tmp_path, SPEC, SLOW, **GIVEN) as account:
             assert await harvested(account) == [("tail", None)]
         assert len(lists.asked) == 3
+
+    @pytest.mark.parametrize("drained", [False, True])
+    async def test_nobody_waits_for_a_list_that_is_of_no_use_any_more(
+        self, tmp_path: Path, drained: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempt: Attempt = Client.attempt
+        begun = 0
+        async with field(tmp_path, SPEC, SLOW, **GIVEN) as account:
+            harvest = account.harvest([601])
+
+            async def made(client: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
+                nonlocal begun
+                if query.dataset is SENDS:
+                    begun += 1
+                    if drained:
+                        harvest.drain()
+                    await anyio.sleep_forever()
+                return await attempt(client, query, permit, hold)
+
+            monkeypatch.setattr(Client, "attempt", made)
+            result = await harvest.run()
+            assert (result.complete, result.interrupted, begun) == (not drained, drained, 1)
 
     async def test_an_address_that_is_refused_ends_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

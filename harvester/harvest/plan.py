@@ -156,7 +156,7 @@ _LEAST_AHEAD = 4
 def choose(state: State, now: float) -> Decision:
     """Decides what happens next. Served in order: slices begun earlier go on before others begin; see ``order``."""
     if state.draining or (state.fed and not state.walks):
-        return Wait() if state.busy else Finished()
+        return Wait() if state.busy > state.sizes.under_way else Finished()
     if state.in_flight >= state.concurrency or (state.alone and state.busy) or not _fits(state):
         return Wait()
     first = state.walks.first(now)

@@ -187,6 +187,7 @@ class Scheduler:
                     case Finished():
                         break
             await self._intake.note_unfinished()
+            asking.cancel_scope.cancel()  # how large sends are is of no use any more
 
     def _decide(self, in_hand: int = 0) -> plan.Decision:
         """Decides over how things are now; ``in_hand`` permits are taken and not used yet."""
@@ -403,8 +404,9 @@ class Scheduler:
             learned = sizes.learned(self.state.walks)
             for walk, expected in learned:
                 self.workload.sized(walk, expected)
-        for walk, expected in learned:
-            await to_thread.run_sync(self._slices.note_size, walk.slice_id, expected)
+            self._change()
+            for walk, expected in learned:
+                await to_thread.run_sync(self._slices.note_size, walk.slice_id, expected)
 
     # --- failures
 

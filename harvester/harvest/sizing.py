@@ -48,6 +48,11 @@ class Sizes:
     _under_way: set[int] = field(default_factory=set)
     _askings: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def under_way(self) -> int:
+        """How many lists are being asked for."""
+        return len(self._under_way)
+
     def wanted(self, lead: Walk) -> Query | None:
         """What to ask so that a slice's size may be known; None if it is, or there is nothing to ask."""
         if self.barred or lead.expected is not None or lead.origin is None or lead.done:
