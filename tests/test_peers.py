@@ -219,7 +219,7 @@ async def test_both_wires_make_the_same_lake_cell_for_cell(tmp_path: Path, shape
         shape=SHAPES[shape],
     )
     lakes = {wire: tmp_path / wire.value for wire in Wire}
-    async with field(tmp_path, spec, Behaviour(), limit=90, datasets=tuple(CATALOGUE)) as account:
+    async with field(tmp_path, spec, Behaviour(no_reports=True), limit=90, datasets=tuple(CATALOGUE)) as account:
         results = {wire: await account.run(lake=lakes[wire], wire=wire) for wire in Wire}
     for wire in Wire:
         assert results[wire].complete, [slice_.error for slice_ in results[wire].slices()]

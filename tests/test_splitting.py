@@ -356,9 +356,9 @@ def uneven(gap: Callable[[float], float], seed: int = 1) -> list[int]:
 UNEVEN: dict[str, tuple[Callable[[float], float], float, float]] = {
     "further and further apart": (lambda at: 1 + 9 * at, 7.1, 1.15),
     "closer and closer": (lambda at: 10 - 9 * at, 7.3, 1.17),
-    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.1),
+    "far apart later": (lambda at: 1 if at < 0.5 else 10, 7.1, 1.11),
     "close later": (lambda at: 10 if at < 0.5 else 1, 7.1, 1.14),
-    "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.8, 1.34),
+    "to and fro": (lambda at: 6 + 5 * math.sin(12 * at), 8.8, 1.35),
     "fewer near the end": (lambda at: (1 - min(at, 0.99)) ** -1.2, 8.1, 1.19),
     "one hole": (lambda at: 1 + 200_000 * (abs(at - 0.5) < 1 / ROWS), 7.1, 1.09),
     "ten holes": (lambda at: 1 + 20_000 * (int(at * ROWS) % (ROWS // 10) == 7), 10.1, 1.32),

@@ -60,7 +60,7 @@ _FORESEEN = 0.8
 """So much of what it foretells is cut up."""
 _LEAST_WHOLE = 2.0
 """Where so many pages are left, what whole ones leave over at the send's end is a piece of its own,"""
-_END_UNSURE = 0.5
+_END_UNSURE = 0.65
 """unless so much of a page, or more, may be missing from where it seems to begin."""
 _STRIDE = 2.0
 """Beyond what was said, one page in so many is looked at,"""
