@@ -215,13 +215,24 @@ def test_what_is_done_is_counted_in_rows_where_they_are_known() -> None:
 
 
 def test_what_is_done_is_counted_in_slices_where_rows_are_not_known() -> None:
-    assert Meter().read(replace(SNAPSHOT, slices=100, slices_complete=58, slices_failed=2)).done == pytest.approx(0.6)
+    snapshot = replace(SNAPSHOT, slices=100, slices_complete=58, slices_failed=2, under_way=())
+    assert Meter().read(snapshot).done == pytest.approx(0.6)
 
 
 def test_time_left_is_shown_once_it_is_more_than_a_guess() -> None:
     assert Meter().read(replace(SNAPSHOT, seconds=2, left_s=40)).left_s is None
     assert Meter().read(replace(SNAPSHOT, seconds=3, left_s=40)).left_s == 40
     assert Meter().read(SNAPSHOT).left_s is None
+
+
+def test_of_slices_that_say_how_large_they_are_what_has_come_counts() -> None:
+    begun = (
+        SliceProgress("messages", 601, rows=30, expected=120, waiting=False),
+        SliceProgress("messages", 602, rows=70, expected=60, waiting=True),
+        SliceProgress("messages", 603, rows=50, expected=None, waiting=False),
+    )
+    snapshot = replace(SNAPSHOT, slices=10, slices_complete=2, under_way=begun)
+    assert Meter().read(snapshot).done == pytest.approx((2 + 0.25 + 1) / 10)
 
 
 def test_work_that_is_done_is_never_more_than_all_of_it() -> None:
