@@ -70,7 +70,7 @@ class Meter:
 
 def _done(now: Snapshot) -> float | None:
     """The part done: by rows where all sends say how many they have; else by slices, and what is known of them."""
-    have = sum(now.rows_before.get(name, 0) + now.rows.get(name, 0) for name in now.rows_expected)
+    have: float = sum(now.rows_before.get(name, 0) + now.rows.get(name, 0) for name in now.rows_expected)
     total = sum(now.rows_expected.values())
     if have >= total:
         begun = sum(min(one.rows / one.expected, 1.0) for one in now.under_way if one.expected)
