@@ -101,6 +101,20 @@ async def test_nor_does_one_that_has_found_its_sends(tmp_path: Path, monkeypatch
         account.assert_exact(datasets=["messages"])
 
 
+async def test_one_that_was_cut_off_once_its_sends_were_found_says_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = replace(QUICK, clock=lambda: SENT + timedelta(days=40))
+    async with field(tmp_path, SPEC, **ONLY_MESSAGES, tuning=tuning) as account:
+        harvest = Harvest(account.settings, Finder(account.settings, Wanted(since=SENT.date())))
+        at_attempt(1, harvest.drain, monkeypatch)
+        result = await harvest.run()
+        assert (result.interrupted, result.rows["messages"]) == (True, 0)
+        company = Company(monkeypatch, 2)
+        assert (await account.run()).complete
+        assert company.asked >= 2
+
+
 @pytest.mark.parametrize("changed", ["endpoint", "host", "time"])
 async def test_what_is_known_is_of_one_way_and_of_minutes(
     changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from harvester.api.limiter import Permit
 from harvester.budget import Hold
 from harvester.datasets import SENDS
 from harvester.errors import AddressRefused, ServerFailed, SliceRefused
+from harvester.harvest import scheduler
 from harvester.harvest.status import read_status
 from harvester.model import Page, Query, Send
 from harvester.simulator import AccountSpec, Behaviour, listed
@@ -41,10 +42,13 @@ class Lists:
 
     Attributes:
         asked: the queries for them.
+        awaits: sends of which nothing comes before a list has.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, answer: Answer = lambda page: page) -> None:
         self.asked: list[Query] = []
+        self.awaits: set[int] = set()
+        self._came = anyio.Event()
         self._answer = answer
         self._attempt: Attempt = Client.attempt
 
@@ -55,9 +59,12 @@ class Lists:
 
     async def _made(self, client: Client, query: Query, permit: Permit, hold: Hold | None) -> Page:
         page = await self._attempt(client, query, permit, hold)
+        if query.id_send in self.awaits:
+            await self._came.wait()
         if query.dataset is not SENDS:
             return page
         self.asked.append(query)
+        self._came.set()
         return self._answer(page)
 
 
@@ -118,6 +125,15 @@ class TestRuns:
             assert await harvested(account, 601, 602) == [("count", ROWS), ("count", 5_000)]
         assert len(lists.asked) == 1
 
+    async def test_it_serves_a_send_that_begins_later_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lists = Lists(monkeypatch)
+        lists.awaits = {602}
+        async with field(tmp_path, SPEC, SLOW, **GIVEN) as account:
+            assert await harvested(account, 601, 602) == [("count", ROWS), ("count", 5_000)]
+        assert len(lists.asked) == 1
+
     async def test_what_is_known_is_not_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lists = Lists(monkeypatch)
         async with field(tmp_path, SPEC, SLOW, **GIVEN) as account:
@@ -151,14 +167,33 @@ class TestRuns:
                 assert await harvested(account) == [("tail", None)]
             assert len(lists.asked) == askings, name
 
-    @pytest.mark.parametrize("error", [ServerFailed("busy"), SliceRefused("Invalid ID_message")])
-    async def test_a_list_that_fails_is_asked_for_three_times(
-        self, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("error", "askings"), [(ServerFailed("busy"), 3), (SliceRefused("Invalid ID_message"), 1)])
+    async def test_a_list_that_fails_is_asked_for_three_times_if_that_may_help(
+        self, tmp_path: Path, error: Exception, askings: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lists = Lists(monkeypatch, fails(error))
         async with field(tmp_path, SPEC, SLOW, **GIVEN) as account:
             assert await harvested(account) == [("tail", None)]
-        assert len(lists.asked) == 3
+        assert len(lists.asked) == askings
+
+    async def test_a_list_that_hangs_is_let_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scheduler, "_LEAST_PATIENCE_S", 0.01)
+        monkeypatch.setattr(scheduler, "_PATIENCE", 0.0)
+        given = GIVEN | {"concurrency": 2}
+        async with field(tmp_path, SPEC, SLOW, **given) as account:
+            begun = 0
+            attempt: Attempt = Client.attempt
+
+            async def made(client: Client, query: Query, permit: Permit, hold: Hold | None = None) -> Page:
+                nonlocal begun
+                if query.dataset is SENDS:
+                    begun += 1
+                    await anyio.sleep_forever()
+                return await attempt(client, query, permit, hold)
+
+            monkeypatch.setattr(Client, "attempt", made)
+            assert await harvested(account) == [("tail", None)]
+            assert begun == 3, "each time it gave its permit back"
 
     @pytest.mark.parametrize("drained", [False, True])
     async def test_nobody_waits_for_a_list_that_is_of_no_use_any_more(
@@ -214,6 +249,17 @@ def scene(account: SimulatedAccount, **settings: object) -> Scene:
 
 
 class TestSimulated:
+    def test_where_the_end_was_seen_it_is_not_asked_for(self) -> None:
+        """At a rate at which permits are idle now and then, and at the very end."""
+        played = play(scene(SimulatedAccount([14_000] * 4, campaign_sends=1), rate=2.0))
+        assert played.queries == 4 * 9, "eight pages each, and the end once more"
+
+    def test_where_the_server_caps_pages_it_is_asked_for_too(self) -> None:
+        capped = replace(scene(SimulatedAccount([60_000])), behaviour=Behaviour(latency_s=(0.5, 0.5), page_cap=1_000))
+        played = play(capped)
+        assert not played.lake.wrong()
+        assert played.seconds <= 0.5 * 61 / 6, "it is split as soon as it is known"
+
     def test_many_cursors_wait_one_answer_longer_than_where_the_number_was_given(self) -> None:
         account = SimulatedAccount([120_000], stride=7)
         without = play(scene(account))
@@ -226,7 +272,8 @@ class TestSimulated:
         played = play(scene(SimulatedAccount([120_000]), rate=1.0))
         assert played.queries == 62, "61, and one more to prove the end"
 
-    def test_half_of_the_permits_at_most_look_where_perhaps_nothing_is(self) -> None:
-        played = play(scene(SimulatedAccount([2_100])))
-        assert played.queries <= 2 + 1 + 6 + 1, "pages, the list, half of the permits, the end once more"
-        assert not played.lake.wrong()
+    def test_half_of_the_permits_and_six_at_most_look_where_perhaps_nothing_is(self) -> None:
+        for concurrency, looking in ((4, 2), (12, 6), (100, 6)):
+            played = play(scene(SimulatedAccount([2_100]), concurrency=concurrency))
+            assert played.queries <= 2 + 1 + looking + 1, "pages, the list, those, the end once more"
+            assert not played.lake.wrong()

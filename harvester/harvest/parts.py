@@ -114,7 +114,7 @@ def may_be_split(lead: Walk, expected: int | None) -> bool:
 
 def stretch(walk: Walk) -> Stretch:
     """What is known of a part, for deciding where to split."""
-    here, ended = walk.key_range, _seems_to_end(walk)
+    here, ended = walk.key_range, seems_to_end(walk)
     records = walk.page_rows if here.short_answers and not ended else here.limit
     return Stretch(
         start=here.start,
@@ -136,7 +136,7 @@ def _goes_on(walk: Walk) -> bool:
     return (walk.busy or walk.lone > 0) and not walk.stays and not in_trouble
 
 
-def _seems_to_end(walk: Walk) -> bool:
+def seems_to_end(walk: Walk) -> bool:
     """Whether the send seems to end where a part is: a short page says so, unless others are no longer.
 
     That is how a server's own cap on pages looks. But a walk over many sends that has all rows that they should have is
@@ -158,7 +158,7 @@ def waits(walk: Walk) -> bool:
     if walk.met is not None or walk.stays or (walk.confirmation and walk.key_range.short_answers):
         return True
     parts = walk.of_slice.parts
-    if not walk.key_range.short_answers or len(parts) < 2 or not _seems_to_end(walk):  # noqa: PLR2004  a seam is between two
+    if not walk.key_range.short_answers or len(parts) < 2 or not seems_to_end(walk):  # noqa: PLR2004  a seam is between two
         return False
     confirmed, right = walk.key_range.short_answers >= ASKINGS, right_of(walk)
     if right is not None:
@@ -331,6 +331,7 @@ __all__ = [
     "of",
     "resumed",
     "right_of",
+    "seems_to_end",
     "settle",
     "split",
     "stretch",

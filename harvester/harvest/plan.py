@@ -156,7 +156,7 @@ _LEAST_AHEAD = 4
 def choose(state: State, now: float) -> Decision:
     """Decides what happens next. Served in order: slices begun earlier go on before others begin; see ``order``."""
     if state.draining or (state.fed and not state.walks):
-        return Wait() if state.busy > state.sizes.under_way else Finished()
+        return Wait() if state.busy > len(state.sizes.under_way) else Finished()
     if state.in_flight >= state.concurrency or (state.alone and state.busy) or not _fits(state):
         return Wait()
     first = state.walks.first(now)
@@ -169,19 +169,19 @@ def choose(state: State, now: float) -> Decision:
         later = state.witness
     if later is not None and later.ready_at <= now:
         return Ask(later)
-    return _put_to_use(state) or Wait(None if later is None else later.ready_at)
+    return _put_to_use(state, now) or Wait(None if later is None else later.ready_at)
 
 
-def _put_to_use(state: State) -> Size | Split | Confirm | Follow | None:
+def _put_to_use(state: State, now: float) -> Size | Split | Confirm | Follow | None:
     """What a permit that nobody is ready to use is good for, if anything."""
     if not state.splits or state.busy >= state.concurrency:  # whoever's answer is being read will want the permit
         return None
-    return _size(state) or _split(state) or _confirm(state) or _follow(state)
+    return _size(state, now) or _split(state) or _confirm(state) or _follow(state)
 
 
-def _size(state: State) -> Size | None:
+def _size(state: State, now: float) -> Size | None:
     """Which list it may ask for, so that others know what there is."""
-    queries = (state.sizes.wanted(walk) for walk in state.walks.values())
+    queries = (state.sizes.wanted(walk, now) for walk in state.walks.values())
     return next((Size(query) for query in queries if query is not None), None)
 
 

@@ -126,6 +126,8 @@ class Harvest:
         if isinstance(sends, Finder):
             self._found = found = await sends.find(client)
             sends = [replace(send, proven=found.proven) for send in found.sends]
+            assert self._learning is not None
+            await self._learning.keep()
         await to_thread.run_sync(lake.runs.select, run, sends, settings.datasets, now)
         await to_thread.run_sync(lake.runs.mark_due, run, settings.refresh, settings.refresh_within_s, now)
         if self._found is not None and not self._found.interrupted:

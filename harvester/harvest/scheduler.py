@@ -20,6 +20,7 @@ from anyio import to_thread
 from harvester.api.transport import READ_BYTES
 from harvester.errors import (
     AttemptFailed,
+    Cut,
     PageRefused,
     SliceRefused,
     Unauthorized,
@@ -58,6 +59,9 @@ _KEPT_PART = 2
 """Answers that wait for others to prove them leave half of the room to those that come in."""
 _FORGET = 0.9
 _NEWS = 0.2
+_PATIENCE = 4.0
+"""A list that says how large sends are is waited for so many times as long as an answer takes,"""
+_LEAST_PATIENCE_S = 10.0
 _LEAST_BODY_BYTES = 2 * READ_BYTES
 """So much of an answer may have come before any of it is counted."""
 
@@ -265,6 +269,7 @@ class Scheduler:
         with self._turn(permit):
             try:
                 delivered = await self._ask_once(walk, permit, hold)
+                await self._size(walk.of_slice)
             finally:
                 if not delivered:
                     hold.release()
@@ -391,22 +396,31 @@ class Scheduler:
 
     async def _ask_size(self, query: Query, permit: Permit) -> None:
         """One attempt at a list that says how large sends are. Whatever becomes of it, the harvest goes on."""
-        sizes = self.state.sizes
+        sizes, tuning = self.state.sizes, self.settings.tuning
         with self._turn(permit):
             try:
-                sizes.take(await self._client.attempt(query, permit))
+                with anyio.fail_after(max(_LEAST_PATIENCE_S, _PATIENCE * (self.state.answer_s or 0.0))):
+                    page = await self._client.attempt(query, permit)
+                sizes.take(page, anyio.current_time(), tuning)
+            except TimeoutError:
+                sizes.fail(
+                    query, Cut("no answer came within a few times of what others take"), anyio.current_time(), tuning
+                )
             except (AttemptFailed, SliceRefused, Unauthorized) as error:
-                log.info("how many messages a send has is not known yet", query=str(query), reason=str(error))
-                if isinstance(error, Unauthorized):
-                    sizes.barred = self._client.admitted = True  # it was let in to messages
+                sizes.fail(query, error, anyio.current_time(), tuning)
+                self._client.admitted = True  # it was let in to messages
             finally:
                 sizes.end(query)
-            learned = sizes.learned(self.state.walks)
-            for walk, expected in learned:
-                self.workload.sized(walk, expected)
+            for walk in list(self.state.walks.values()):
+                await self._size(walk)
+
+    async def _size(self, lead: Walk) -> None:
+        """Has a slice know how large it is, if that is known by now."""
+        expected = self.state.sizes.learned(lead)
+        if expected is not None:
+            self.workload.sized(lead, expected)
             self._change()
-            for walk, expected in learned:
-                await to_thread.run_sync(self._slices.note_size, walk.slice_id, expected)
+            await to_thread.run_sync(self._slices.note_size, lead.slice_id, expected)
 
     # --- failures
 

@@ -283,7 +283,7 @@ def _advanced(state: State, walk: Walk, page: Page, step: Step, past: int | None
         rows=here.rows + new.num_rows if here.start else 0,
     )
     lead = walk.of_slice
-    if page.batch.num_rows >= limit and sizing.wants_origin(lead):
+    if (page.batch.num_rows >= limit or (lead.rows and new.num_rows)) and sizing.wants_origin(lead):
         lead.origin = discovery.origin(page)
     large = lead.origin is not None or splitting.worth_a_look(lead.rows + new.num_rows, lead.expected, limit)
     if lead.parts or large:  # most are never split
