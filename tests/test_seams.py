@@ -198,9 +198,21 @@ class TestParts:
         first.expected = 5
         assert parts.conclusion(second, 2) is None
 
+    def test_of_a_send_that_is_gone_on_with_it_waits_for_the_first_page_that_tells_how_long_others_are(self) -> None:
+        first, second = split_at(50)
+        opened(second, 55)
+        second.key_range = replace(second.key_range, short_answers=1)
+        assert not parts.waits(second), "nothing is on its way"
+        first.busy = True
+        assert parts.waits(second)
+        first.page_rows = first.longest = 3
+        assert parts.waits(second) is False, "its own page may be as long, for all that is known"
+
     def test_a_part_whose_end_is_confirmed_awaits_the_answer_from_beyond_it(self) -> None:
         first, second, third = split_at(50, 90)
         opened(second, 55)
+        first.page_rows = first.longest = 3
+        second.page_rows = 1
         second.key_range = replace(second.key_range, short_answers=2)
         assert not parts.waits(second), "nothing is on its way"
         third.busy = True

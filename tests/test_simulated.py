@@ -158,6 +158,14 @@ class TestKills:
         assert 31 + lost <= played.queries <= 31 + lost + 4
         assert played.queries == len(played.asked.at)
 
+    @pytest.mark.parametrize("killed_after", [0.9, 1.2, 1.9, 2.4])
+    def test_what_was_in_flight_is_asked_again_and_nothing_else(self, killed_after: float) -> None:
+        settings = {"rate": 1000.0, "burst": 12, "concurrency": 12, "limit": 2000, "datasets": ("messages",)}
+        account, steady = SimulatedAccount([120_000], stride=7), Behaviour(latency_s=(0.5, 0.5))
+        played = play(Scene(account, steady, settings=settings, kills=(killed_after,)))
+        assert (played.queries, played.asked.lost) == (61 + 12, 12)
+        assert played.seconds <= 0.5 * 7 + 0.5, "what was in flight is lost, and no more time than that"
+
     def test_what_is_complete_is_not_asked_again(self) -> None:
         account = SimulatedAccount([30, 0, 450, 12, 220, 90] * 4)
         settings = {"rate": 1000.0, "burst": 4, "concurrency": 4, "limit": 100, "datasets": ("messages", "bounces")}

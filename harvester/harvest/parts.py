@@ -153,20 +153,24 @@ def waits(walk: Walk) -> bool:
 
     One that came to its stop; one that seems to be at the send's end, while a confirmation of that is under way; and
     the last one at its end, once that is proven, or where the rows of all may prove it. Whether it is the last one may
-    be about to be seen: a first answer from beyond its stop is awaited.
+    be about to be seen: a first answer from beyond its stop is awaited. And where a short page of an earlier run may be
+    the end, the first page of this one that tells how long pages are.
     """
     if walk.met is not None or walk.stays or (walk.confirmation and walk.key_range.short_answers):
         return True
-    parts = walk.of_slice.parts
-    if not walk.key_range.short_answers or len(parts) < 2 or not seems_to_end(walk):  # noqa: PLR2004  a seam is between two
+    lead = walk.of_slice
+    parts = lead.parts
+    if not walk.key_range.short_answers or len(parts) < 2:  # noqa: PLR2004  a seam is between two
+        return False
+    if not lead.longest:
+        return any(part.busy for part in parts)
+    if not seems_to_end(walk):
         return False
     confirmed, right = walk.key_range.short_answers >= ASKINGS, right_of(walk)
     if right is not None:
         return confirmed and right.busy and right.key_range.cursor is None
-    if confirmed:
-        return True
-    lead = walk.of_slice
-    return bool(lead.expected) and adds_up([stretch(part) for part in parts], lead.rows, lead.expected or 0)
+    expected = lead.expected or 0
+    return confirmed or (expected > 0 and adds_up([stretch(part) for part in parts], lead.rows, expected))
 
 
 def found_nothing(walk: Walk, met: int | None) -> None:
