@@ -26,6 +26,6 @@ def test_after_any_kill_tables_hold_the_truth_in_sealings_that_are_numbered_with
             killed = [place["killed"] for place in places if of_work.items() <= place.items()]
             if STRIDE == 1:
                 assert killed.pop() is None
-                assert len(killed) >= 8
+                assert len(killed) >= (6 if work == "compact" else 8), "files that are merged are one sealing"
             assert killed
             assert None not in killed
