@@ -20,7 +20,6 @@ from anyio import to_thread
 from harvester.api.transport import READ_BYTES
 from harvester.errors import (
     AttemptFailed,
-    Cut,
     PageRefused,
     SliceRefused,
     Unauthorized,
@@ -269,7 +268,7 @@ class Scheduler:
         with self._turn(permit):
             try:
                 delivered = await self._ask_once(walk, permit, hold)
-                await self._size(walk.of_slice)
+                await self._note_size(walk.of_slice)
             finally:
                 if not delivered:
                     hold.release()
@@ -402,19 +401,15 @@ class Scheduler:
                 with anyio.fail_after(max(_LEAST_PATIENCE_S, _PATIENCE * (self.state.answer_s or 0.0))):
                     page = await self._client.attempt(query, permit)
                 sizes.take(page, anyio.current_time(), tuning)
-            except TimeoutError:
-                sizes.fail(
-                    query, Cut("no answer came within a few times of what others take"), anyio.current_time(), tuning
-                )
-            except (AttemptFailed, SliceRefused, Unauthorized) as error:
+            except (AttemptFailed, SliceRefused, TimeoutError, Unauthorized) as error:
                 sizes.fail(query, error, anyio.current_time(), tuning)
                 self._client.admitted = True  # it was let in to messages
             finally:
                 sizes.end(query)
             for walk in list(self.state.walks.values()):
-                await self._size(walk)
+                await self._note_size(walk)
 
-    async def _size(self, lead: Walk) -> None:
+    async def _note_size(self, lead: Walk) -> None:
         """Has a slice know how large it is, if that is known by now."""
         expected = self.state.sizes.learned(lead)
         if expected is not None:

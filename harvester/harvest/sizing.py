@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harvester.api import discovery
 from harvester.datasets import SENDS
-from harvester.errors import AttemptFailed, Unauthorized
+from harvester.errors import SliceRefused, Unauthorized
 from harvester.events import log
 from harvester.harvest import parts
 from harvester.harvest.retrying import backoff_s
@@ -71,7 +71,10 @@ class Sizes:
         return Query(SENDS, id_message=id_message, since=day - _AROUND, until=day + _AROUND)
 
     def expected(self, lead: Walk, permits: float) -> int | None:
-        """How many messages to take a send to have, for so many permits: those that it has, where that is known."""
+        """How many messages to take a send to have: those that it has, where that is known.
+
+        While the list is asked for, as many more as may be looked for by so many permits; None else.
+        """
         if lead.expected is not None or lead.origin is None or lead.origin[0] not in self.under_way:
             return lead.expected
         return lead.rows + int((1 + min(_LOOKING * permits, _MOST_LOOKING)) * lead.longest)
@@ -103,14 +106,14 @@ class Sizes:
         self.known |= known
         log.info("asked how many messages sends have", query=str(page.query), sends=len(sends), known=len(known))
 
-    def fail(self, query: Query, error: HarvesterError, now: float, tuning: Tuning) -> None:
+    def fail(self, query: Query, error: HarvesterError | TimeoutError, now: float, tuning: Tuning) -> None:
         """A list could not be had. It may be asked for again, at once the first time, if that may help."""
         if isinstance(error, Unauthorized):
             self.barred = True
             log.info("the account may not ask for lists of sends: their numbers of messages are not known")
             return
-        self._fail(query, str(error), now, tuning)
-        if not isinstance(error, AttemptFailed) and query.id_message is not None:
+        self._fail(query, str(error) or "no answer came within a few times of what others take", now, tuning)
+        if isinstance(error, SliceRefused) and query.id_message is not None:
             self._askings[query.id_message] = _ASKINGS
 
     def _fail(self, query: Query, reason: str, now: float, tuning: Tuning) -> None:
